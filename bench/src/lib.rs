@@ -1,0 +1,1 @@
+//! Load generator, side-by-side runs, criterion benches.

@@ -1,0 +1,1 @@
+//! Serves Head and raft over internal gRPC.

@@ -1,0 +1,1 @@
+//! The outside world behind traits: clock, entropy, files, network, workers.

@@ -1,0 +1,1 @@
+//! The engine an agent runs: append, flush, read, follow, trim, collect.

@@ -1,0 +1,1 @@
+//! The few verbs used on a bucket.

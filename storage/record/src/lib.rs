@@ -1,0 +1,1 @@
+//! Record batches: build, check, iterate, patch. Sans-I/O.

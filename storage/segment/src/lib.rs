@@ -1,0 +1,1 @@
+//! The immutable segment format: write, read, verify. Sans-I/O.

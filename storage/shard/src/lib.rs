@@ -1,0 +1,1 @@
+//! The replicated state machine of one shard: command in, outcome out. Pure.

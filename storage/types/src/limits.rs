@@ -1,0 +1,135 @@
+//! Every bound of the system, in one place, with the relations between them proved when this
+//! file is compiled. A bound that an operator may move is a default here and a key in the
+//! configuration; the others are what the formats and the memory budget rest on.
+
+use std::time::Duration;
+
+/// One KiB.
+pub const KIB: usize = 1 << 10;
+/// One MiB.
+pub const MIB: usize = 1 << 20;
+/// One GiB.
+pub const GIB: u64 = 1 << 30;
+
+// ── Names ────────────────────────────────────────────────────────────────────────────────────
+
+/// Bytes of a topic name (Kafka's limit).
+pub const TOPIC_NAME_BYTES_MAX: usize = 249;
+/// Partitions of one topic.
+pub const PARTITIONS_PER_TOPIC_MAX: u32 = 100_000;
+
+// ── Record batches ───────────────────────────────────────────────────────────────────────────
+
+/// Bytes of a batch as it travels, unless a topic says otherwise (`max_batch_bytes`).
+pub const BATCH_BYTES_DEFAULT: usize = MIB;
+/// The most a topic may allow.
+pub const BATCH_BYTES_MAX: usize = 8 * MIB;
+/// Bytes of a batch's records once decompressed: what a reader must be ready to hold.
+pub const BATCH_DECODED_BYTES_MAX: usize = 64 * MIB;
+/// Bytes of the smallest record in Kafka's layout: length, attributes, two deltas, two lengths,
+/// header count. It bounds the record count of a batch by its bytes alone.
+pub const RECORD_BYTES_MIN: usize = 7;
+/// log2 of the largest window a zstd frame may ask a reader to keep: 8 MiB.
+pub const ZSTD_WINDOW_LOG_MAX: u32 = 23;
+
+// ── Producers ────────────────────────────────────────────────────────────────────────────────
+
+/// Batches remembered per producer and partition, for duplicates (Kafka remembers 5).
+pub const PRODUCER_WINDOW: usize = 5;
+/// Producers remembered per partition; one more is an error, never an eviction.
+pub const PRODUCERS_PER_PARTITION_MAX: usize = 4096;
+/// Shard time after its last append at which a producer is forgotten.
+pub const PRODUCER_EXPIRY: Duration = Duration::from_secs(24 * 60 * 60);
+/// Producer ids the catalog hands to an agent at once.
+pub const PRODUCER_ID_BLOCK: u64 = 1000;
+
+// ── Raft entries ─────────────────────────────────────────────────────────────────────────────
+
+/// Payload bytes that a leader joins into one entry.
+pub const ENTRY_PAYLOAD_BYTES_MAX: usize = BATCH_BYTES_MAX;
+/// Batches that a leader joins into one entry.
+pub const ENTRY_BATCHES_MAX: usize = 4096;
+/// Bytes that one raft RPC or one read of the log carries, at least one entry aside.
+pub const LOG_READ_BYTES_MAX: usize = 4 * MIB;
+
+// ── WAL ──────────────────────────────────────────────────────────────────────────────────────
+
+/// Groups of frames begin at multiples of this. It is the page of the file systems we run on and
+/// the unit a disk may tear.
+pub const WAL_ALIGN: usize = 4 * KIB;
+/// Bytes of one group: what one `pwritev` and one `fdatasync` carry.
+pub const WAL_GROUP_BYTES_MAX: usize = 16 * MIB;
+/// Bytes of one WAL file, prewritten and recycled.
+pub const WAL_FILE_BYTES: u64 = 64 * MIB as u64;
+/// After this long without an append, the tail is sealed by a group header of its own.
+pub const WAL_SEAL_IDLE: Duration = Duration::from_millis(10);
+
+// ── Head ─────────────────────────────────────────────────────────────────────────────────────
+
+/// WAL bytes on disk of a single node (`dev`).
+pub const HEAD_DISK_BYTES_DEV: u64 = GIB;
+/// WAL bytes on disk of a cluster's node.
+pub const HEAD_DISK_BYTES_CLUSTER: u64 = 8 * GIB;
+/// Head bytes kept in memory for readers and flushers.
+pub const HEAD_MEMORY_BYTES: usize = 256 * MIB;
+/// Data shards of `dev`, fixed at init.
+pub const DATA_SHARDS_DEV: u32 = 4;
+/// Data shards of a cluster, fixed at init.
+pub const DATA_SHARDS_CLUSTER: u32 = 16;
+
+// ── Flush and segments ───────────────────────────────────────────────────────────────────────
+
+/// Raw bytes of a block: the unit of read, cache and compression.
+pub const BLOCK_BYTES: usize = MIB;
+/// Head bytes of a shard that trigger a flush.
+pub const FLUSH_BYTES: u64 = 64 * MIB as u64;
+/// Age of a shard's oldest unflushed batch that triggers a flush.
+pub const FLUSH_AGE: Duration = Duration::from_secs(10);
+/// The same for `dev`.
+pub const FLUSH_AGE_DEV: Duration = Duration::from_secs(5);
+
+// ── Raft timing ──────────────────────────────────────────────────────────────────────────────
+
+/// How often a leader shows that it lives.
+pub const HEARTBEAT: Duration = Duration::from_millis(100);
+/// Shortest silence after which a follower campaigns.
+pub const ELECTION_MIN: Duration = Duration::from_millis(300);
+/// Longest.
+pub const ELECTION_MAX: Duration = Duration::from_millis(600);
+/// An fdatasync that takes longer hands leadership over.
+pub const FSYNC_HANDOVER: Duration = Duration::from_millis(250);
+/// An fdatasync that takes longer ends the process.
+pub const FSYNC_FATAL: Duration = Duration::from_secs(30);
+
+// ── The wire ─────────────────────────────────────────────────────────────────────────────────
+
+/// Room for everything around a batch in one gRPC message.
+pub const MESSAGE_FRAMING_BYTES: usize = MIB;
+/// Bytes of one gRPC message.
+pub const MESSAGE_BYTES_MAX: usize = BATCH_BYTES_MAX + MESSAGE_FRAMING_BYTES;
+/// Appends a client may have in flight per partition: what the producer window can tell apart.
+pub const APPENDS_IN_FLIGHT_PER_PARTITION: usize = PRODUCER_WINDOW;
+
+// A reader must be able to hold what a batch may decode to, and a batch is no larger decoded than
+// a zstd window plus what the frame declares; the message must fit a batch and its framing.
+const _: () = assert!(BATCH_BYTES_DEFAULT <= BATCH_BYTES_MAX);
+const _: () = assert!(BATCH_BYTES_MAX < BATCH_DECODED_BYTES_MAX);
+const _: () = assert!(MESSAGE_BYTES_MAX >= BATCH_BYTES_MAX + MESSAGE_FRAMING_BYTES);
+const _: () = assert!((1 << ZSTD_WINDOW_LOG_MAX) <= BATCH_DECODED_BYTES_MAX);
+// Lengths and counts of a batch are `i32` on the wire.
+const _: () = assert!(BATCH_DECODED_BYTES_MAX < i32::MAX as usize);
+// An entry holds at least one batch of any size; a group holds at least one entry with its
+// framing; a file holds several groups.
+const _: () = assert!(ENTRY_PAYLOAD_BYTES_MAX >= BATCH_BYTES_MAX);
+const _: () = assert!(WAL_GROUP_BYTES_MAX >= ENTRY_PAYLOAD_BYTES_MAX + MIB);
+const _: () = assert!(WAL_FILE_BYTES >= 4 * WAL_GROUP_BYTES_MAX as u64);
+const _: () = assert!(WAL_FILE_BYTES.is_multiple_of(WAL_ALIGN as u64));
+const _: () = assert!(WAL_ALIGN.is_power_of_two());
+// A client never has more in flight than the window can recognise as duplicates.
+const _: () = assert!(APPENDS_IN_FLIGHT_PER_PARTITION <= PRODUCER_WINDOW);
+// A follower sees several heartbeats before it campaigns, and a slow disk hands over before it
+// looks dead.
+const _: () = assert!(HEARTBEAT.as_millis() * 3 <= ELECTION_MIN.as_millis());
+const _: () = assert!(ELECTION_MIN.as_millis() < ELECTION_MAX.as_millis());
+const _: () = assert!(FSYNC_HANDOVER.as_millis() < ELECTION_MIN.as_millis());
+const _: () = assert!(FSYNC_HANDOVER.as_millis() < FSYNC_FATAL.as_millis());

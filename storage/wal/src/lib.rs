@@ -1,0 +1,1 @@
+//! The raft log on disk, group commit, and its openraft glue.
