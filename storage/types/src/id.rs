@@ -121,6 +121,21 @@ id_of_incarnation! {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PartitionIndex(pub u32);
 
+/// Version of a topic's settings and partitions. Counts per topic, from 1.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TopicVersion(pub u64);
+
+impl TopicVersion {
+    /// The version a topic is created with.
+    pub const FIRST: Self = Self(1);
+
+    /// The version after this one.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
 /// A partition: one ordered log of records.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PartitionId {
@@ -211,7 +226,12 @@ macro_rules! display_as {
     )+};
 }
 
-display_as!(Incarnation => "{}", PartitionIndex => "{}", ShardId => "s{}");
+display_as!(
+    Incarnation => "{}",
+    PartitionIndex => "{}",
+    ShardId => "s{}",
+    TopicVersion => "v{}",
+);
 
 impl fmt::Debug for SegmentId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -24,11 +24,12 @@ mod time; // record timestamps, shard time
 pub use hash::ContentHash;
 pub use id::{
     Incarnation, NodeId, PartitionId, PartitionIndex, ProducerId, SegmentId, ShardId, TopicId,
+    TopicVersion,
 };
 pub use name::{NameError, TopicName};
 pub use offset::{Offset, OffsetRange};
 pub use outcome::{Action, Durability};
-pub use producer::{ProducerEpoch, ProducerStamp, Sequence};
+pub use producer::{FencingToken, ProducerEpoch, ProducerStamp, Sequence};
 pub use raft::{EntryId, LeaderEpoch, RaftIndex, RaftRange, Term};
 pub use ruler::Monotone;
 pub use time::{ShardTime, Timestamp};

@@ -52,6 +52,27 @@ pub const ENTRY_BATCHES_MAX: usize = 4096;
 /// Bytes that one raft RPC or one read of the log carries, at least one entry aside.
 pub const LOG_READ_BYTES_MAX: usize = 4 * MIB;
 
+// ── Shard state ──────────────────────────────────────────────────────────────────────────────
+
+/// Bytes of a shard's command as a raft entry carries it, batch payload aside.
+pub const COMMAND_BYTES_MAX: usize = 4 * MIB;
+/// Partition ranges that one segment, and one command, names.
+pub const SEGMENT_RANGES_MAX: usize = 1 << 17;
+/// Mixed segments in a shard's manifest; a flush beyond is refused, so that the state stays small.
+pub const MIXED_SEGMENTS_MAX: usize = 1 << 20;
+/// Leader epoch starts a partition remembers; beyond, the oldest is forgotten.
+pub const LEADER_EPOCHS_PER_PARTITION_MAX: usize = 64;
+/// Topics of a cluster, those that are being deleted included.
+pub const TOPICS_MAX: usize = 100_000;
+/// Partitions of a cluster, those that are being deleted included.
+pub const PARTITIONS_MAX: u32 = 1_000_000;
+/// Data shards a cluster may be given at init.
+pub const DATA_SHARDS_MAX: u32 = 1024;
+/// Bytes of one piece of a checkpoint as it is written and sent.
+pub const CHECKPOINT_CHUNK_BYTES: usize = MIB;
+/// Bytes of a storage class's name.
+pub const STORAGE_CLASS_BYTES_MAX: usize = 32;
+
 // ── WAL ──────────────────────────────────────────────────────────────────────────────────────
 
 /// Groups of frames begin at multiples of this. It is the page of the file systems we run on and
@@ -133,3 +154,8 @@ const _: () = assert!(HEARTBEAT.as_millis() * 3 <= ELECTION_MIN.as_millis());
 const _: () = assert!(ELECTION_MIN.as_millis() < ELECTION_MAX.as_millis());
 const _: () = assert!(FSYNC_HANDOVER.as_millis() < ELECTION_MIN.as_millis());
 const _: () = assert!(FSYNC_HANDOVER.as_millis() < FSYNC_FATAL.as_millis());
+// A segment's ranges (28 bytes each) fit in one command, a command in a group of the WAL, and a
+// topic's placement (4 bytes a partition) in one piece of a checkpoint.
+const _: () = assert!(SEGMENT_RANGES_MAX * 28 + KIB <= COMMAND_BYTES_MAX);
+const _: () = assert!(COMMAND_BYTES_MAX + ENTRY_PAYLOAD_BYTES_MAX + MIB <= WAL_GROUP_BYTES_MAX);
+const _: () = assert!(PARTITIONS_PER_TOPIC_MAX as usize * 4 + KIB <= CHECKPOINT_CHUNK_BYTES);

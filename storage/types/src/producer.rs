@@ -55,6 +55,11 @@ impl Sequence {
     }
 }
 
+/// A writer's claim to a partition: an append with a lower token than the highest one accepted
+/// there is refused. Callers choose the numbers (a lease's generation, say).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FencingToken(pub u64);
+
 /// Producer, epoch and first sequence of a batch.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct ProducerStamp {
@@ -72,6 +77,16 @@ impl fmt::Display for ProducerEpoch {
     }
 }
 impl fmt::Debug for ProducerEpoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+impl fmt::Display for FencingToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+impl fmt::Debug for FencingToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
