@@ -1,1 +1,53 @@
-//! The outside world behind traits: clock, entropy, files, network, workers.
+//! The outside world behind traits, so that a whole node can run under a deterministic simulator.
+//!
+//! Promise: every clock, random number, file and thread of `storage/` and `services/` comes from
+//! here. Knows no sibling crate.
+//!
+//! ```text
+//!              Clock        Entropy      Files                     Workers
+//!   real       the system   the kernel   a file system             threads
+//!   sim        set by hand  a seed       synced / unsynced bytes   the caller's own task
+//! ```
+
+mod clock; // wall and monotonic time
+mod entropy; // random bytes
+mod files; // files whose durability is explicit
+mod workers; // named threads, and work that may take long
+
+mod real; // the twins that a release binary uses
+#[cfg(feature = "testing")]
+pub mod sim; // the twins that tests use
+
+use std::sync::Arc;
+
+pub use clock::{Clock, Monotonic, WallMs};
+pub use entropy::Entropy;
+pub use files::{File, Files, Lock, OpenMode, Space, replace_file};
+pub use real::{OsEntropy, SystemClock, SystemFiles, Threads};
+pub use workers::{Job, Waker, Worker, Workers, WorkersExt};
+
+/// The four of them, handed to everything that needs the outside world.
+#[derive(Clone, Debug)]
+pub struct Env {
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// Random bytes.
+    pub entropy: Arc<dyn Entropy>,
+    /// Files.
+    pub files: Arc<dyn Files>,
+    /// Threads.
+    pub workers: Arc<dyn Workers>,
+}
+
+impl Env {
+    /// The real world.
+    #[must_use]
+    pub fn real() -> Self {
+        Self {
+            clock: Arc::new(SystemClock::new()),
+            entropy: Arc::new(OsEntropy),
+            files: Arc::new(SystemFiles),
+            workers: Arc::new(Threads::new()),
+        }
+    }
+}

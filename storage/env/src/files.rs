@@ -1,0 +1,151 @@
+//! Files whose durability is explicit.
+//!
+//! Nothing is durable before it is synced: bytes by [`File::sync_data`], names (created, renamed,
+//! removed) by [`Files::sync_dir`]. All calls block; they are made from [`crate::Workers`].
+
+use std::fmt;
+use std::io::{self, IoSlice};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// How a file is opened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum OpenMode {
+    /// An existing file, to read.
+    Read,
+    /// An existing file, to read and write.
+    ReadWrite,
+    /// A file that must not exist yet, to read and write.
+    CreateNew,
+}
+
+/// Room on the file system that holds a path, in bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Space {
+    /// What an unprivileged process may still write.
+    pub free: u64,
+    /// All of it.
+    pub total: u64,
+}
+
+/// Held while a process owns a directory; released on drop or death.
+pub trait Lock: Send + Sync + fmt::Debug {}
+
+/// An open file. Positions are in bytes from its start.
+pub trait File: Send + Sync + fmt::Debug {
+    /// Its length in bytes.
+    ///
+    /// # Errors
+    /// What the file system says.
+    fn size(&self) -> io::Result<u64>;
+
+    /// Cuts or extends it (with zeroes) to `bytes`.
+    ///
+    /// # Errors
+    /// What the file system says.
+    fn set_len(&self, bytes: u64) -> io::Result<()>;
+
+    /// Reads into `buffer` from `at`; returns how many bytes there were, fewer than asked for only
+    /// at the end of the file.
+    ///
+    /// # Errors
+    /// What the file system says.
+    fn read_at(&self, buffer: &mut [u8], at: u64) -> io::Result<usize>;
+
+    /// Like [`File::read_at`], but from the disk itself: bytes that only the page cache holds, as
+    /// a kill or a failed sync may leave them, are not returned. Call [`File::sync_data`] first.
+    ///
+    /// # Errors
+    /// What the file system says.
+    fn read_past_cache_at(&self, buffer: &mut [u8], at: u64) -> io::Result<usize>;
+
+    /// Writes all of `parts`, one after the other, from `at`.
+    ///
+    /// # Errors
+    /// What the file system says; then any part of it may have been written.
+    fn write_all_at(&self, parts: &[IoSlice<'_>], at: u64) -> io::Result<()>;
+
+    /// Returns once the bytes written so far, and the length needed to read them, are on the disk.
+    ///
+    /// # Errors
+    /// What the file system says. After an error nothing may be assumed of what was written since
+    /// the last success, not even by syncing again: a kernel may forget dirty pages it failed to
+    /// write (Rebello et al., USENIX ATC '20).
+    fn sync_data(&self) -> io::Result<()>;
+}
+
+/// A file system.
+pub trait Files: Send + Sync + fmt::Debug {
+    /// Opens the file at `path`.
+    ///
+    /// # Errors
+    /// `NotFound`, `AlreadyExists`, or what the file system says.
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>>;
+
+    /// Paths of the files and directories directly in `directory`, sorted.
+    ///
+    /// # Errors
+    /// `NotFound`, or what the file system says.
+    fn list(&self, directory: &Path) -> io::Result<Vec<PathBuf>>;
+
+    /// Makes `directory` and its parents, durably.
+    ///
+    /// # Errors
+    /// What the file system says.
+    fn create_dir_all(&self, directory: &Path) -> io::Result<()>;
+
+    /// Gives the file at `from` the name `to`, in the same directory, over what stood there.
+    ///
+    /// # Errors
+    /// What the file system says.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Removes the file at `path`.
+    ///
+    /// # Errors
+    /// `NotFound`, or what the file system says.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+
+    /// Returns once the names in `directory` are on the disk as they stand.
+    ///
+    /// # Errors
+    /// What the file system says.
+    fn sync_dir(&self, directory: &Path) -> io::Result<()>;
+
+    /// Room on the file system that holds `path`.
+    ///
+    /// # Errors
+    /// What the file system says.
+    fn space(&self, path: &Path) -> io::Result<Space>;
+
+    /// Takes the exclusive lock at `path` (made if missing), or says that another process has it.
+    ///
+    /// # Errors
+    /// `WouldBlock` if another holds it, or what the file system says.
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>>;
+}
+
+/// Writes `parts` as the whole file `path` and makes it durable: after a crash at any point the
+/// old content is there, or the new one, never a mixture. A leftover `<path>.tmp` is overwritten.
+///
+/// # Errors
+/// What the file system says; the old content then still stands, unless only the last step (the
+/// sync of the directory) failed: then it is one of the two.
+pub fn replace_file(files: &dyn Files, path: &Path, parts: &[IoSlice<'_>]) -> io::Result<()> {
+    let directory = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    let mut name = path
+        .file_name()
+        .ok_or(io::ErrorKind::InvalidInput)?
+        .to_owned();
+    name.push(".tmp");
+    let temporary = directory.join(name);
+    match files.remove(&temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let file = files.open(&temporary, OpenMode::CreateNew)?;
+    file.write_all_at(parts, 0)?;
+    file.sync_data()?;
+    files.rename(&temporary, path)?;
+    files.sync_dir(directory)
+}

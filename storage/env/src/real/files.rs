@@ -1,0 +1,228 @@
+//! A file system of the machine.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "this is the seam the ban points to"
+)]
+
+use std::fs;
+use std::io::{self, IoSlice};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::files::{File, Files, Lock, OpenMode, Space};
+
+/// Offset, length and memory of a read past the page cache are multiples of this. 4 KiB is the
+/// largest logical block of the disks in use.
+const DIRECT_ALIGN: usize = 4096;
+/// Parts handed to one `pwritev` (Linux takes at most `IOV_MAX` = 1024).
+const PARTS_PER_WRITE: usize = 1024;
+
+/// The file systems of the machine.
+#[derive(Debug)]
+pub struct SystemFiles;
+
+impl Files for SystemFiles {
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
+        let mut options = fs::OpenOptions::new();
+        options.read(true);
+        match mode {
+            OpenMode::Read => {}
+            OpenMode::ReadWrite => _ = options.write(true),
+            OpenMode::CreateNew => _ = options.write(true).create_new(true),
+        }
+        let file = options.open(path)?;
+        Ok(Arc::new(SystemFile {
+            file,
+            path: path.to_owned(),
+        }))
+    }
+
+    fn list(&self, directory: &Path) -> io::Result<Vec<PathBuf>> {
+        let mut paths = fs::read_dir(directory)?
+            .map(|entry| entry.map(|entry| entry.path()))
+            .collect::<io::Result<Vec<_>>>()?;
+        paths.sort();
+        Ok(paths)
+    }
+
+    fn create_dir_all(&self, directory: &Path) -> io::Result<()> {
+        if directory.as_os_str().is_empty() || directory.is_dir() {
+            return Ok(());
+        }
+        let parent = directory.parent().unwrap_or(Path::new(""));
+        self.create_dir_all(parent)?;
+        match fs::create_dir(directory) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+        self.sync_dir(if parent.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            parent
+        })
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn sync_dir(&self, directory: &Path) -> io::Result<()> {
+        fs::File::open(directory)?.sync_all()
+    }
+
+    fn space(&self, path: &Path) -> io::Result<Space> {
+        let room = rustix::fs::statvfs(path)?;
+        Ok(Space {
+            free: room.f_bavail.saturating_mul(room.f_frsize),
+            total: room.f_blocks.saturating_mul(room.f_frsize),
+        })
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>> {
+        let file = fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Box::new(SystemLock { _file: file })),
+            Err(fs::TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
+            Err(fs::TryLockError::Error(error)) => Err(error),
+        }
+    }
+}
+
+/// The kernel drops an advisory lock with the last handle, however the process ends.
+#[derive(Debug)]
+struct SystemLock {
+    _file: fs::File,
+}
+
+impl Lock for SystemLock {}
+
+#[derive(Debug)]
+struct SystemFile {
+    file: fs::File,
+    path: PathBuf,
+}
+
+impl File for SystemFile {
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    fn set_len(&self, bytes: u64) -> io::Result<()> {
+        self.file.set_len(bytes)
+    }
+
+    fn read_at(&self, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+        read_fully(&self.file, buffer, at)
+    }
+
+    fn read_past_cache_at(&self, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+        match open_direct(&self.path) {
+            Ok(direct) => read_direct(&direct, buffer, at),
+            // tmpfs and some network file systems refuse the flag. What was synced may be dropped
+            // from the cache instead; the next read then comes from the disk.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                drop_cache(&self.file, buffer.len(), at)?;
+                read_fully(&self.file, buffer, at)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn write_all_at(&self, parts: &[IoSlice<'_>], mut at: u64) -> io::Result<()> {
+        for parts in parts.chunks(PARTS_PER_WRITE) {
+            // `advance_slices` needs slices of its own to move within.
+            let mut rest: Vec<IoSlice<'_>> = parts.to_vec();
+            let mut rest = rest.as_mut_slice();
+            IoSlice::advance_slices(&mut rest, 0);
+            while !rest.is_empty() {
+                let written = match rustix::io::pwritev(&self.file, rest, at) {
+                    Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                    Ok(written) => written,
+                    Err(rustix::io::Errno::INTR) => continue,
+                    Err(error) => return Err(error.into()),
+                };
+                at += written as u64;
+                IoSlice::advance_slices(&mut rest, written);
+            }
+        }
+        Ok(())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+}
+
+/// Reads until `buffer` is full or the file ends.
+fn read_fully(file: &fs::File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+    let mut done = 0;
+    while done < buffer.len() {
+        match file.read_at(&mut buffer[done..], at + done as u64) {
+            Ok(0) => break,
+            Ok(read) => done += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(done)
+}
+
+#[cfg(target_os = "linux")]
+fn open_direct(path: &Path) -> io::Result<fs::File> {
+    let direct = rustix::fs::OFlags::DIRECT.bits().cast_signed();
+    fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(direct)
+        .open(path)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn open_direct(path: &Path) -> io::Result<fs::File> {
+    let _ = path;
+    Err(io::ErrorKind::InvalidInput.into())
+}
+
+#[cfg(target_os = "linux")]
+fn drop_cache(file: &fs::File, bytes: usize, at: u64) -> io::Result<()> {
+    let bytes = std::num::NonZeroU64::new(bytes as u64);
+    Ok(rustix::fs::fadvise(
+        file,
+        at,
+        bytes,
+        rustix::fs::Advice::DontNeed,
+    )?)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn drop_cache(file: &fs::File, _bytes: usize, _at: u64) -> io::Result<()> {
+    file.sync_all()
+}
+
+/// Reads through an aligned copy, since neither the caller's position nor its memory need be
+/// aligned.
+fn read_direct(file: &fs::File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+    let align = DIRECT_ALIGN as u64;
+    let start = at / align * align;
+    let skip = usize::try_from(at - start).expect("less than the alignment");
+    let span = (skip + buffer.len()).next_multiple_of(DIRECT_ALIGN);
+
+    let mut memory = vec![0u8; span + DIRECT_ALIGN];
+    let pad = memory.as_ptr().align_offset(DIRECT_ALIGN);
+    let aligned = &mut memory[pad..pad + span];
+    let read = read_fully(file, aligned, start)?;
+
+    let found = read.saturating_sub(skip).min(buffer.len());
+    buffer[..found].copy_from_slice(&aligned[skip..skip + found]);
+    Ok(found)
+}
