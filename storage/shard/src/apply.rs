@@ -1,0 +1,164 @@
+//! A command's effect: the one place where a state changes.
+
+mod append; // batches get offsets, or not
+mod catalog; // topics are made, changed and deleted; ids are given
+mod flush; // a segment becomes part of the log
+mod swap; // segments leave the manifest
+mod topic; // a data shard gets a topic, ends it, forgets it
+mod trim; // a log start moves; expired producers are swept out
+
+use esker_types::{EntryId, Incarnation, LeaderEpoch, RaftIndex, ShardId, ShardTime};
+
+use crate::catalog::Catalog;
+use crate::command::Command;
+use crate::data::Data;
+use crate::invariants;
+use crate::outcome::{Outcome, Refusal};
+use crate::state::{Body, State};
+
+/// What a command sees of the entry it came in and of the shard around the body.
+#[derive(Clone, Copy)]
+struct Now {
+    entry: EntryId,
+    /// The applied index before this entry.
+    applied: RaftIndex,
+    /// Shard time, this command's included.
+    time: ShardTime,
+    incarnation: Incarnation,
+    shard: ShardId,
+    leader_epoch: LeaderEpoch,
+}
+
+impl State {
+    /// Applies the command of the next entry. What becomes of it depends on this state and on the
+    /// command alone; a refusal changes nothing but the applied index.
+    ///
+    /// # Panics
+    /// If `entry` is not the next one: an entry lost or applied twice must end the process. In
+    /// debug builds also if an invariant is broken.
+    pub fn apply(&mut self, entry: EntryId, command: &Command) -> Outcome {
+        let applied = self.advance(entry);
+        let outcome = self
+            .execute(entry, applied, command)
+            .unwrap_or_else(Outcome::Refused);
+        if cfg!(debug_assertions) {
+            invariants::check_after_apply(self);
+        }
+        outcome
+    }
+
+    /// Applies an entry that carries no command, as raft itself writes them (a new leader's first
+    /// entry, a change of membership): the applied index moves and nothing else.
+    ///
+    /// # Panics
+    /// As [`State::apply`].
+    pub fn apply_blank(&mut self, entry: EntryId) {
+        self.advance(entry);
+    }
+
+    /// Moves the applied entry, and gives the index before.
+    fn advance(&mut self, entry: EntryId) -> RaftIndex {
+        let before = self.applied;
+        assert!(
+            entry.index == before.index.next() && entry.term >= before.term,
+            "{}: entry {entry} does not follow {before}",
+            self.shard
+        );
+        self.applied = entry;
+        before.index
+    }
+
+    fn execute(
+        &mut self,
+        entry: EntryId,
+        applied: RaftIndex,
+        command: &Command,
+    ) -> Result<Outcome, Refusal> {
+        if command.level() > self.level {
+            return Err(Refusal::AboveLevel {
+                needed: command.level(),
+                level: self.level,
+            });
+        }
+        let mut now = Now {
+            entry,
+            applied,
+            time: self.time.get(),
+            incarnation: self.incarnation,
+            shard: self.shard,
+            leader_epoch: self.leader_epoch(),
+        };
+        match (command, &mut self.body) {
+            (Command::Tick { time }, body) => {
+                self.time.raise(*time);
+                now.time = self.time.get();
+                if let Body::Data(data) = body {
+                    data.sweep_producers(now.time);
+                }
+                Ok(Outcome::Ticked)
+            }
+            (Command::RaiseLevel { level }, _) => {
+                self.level = self.level.max(*level);
+                Ok(Outcome::Level(self.level))
+            }
+            (Command::Append(append), Body::Data(data)) => {
+                self.time.raise(append.time);
+                now.time = self.time.get();
+                Ok(Outcome::Appended(data.append(&now, &append.batches)))
+            }
+            (command, Body::Data(data)) => execute_data(data, &now, command),
+            (command, Body::Catalog(catalog)) => execute_catalog(catalog, &now, command),
+        }
+    }
+}
+
+fn execute_data(data: &mut Data, now: &Now, command: &Command) -> Result<Outcome, Refusal> {
+    match command {
+        Command::CommitSegment(commit) => data.commit_segment(now, commit),
+        Command::Swap(swap) => data.swap(now, swap),
+        Command::RaiseGcBoundary { to } => data.raise_gc_boundary(now, *to),
+        Command::PutTopic(put) => data.put_topic(put),
+        Command::EndTopic { topic, version } => Ok(data.end_topic(now, *topic, *version)),
+        Command::DropTombstone { topic, plan_index } => {
+            data.drop_tombstone(now, *topic, *plan_index)
+        }
+        Command::Trim(trim) => data.trim(trim),
+        _ => Err(Refusal::WrongShard { shard: now.shard }),
+    }
+}
+
+fn execute_catalog(
+    catalog: &mut Catalog,
+    now: &Now,
+    command: &Command,
+) -> Result<Outcome, Refusal> {
+    match command {
+        Command::CreateTopic(create) => catalog.create_topic(now, create),
+        Command::AlterTopic {
+            topic,
+            expected,
+            changes,
+        } => catalog.alter_topic(*topic, *expected, changes),
+        Command::AddPartitions {
+            topic,
+            expected,
+            total,
+        } => catalog.add_partitions(*topic, *expected, *total),
+        Command::DeleteTopic { topic } => catalog.delete_topic(*topic, now),
+        Command::TopicEnded { topic, shard } => catalog.topic_ended(*topic, *shard, now),
+        Command::AllocateProducers { count } => catalog.allocate_producers(now, *count),
+        Command::AllocateNode => catalog.allocate_node(now),
+        _ => Err(Refusal::WrongShard { shard: now.shard }),
+    }
+}
+
+/// An index that a proposer says it has read must have been applied.
+fn check_applied(index: RaftIndex, now: &Now) -> Result<(), Refusal> {
+    if index > now.applied {
+        return Err(Refusal::NotApplied {
+            index,
+            applied: now.applied,
+        });
+    }
+    Ok(())
+}
