@@ -109,6 +109,25 @@ pub const FLUSH_AGE: Duration = Duration::from_secs(10);
 /// The same for `dev`.
 pub const FLUSH_AGE_DEV: Duration = Duration::from_secs(5);
 
+// ── Segment format ───────────────────────────────────────────────────────────────────────────
+
+/// Batches of one segment: what a flush of the smallest ones holds, so that the index fits memory.
+pub const SEGMENT_BATCHES_MAX: usize = 1 << 20;
+/// Blocks of one segment.
+pub const SEGMENT_BLOCKS_MAX: usize = 1 << 16;
+/// Bytes of a page of a partition's index: what a lookup reads.
+pub const INDEX_PAGE_BYTES_MAX: usize = 64 * KIB;
+/// Bytes of the extensions of one index entry.
+pub const INDEX_EXTENSION_BYTES_MAX: usize = 256;
+/// Bytes at which a page of the directory is closed.
+pub const DIRECTORY_PAGE_BYTES: usize = 64 * KIB;
+/// Bytes of a page of the directory: one partition with all its producers may need this.
+pub const DIRECTORY_PAGE_BYTES_MAX: usize = 2 * MIB;
+/// Bytes of a segment's footer: block table, pages of the directory, tombstones.
+pub const SEGMENT_FOOTER_BYTES_MAX: usize = 16 * MIB;
+/// Bytes that the first GET of a segment asks for, from its end.
+pub const SEGMENT_TAIL_BYTES: usize = 256 * KIB;
+
 // ── Raft timing ──────────────────────────────────────────────────────────────────────────────
 
 /// How often a leader shows that it lives.
@@ -159,3 +178,18 @@ const _: () = assert!(FSYNC_HANDOVER.as_millis() < FSYNC_FATAL.as_millis());
 const _: () = assert!(SEGMENT_RANGES_MAX * 28 + KIB <= COMMAND_BYTES_MAX);
 const _: () = assert!(COMMAND_BYTES_MAX + ENTRY_PAYLOAD_BYTES_MAX + MIB <= WAL_GROUP_BYTES_MAX);
 const _: () = assert!(PARTITIONS_PER_TOPIC_MAX as usize * 4 + KIB <= CHECKPOINT_CHUNK_BYTES);
+// A flush of the smallest batches (a header and one record) fits one segment; one partition's
+// share of a directory page (24 bytes per producer, 32 per batch it remembers, 36 per page of its
+// index) fits the page; block table, directory root and tombstones fit the footer.
+const _: () = assert!(FLUSH_BYTES <= (SEGMENT_BATCHES_MAX * (61 + RECORD_BYTES_MIN)) as u64);
+const _: () = assert!(
+    PRODUCERS_PER_PARTITION_MAX * (24 + PRODUCER_WINDOW * 32)
+        + SEGMENT_BATCHES_MAX.div_ceil(INDEX_PAGE_BYTES_MAX / (62 + INDEX_EXTENSION_BYTES_MAX))
+            * 36
+        + DIRECTORY_PAGE_BYTES
+        <= DIRECTORY_PAGE_BYTES_MAX
+);
+const _: () = assert!(
+    SEGMENT_BLOCKS_MAX * 24 + SEGMENT_RANGES_MAX * 32 + TOPICS_MAX * 16 + KIB
+        <= SEGMENT_FOOTER_BYTES_MAX
+);
