@@ -20,7 +20,7 @@
 //!    7 segments  incarnation, raft range, id u128, length u64, checksum u64, count u32, hash
 //!                u128, newest u64, bytes u64
 //!    8 tombs     topic id, version, ranges in mixed segments u64, changed u64
-//!    9 unflushed partition, range: what an ended topic had in the head
+//!    9 unflushed raft index, partition, range: what an ended topic had in the head
 //!   10 gone      first and last topic id of a run
 //!   11 catalog   topic id, version, name, config, request u128, asked u128, placement, option of
 //!                the shards awaited

@@ -14,7 +14,7 @@ use crate::config::{Compression, ConfigChange, StorageClass, TopicConfig};
 use crate::error::Error;
 
 /// Bytes of a partition and an offset range.
-pub(crate) const RANGE_BYTES: usize = 12 + 16;
+const RANGE_BYTES: usize = 12 + 16;
 
 /// Reads from a slice. Errors name `what` is being read.
 pub(crate) struct Reader<'a> {

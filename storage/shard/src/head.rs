@@ -198,8 +198,11 @@ impl Head {
         }
     }
 
-    /// Lets go of every batch of a topic that ended, and says what it held of each partition.
-    pub(crate) fn remove_topic(&mut self, topic: TopicId) -> RangeList {
+    /// Lets go of every batch of a topic that ended, and says what each entry held of it.
+    pub(crate) fn remove_topic(
+        &mut self,
+        topic: TopicId,
+    ) -> OrdMap<(RaftIndex, PartitionId), OffsetRange> {
         let first = PartitionId {
             topic,
             index: PartitionIndex(0),
@@ -214,15 +217,12 @@ impl Head {
             .range(of_topic)
             .map(|(k, p)| (*k, *p))
             .collect();
-        let mut held = RangeList::new();
-        for (key, place) in places {
-            let range = self.position(place).batch.range;
-            match held.last_mut() {
-                Some((partition, run)) if *partition == key.0 => *run = joined(*run, range),
-                _ => held.push((key.0, range)),
-            }
-            self.by_offset.remove(&key);
-            self.remove_batch(place);
+        let mut held = OrdMap::new();
+        for ((partition, start), place) in places {
+            self.by_offset.remove(&(partition, start));
+            let range = self.remove_batch(place).range;
+            let run = held.entry((place.index, partition)).or_insert(range);
+            *run = joined(*run, range);
         }
         held
     }
@@ -324,7 +324,7 @@ impl Head {
         }
     }
 
-    fn remove_batch(&mut self, place: Place) {
+    fn remove_batch(&mut self, place: Place) -> HeadBatch {
         let entry = self
             .entries
             .get_mut(&place.index)
@@ -340,6 +340,7 @@ impl Head {
         if entry.batches.is_empty() {
             self.entries.remove(&place.index);
         }
+        batch
     }
 }
 
@@ -367,6 +368,6 @@ impl Covered {
 }
 
 /// The range from the start of one to the end of the other, which follows or is the same.
-fn joined(first: OffsetRange, then: OffsetRange) -> OffsetRange {
+pub(crate) fn joined(first: OffsetRange, then: OffsetRange) -> OffsetRange {
     OffsetRange::new(first.start(), then.end()).expect("offsets of a partition only grow")
 }

@@ -122,6 +122,7 @@ fn check_data(state: &State, data: &Data) -> Result<(), Violation> {
             return Err(Violation::HeadRange(id));
         }
     }
+    check_unflushed(data)?;
     let ended = data.topics.keys().find(|topic| data.has_ended(**topic));
     let dropped = data
         .tombstones
@@ -131,6 +132,23 @@ fn check_data(state: &State, data: &Data) -> Result<(), Violation> {
         Some(topic) => Err(Violation::EndedTopic(*topic)),
         None => Ok(()),
     }
+}
+
+/// What ended topics had unflushed lies above the flush position, and chains by partition.
+fn check_unflushed(data: &Data) -> Result<(), Violation> {
+    let mut ends = BTreeMap::new();
+    for (topic, tombstone) in &data.tombstones {
+        for ((index, id), range) in &tombstone.unflushed {
+            let chains = ends
+                .insert(*id, range.end())
+                .is_none_or(|end| end == range.start());
+            let above = *index > data.flush_position();
+            if !chains || !above || range.is_empty() || id.topic != *topic {
+                return Err(Violation::HeadRange(*id));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Flush position, head and applied index, and the boundary of the collector.

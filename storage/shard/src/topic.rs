@@ -1,6 +1,8 @@
 //! A data shard's copy of a topic, the tombstone it leaves, and what is known of it for ever.
 
-use esker_types::{OffsetRange, PartitionId, RaftIndex, TopicId, TopicName, TopicVersion};
+use esker_types::{
+    OffsetRange, PartitionId, RaftIndex, RaftRange, TopicId, TopicName, TopicVersion,
+};
 use imbl::OrdMap;
 
 use crate::config::TopicConfig;
@@ -23,8 +25,8 @@ pub struct Tombstone {
     pub(crate) mixed_ranges: u64,
     /// When it last gained or lost one of them, or ended.
     pub(crate) changed: RaftIndex,
-    /// What its head held when it ended: a flush under way may still bring that.
-    pub(crate) unflushed: OrdMap<PartitionId, OffsetRange>,
+    /// What its head held when it ended, by entry: a flush under way may still bring that, whole.
+    pub(crate) unflushed: OrdMap<(RaftIndex, PartitionId), OffsetRange>,
 }
 
 impl Topic {
@@ -60,11 +62,28 @@ impl Tombstone {
         self.mixed_ranges
     }
 
-    /// Whether a flush under way may bring `range` of `partition`.
-    pub(crate) fn had_unflushed(&self, partition: PartitionId, range: OffsetRange) -> bool {
-        let within =
-            |held: &OffsetRange| held.start() <= range.start() && range.end() <= held.end();
-        self.unflushed.get(&partition).is_some_and(within)
+    /// What apply assigned to the topic in entries of `raft` before it ended, by partition.
+    pub(crate) fn unflushed_in(
+        &self,
+        raft: RaftRange,
+    ) -> impl Iterator<Item = (PartitionId, OffsetRange)> {
+        let of_run = self
+            .unflushed
+            .iter()
+            .filter(move |((index, _), _)| raft.contains(*index));
+        of_run.map(|((_, partition), range)| (*partition, *range))
+    }
+
+    /// Forgets what a segment up to `to` could have brought.
+    pub(crate) fn release(&mut self, to: RaftIndex) {
+        while let Some((key, _)) = self
+            .unflushed
+            .get_min()
+            .filter(|((index, _), _)| *index <= to)
+        {
+            let key = *key;
+            self.unflushed.remove(&key);
+        }
     }
 }
 

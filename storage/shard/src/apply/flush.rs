@@ -4,14 +4,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use esker_types::limits::MIXED_SEGMENTS_MAX;
-use esker_types::{OffsetRange, PartitionId};
+use esker_types::{OffsetRange, PartitionId, RaftIndex, RaftRange};
 
 use super::{Now, check_applied};
 use crate::command::CommitSegment;
 use crate::data::Data;
-use crate::head::Covered;
+use crate::head::{Covered, joined};
 use crate::manifest::{MixedSegment, out_of_order, ranges_hash};
 use crate::outcome::{CommitRefusal, Outcome, Refusal};
+
+/// Ranges by partition, in canonical order.
+type Ranges = BTreeMap<PartitionId, OffsetRange>;
 
 impl Data {
     pub(super) fn commit_segment(
@@ -38,51 +41,22 @@ impl Data {
             return Err(CommitRefusal::ManifestFull.into());
         }
         let covered = self.head.covered(commit.raft);
-        self.compare(&commit.ranges, &covered.ranges)?;
+        let ended = self.ended_since(commit.raft);
+        compare(&commit.ranges, &covered.ranges, &ended)?;
         self.take_in(now, commit, &covered);
         Ok(Outcome::SegmentCommitted {
             flush_position: self.flush_position(),
         })
     }
 
-    /// Whether `given` is, one for one, what apply assigned; both are in canonical order. What was
-    /// assigned to a topic that has ended since is in its tombstone alone and may be there or not.
-    fn compare(
-        &self,
-        given: &[(PartitionId, OffsetRange)],
-        assigned: &BTreeMap<PartitionId, OffsetRange>,
-    ) -> Result<(), CommitRefusal> {
-        let mut matched = 0;
-        for &(partition, given) in given {
-            match assigned.get(&partition) {
-                Some(&expected) if expected == given => matched += 1,
-                Some(&expected) => {
-                    return Err(CommitRefusal::WrongRange {
-                        partition,
-                        given,
-                        expected,
-                    });
-                }
-                None => {
-                    let tombstone = self.tombstones.get(&partition.topic);
-                    if !tombstone.is_some_and(|stone| stone.had_unflushed(partition, given)) {
-                        return Err(CommitRefusal::Extra { partition, given });
-                    }
-                }
-            }
+    /// What apply assigned in `raft` to topics that have ended since.
+    fn ended_since(&self, raft: RaftRange) -> Ranges {
+        let mut ended = Ranges::new();
+        for (partition, range) in self.tombstones.values().flat_map(|t| t.unflushed_in(raft)) {
+            let run = ended.entry(partition).or_insert(range);
+            *run = joined(*run, range);
         }
-        if matched == assigned.len() {
-            return Ok(());
-        }
-        let given: BTreeMap<_, _> = given.iter().copied().collect();
-        let missing = assigned
-            .iter()
-            .find(|(partition, _)| !given.contains_key(*partition));
-        let (&partition, &expected) = missing.expect("fewer matched than were assigned");
-        Err(CommitRefusal::Missing {
-            partition,
-            expected,
-        })
+        ended
     }
 
     fn take_in(&mut self, now: &Now, commit: &CommitSegment, covered: &Covered) {
@@ -111,7 +85,20 @@ impl Data {
         self.manifest.insert(segment.place(), Arc::new(segment));
         self.head.release(commit.raft.to);
         self.flush_position.advance(commit.raft.to);
-        self.close_ended(commit);
+        self.release_ended(commit.raft.to);
+    }
+
+    /// What ended topics had unflushed up to `to` is in this segment or in none.
+    fn release_ended(&mut self, to: RaftIndex) {
+        let open = self
+            .tombstones
+            .iter()
+            .filter(|(_, tombstone)| !tombstone.unflushed.is_empty());
+        let open: Vec<_> = open.map(|(id, _)| *id).collect();
+        for id in open {
+            let tombstone = self.tombstones.get_mut(&id).expect("it was just seen");
+            Arc::make_mut(tombstone).release(to);
+        }
     }
 
     /// One range more of a topic's in the manifest.
@@ -124,22 +111,39 @@ impl Data {
             tombstone.changed = now.entry.index;
         }
     }
+}
 
-    /// A range that an ended topic had unflushed is in a segment now: no later one may bring it,
-    /// nor what lay below it.
-    fn close_ended(&mut self, commit: &CommitSegment) {
-        for (partition, range) in &commit.ranges {
-            let Some(tombstone) = self.tombstones.get_mut(&partition.topic) else {
-                continue;
-            };
-            let unflushed = &mut Arc::make_mut(tombstone).unflushed;
-            let rest = unflushed.get(partition).and_then(|held| {
-                OffsetRange::new(range.end(), held.end()).filter(|rest| !rest.is_empty())
-            });
-            match rest {
-                Some(rest) => unflushed.insert(*partition, rest),
-                None => unflushed.remove(partition),
-            };
+/// Whether `given` is, one for one, what apply assigned; what it assigned to topics that have
+/// ended since may be there or not.
+fn compare(
+    given: &[(PartitionId, OffsetRange)],
+    assigned: &Ranges,
+    ended: &Ranges,
+) -> Result<(), CommitRefusal> {
+    let mut matched = 0;
+    for &(partition, given) in given {
+        match assigned.get(&partition).or(ended.get(&partition)) {
+            Some(&expected) if expected != given => {
+                return Err(CommitRefusal::WrongRange {
+                    partition,
+                    given,
+                    expected,
+                });
+            }
+            Some(_) => matched += usize::from(assigned.contains_key(&partition)),
+            None => return Err(CommitRefusal::Extra { partition, given }),
         }
     }
+    if matched == assigned.len() {
+        return Ok(());
+    }
+    let given: Ranges = given.iter().copied().collect();
+    let missing = assigned
+        .iter()
+        .find(|(partition, _)| !given.contains_key(*partition));
+    let (&partition, &expected) = missing.expect("fewer matched than were assigned");
+    Err(CommitRefusal::Missing {
+        partition,
+        expected,
+    })
 }

@@ -64,7 +64,7 @@ impl Data {
             version,
             mixed_ranges: topic.mixed_ranges,
             changed: now.entry.index,
-            unflushed: self.head.remove_topic(id).into_iter().collect(),
+            unflushed: self.head.remove_topic(id),
         };
         self.tombstones.insert(id, Arc::new(tombstone));
         Outcome::TopicEnded

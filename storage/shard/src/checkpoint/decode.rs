@@ -403,7 +403,7 @@ fn read_tombstone(data: &mut Data, from: &mut Reader<'_>) -> Result<(), Error> {
 }
 
 fn read_unflushed(data: &mut Data, from: &mut Reader<'_>) -> Result<(), Error> {
-    let (id, range) = (from.partition()?, from.range()?);
+    let (index, id, range) = (from.index()?, from.partition()?, from.range()?);
     let next = (
         std::ops::Bound::Excluded(id.topic),
         std::ops::Bound::Unbounded,
@@ -415,8 +415,14 @@ fn read_unflushed(data: &mut Data, from: &mut Reader<'_>) -> Result<(), Error> {
             what: "what ended topics had unflushed",
         });
     };
-    let unflushed: &mut OrdMap<PartitionId, _> = &mut Arc::make_mut(tombstone).unflushed;
-    push(unflushed, id, range, "what ended topics had unflushed")
+    let unflushed: &mut OrdMap<(RaftIndex, PartitionId), _> =
+        &mut Arc::make_mut(tombstone).unflushed;
+    push(
+        unflushed,
+        (index, id),
+        range,
+        "what ended topics had unflushed",
+    )
 }
 
 fn read_catalog_marks(catalog: &mut Catalog, from: &mut Reader<'_>) -> Result<(), Error> {

@@ -183,8 +183,9 @@ where
         .tombstones
         .values()
         .flat_map(|tombstone| &tombstone.unflushed);
-    for (partition, range) in unflushed.filter(|_| scope == Scope::Local) {
+    for ((index, partition), range) in unflushed.filter(|_| scope == Scope::Local) {
         out.record(Tag::Unflushed, |to| {
+            to.index(*index);
             to.partition(*partition);
             to.range(*range);
         })?;

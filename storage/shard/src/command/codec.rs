@@ -19,7 +19,7 @@ use super::{
     Append, AppendBatch, Command, CommitSegment, CreateTopic, PutTopic, SegmentRemoval, Swap, Trim,
 };
 use crate::catalog::RequestId;
-use crate::codec::{RANGE_BYTES, Reader, Writer};
+use crate::codec::{Reader, Writer};
 use crate::error::Error;
 use crate::level::Level;
 use crate::manifest::ObjectChecksum;
@@ -44,8 +44,8 @@ const ALLOCATE_NODE: u8 = 17;
 
 /// Bytes of the smallest batch description: all options absent.
 const BATCH_BYTES_MIN: usize = 12 + 4 + 4 + 8 + 8 + 1 + 16 + 1 + 1;
-/// Bytes of the smallest removal: incarnation, id, raft range, count, one range.
-const REMOVAL_BYTES_MIN: usize = 4 + 16 + 16 + 4 + RANGE_BYTES;
+/// Bytes of the smallest removal: incarnation, id, raft range, count of ranges.
+const REMOVAL_BYTES_MIN: usize = 4 + 16 + 16 + 4;
 
 impl Command {
     /// The command as bytes.
