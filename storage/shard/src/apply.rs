@@ -162,3 +162,53 @@ fn check_applied(index: RaftIndex, now: &Now) -> Result<(), Refusal> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::level::Level;
+    use crate::state::Genesis;
+    use esker_types::Term;
+
+    fn catalog() -> State {
+        State::new(Genesis {
+            shard: ShardId::CATALOG,
+            incarnation: Incarnation::FIRST,
+            epoch_base: LeaderEpoch(0),
+            data_shards: 1,
+        })
+    }
+
+    fn entry(term: u64, index: u64) -> EntryId {
+        EntryId {
+            term: Term(term),
+            index: RaftIndex(index),
+        }
+    }
+
+    #[test]
+    fn a_command_above_the_level_is_refused_and_changes_nothing() {
+        let mut state = catalog();
+        // No build has been at level 0; it stands for a shard that is behind the command.
+        state.level = Level(0);
+        let mut blank = state.clone();
+        let refusal = Refusal::AboveLevel {
+            needed: Level::FIRST,
+            level: Level(0),
+        };
+        let outcome = state.apply(entry(1, 1), &Command::AllocateNode);
+        assert_eq!(outcome, Outcome::Refused(refusal));
+        blank.apply_blank(entry(1, 1));
+        assert_eq!(state, blank);
+    }
+
+    #[test]
+    fn an_entry_that_is_not_next_ends_the_process() {
+        for wrong in [entry(1, 0), entry(1, 1), entry(1, 3), entry(0, 2)] {
+            let mut state = catalog();
+            state.apply_blank(entry(1, 1));
+            let applied = std::panic::catch_unwind(move || state.apply_blank(wrong));
+            assert!(applied.is_err(), "{wrong} after 1@1");
+        }
+    }
+}

@@ -312,3 +312,14 @@ fn write_catalog_topic(topic: &CatalogTopic, out: &mut Writer) {
         shards.iter().for_each(|shard| out.u32(shard.0));
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_checksum_is_crc_32c() {
+        // The check value that the catalogue of CRCs gives for CRC-32/ISCSI.
+        assert_eq!(section_crc(b"123456789"), 0xe306_9283);
+    }
+}
