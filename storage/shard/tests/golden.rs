@@ -134,17 +134,15 @@ fn data_commands() -> Vec<(&'static str, Command)> {
             partitions: vec![PartitionIndex(0), PartitionIndex(2)],
         })
     };
-    let plain = AppendBatch {
+    let plain = |partition| AppendBatch {
+        partition,
         producer: None,
         expected_end: None,
         fencing: None,
         ..batch()
     };
-    let elsewhere = AppendBatch {
-        partition: partition(2, 0),
-        ..plain.clone()
-    };
-    let batches = vec![batch(), plain, elsewhere.clone()];
+    let elsewhere = plain(partition(2, 0));
+    let batches = vec![batch(), plain(partition(1, 0)), elsewhere.clone()];
     let raft = RaftRange {
         from: RaftIndex(0),
         to: RaftIndex(3),
