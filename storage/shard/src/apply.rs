@@ -4,8 +4,9 @@ mod append; // batches get offsets, or not
 mod catalog; // topics are made, changed and deleted; ids are given
 mod flush; // a segment becomes part of the log
 mod swap; // segments leave the manifest
+mod sweep; // producers long silent are forgotten
 mod topic; // a data shard gets a topic, ends it, forgets it
-mod trim; // a log start moves; expired producers are swept out
+mod trim; // a log start moves
 
 use esker_types::{EntryId, Incarnation, LeaderEpoch, RaftIndex, ShardId, ShardTime};
 
@@ -13,7 +14,8 @@ use crate::catalog::Catalog;
 use crate::command::Command;
 use crate::data::Data;
 use crate::invariants;
-use crate::outcome::{Outcome, Refusal};
+use crate::outcome::Outcome;
+use crate::refusal::Refusal;
 use crate::state::{Body, State};
 
 /// What a command sees of the entry it came in and of the shard around the body.

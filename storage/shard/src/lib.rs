@@ -31,9 +31,10 @@ mod head; // accepted batches that no segment holds yet
 mod invariants;
 mod level; // which behaviour and which encoding a shard follows
 mod manifest; // segments that commands have committed
-mod outcome; // what apply answers, and why it refuses
+mod outcome; // what apply answers
 mod partition; // watermarks, epochs, fence and producers of one partition
 mod producer; // the window that recognises duplicates
+mod refusal; // why it refuses a command
 mod state; // one shard, whole: what is applied, and the view of it
 mod topic; // a data shard's copy of a topic, and the tombstone it leaves // what always holds
 
@@ -49,11 +50,11 @@ pub use head::{FlushPlan, HeadBatch, HeadEntry, HeadPosition, HeadSize};
 pub use invariants::Violation;
 pub use level::Level;
 pub use manifest::{MixedSegment, ObjectChecksum, RangesHash, SegmentPlace, ranges_hash};
-pub use outcome::{
-    AppendError, AppendOutcome, CatalogRefusal, CommitRefusal, Outcome, Refusal, SwapRefusal,
-    TombstoneRefusal, TrimRefusal,
-};
+pub use outcome::{AppendError, AppendOutcome, Outcome};
 pub use partition::{EpochStart, Partition};
 pub use producer::{Mark, Producer};
+pub use refusal::{
+    CatalogRefusal, CommitRefusal, Refusal, SwapRefusal, TombstoneRefusal, TrimRefusal,
+};
 pub use state::{Genesis, State, StateHash};
 pub use topic::{Tombstone, Topic};

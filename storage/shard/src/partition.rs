@@ -210,16 +210,14 @@ impl Partition {
         self.epochs.drain(..below.saturating_sub(1));
     }
 
-    /// Forgets producers that are expired at `now`, and says how many it looked at.
-    pub(crate) fn forget_expired(&mut self, now: ShardTime) -> usize {
-        let looked_at = self.producers.len();
+    /// Forgets producers that are expired at `now`.
+    pub(crate) fn forget_expired(&mut self, now: ShardTime) {
         let expired =
             |(id, known): (&ProducerId, &Arc<Producer>)| known.is_expired(now).then_some(*id);
         let expired: Vec<_> = self.producers.iter().filter_map(expired).collect();
         for id in expired {
             self.producers.remove(&id);
         }
-        looked_at
     }
 
     /// The partition as the bucket alone knows it: without its head.

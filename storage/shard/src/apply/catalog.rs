@@ -13,7 +13,8 @@ use crate::catalog::{Catalog, CatalogTopic};
 use crate::codec::Writer;
 use crate::command::CreateTopic;
 use crate::config::ConfigChange;
-use crate::outcome::{CatalogRefusal, Outcome, Refusal};
+use crate::outcome::Outcome;
+use crate::refusal::{CatalogRefusal, Refusal};
 
 impl Catalog {
     pub(super) fn create_topic(

@@ -11,7 +11,8 @@ use crate::command::CommitSegment;
 use crate::data::Data;
 use crate::head::{Covered, joined};
 use crate::manifest::{MixedSegment, out_of_order, ranges_hash};
-use crate::outcome::{CommitRefusal, Outcome, Refusal};
+use crate::outcome::Outcome;
+use crate::refusal::{CommitRefusal, Refusal};
 
 /// Ranges by partition, in canonical order.
 type Ranges = BTreeMap<PartitionId, OffsetRange>;

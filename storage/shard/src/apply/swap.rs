@@ -10,7 +10,8 @@ use super::{Now, check_applied};
 use crate::command::{SegmentRemoval, Swap};
 use crate::data::Data;
 use crate::manifest::{SegmentPlace, ranges_hash};
-use crate::outcome::{Outcome, Refusal, SwapRefusal};
+use crate::outcome::Outcome;
+use crate::refusal::{Refusal, SwapRefusal};
 
 const COUNTED: &str = "every range of a segment in the manifest was counted for its topic";
 

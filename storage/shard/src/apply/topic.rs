@@ -7,8 +7,9 @@ use esker_types::{PartitionId, RaftIndex, TopicId, TopicVersion};
 use super::{Now, check_applied};
 use crate::command::PutTopic;
 use crate::data::Data;
-use crate::outcome::{Outcome, Refusal, TombstoneRefusal};
+use crate::outcome::Outcome;
 use crate::partition::Partition;
+use crate::refusal::{Refusal, TombstoneRefusal};
 use crate::topic::{Tombstone, Topic};
 
 impl Data {
