@@ -225,12 +225,6 @@ impl Attributes {
     pub const fn has_delete_horizon(self) -> bool {
         self.0 & Self::DELETE_HORIZON != 0
     }
-
-    /// The bits as the wire carries them.
-    #[must_use]
-    pub const fn bits(self) -> u16 {
-        self.0
-    }
 }
 
 pub(crate) fn malformed(at: usize, fault: Fault) -> Error {

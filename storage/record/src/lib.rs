@@ -21,17 +21,27 @@
 //! Promise: no I/O, no panic on any input, every allocation bounded by
 //! [`esker_types::limits`]. Not here: offsets (the shard gives them), blocks (the segment).
 
-mod admit; // what an agent checks of a producer's batch, once
-mod batch; // bytes whose frame and checksum hold
-mod builder; // plain records in, batch out
-pub mod codec; // none, gzip, snappy, lz4, zstd: bounded, both ways
-mod cursor; // varints and lengths over a slice
-mod error; // what is wrong, where, and by which limit
-mod hash; // the content hash and its canonical form
 mod header; // the 61 bytes before the records
+
+mod batch; // bytes whose frame and checksum hold
+
+mod builder; // plain records in, batch out
+
+mod admit; // what an agent checks of a producer's batch, once
+
+mod hash; // the content hash and its canonical form
+
 mod patch; // base offset and leader epoch, outside the checksum
-mod records; // decoded records, borrowed
+
 mod scratch; // memory for decoding, reused
+
+mod records; // decoded records, borrowed
+
+pub mod codec; // none, gzip, snappy, lz4, zstd: bounded, both ways
+
+mod cursor; // varints and lengths over a slice
+
+mod error; // what is wrong, where, and by which limit
 
 pub use admit::{Checked, Depth, Rules, admit};
 pub use batch::Batch;

@@ -23,28 +23,44 @@
 //! out byte for byte as it went in, its base offset and leader epoch set. Bytes are laid out in
 //! `storage/FORMAT.md`. Not here: where objects lie, which segments make up a partition.
 
-mod assembler; // sealed blocks in order, then all that follows them
+mod facts; // what a segment says of its shard, partitions and batches
+
+mod writer; // batches in order, cut into blocks, indexed
+
 mod block; // seal and decode the unit of read, cache and compression
-mod directory; // partitions of a segment, in pages
-mod error; // what is damaged, and which offsets it touches
-mod facts; // what a segment says of its shard and partitions
-mod fields;
-mod footer; // identity, block table, root of the directory
+
+mod assembler; // sealed blocks in order, then all that follows them
+
 mod index; // batches of a partition, in pages
+
+mod partition; // one partition: range, facts, pages of its index
+
+mod directory; // partitions of the segment, in pages
+
+mod footer; // identity, block table, root of the directory
+
+mod trailer; // the first 16 bytes and the last 48
+
 mod open; // which range to GET next, until the footer is known
-mod trailer; // the last 48 bytes
+
+mod segment; // an opened one: where every part is, and whether it is right
+
 mod verify; // the whole object, recomputed
-mod writer; // batches in order, cut into blocks, indexed // little-endian fields, bounded
+
+mod error; // what is damaged, and which offsets it touches
+
+mod fields; // little-endian fields, bounded
 
 pub use assembler::{Assembler, Checksum, Summary};
 pub use block::{BlockNumber, BlockRef, RawBlock, SealedBlock, Sealer};
-pub use directory::{DirectoryPage, DirectoryPageRef, Partition};
+pub use directory::{DirectoryPage, DirectoryPageRef};
 pub use error::{Damage, Error, Fault, Part};
 pub use facts::{
     EpochStart, Extension, Mark, Origin, PartitionFacts, Placement, ProducerWindow, Tombstone,
 };
-pub use footer::Segment;
 pub use index::{Entry, Extensions, IndexPage, IndexPageRef};
 pub use open::{Opened, Opening, Tail};
+pub use partition::Partition;
+pub use segment::Segment;
 pub use verify::{Depth, Verified, Verifier};
 pub use writer::{Index, Writer};

@@ -9,7 +9,8 @@ use esker_types::limits::SEGMENT_TAIL_BYTES;
 
 use crate::error::{Error, Fault, Part};
 use crate::fields::{agree, check_crc};
-use crate::footer::{Footer, Segment};
+use crate::footer::Footer;
+use crate::segment::Segment;
 use crate::trailer::{HEADER_BYTES, TRAILER_BYTES, Trailer};
 
 /// A segment being opened.

@@ -16,12 +16,12 @@ use esker_types::{ContentHash, OffsetRange, PartitionId};
 
 use crate::assembler::{Checksum, crc64};
 use crate::block::BlockNumber;
-use crate::directory::Partition;
 use crate::error::{Error, Fault, Part};
 use crate::facts::EpochStart;
 use crate::fields::agree;
-use crate::footer::Segment;
 use crate::index::Entry;
+use crate::partition::Partition;
+use crate::segment::Segment;
 use crate::trailer::{HEADER_BYTES, TRAILER_BYTES, Trailer, header};
 use crate::writer::enter_epoch;
 

@@ -9,10 +9,10 @@ use esker_types::limits::{
 use esker_types::{LeaderEpoch, Offset, OffsetRange};
 
 use crate::block::{BlockNumber, RawBlock};
-use crate::directory::Partition;
 use crate::error::Error;
 use crate::facts::{EpochStart, Origin, PartitionFacts, Placement};
 use crate::index::{IndexPageRef, PageBuilder};
+use crate::partition::Partition;
 
 /// Bytes at which a chunk of index pages is closed.
 const CHUNK_BYTES: usize = MIB;
@@ -166,12 +166,6 @@ impl Writer {
         self.index.batches += 1;
         self.index.records += u64::from(header.records);
         Ok(done)
-    }
-
-    /// Bytes of batches in the current block: what a caller that paces itself may want to know.
-    #[must_use]
-    pub fn open_block_bytes(&self) -> usize {
-        self.block.bytes.len()
     }
 
     /// Ends the segment: the last block, and the index for [`crate::Assembler::finish`].
