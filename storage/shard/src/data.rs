@@ -1,4 +1,9 @@
 //! The body of a data shard: topics, partitions, head and manifest.
+//!
+//! What bounds it: topics and partitions by the catalog (`TOPICS_MAX`, `PARTITIONS_MAX`), which
+//! counts a topic until every shard has ended it; the head by admission, which goes by
+//! [`Data::head_size`]; the manifest by `MIXED_SEGMENTS_MAX`; tombstones by the manifest and by
+//! those who drop them.
 
 use std::sync::Arc;
 

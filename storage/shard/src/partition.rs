@@ -269,3 +269,110 @@ impl Partition {
         self.epochs.push(EpochStart { epoch, start });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use esker_types::limits::PRODUCER_EXPIRY;
+    use esker_types::{
+        ContentHash, Incarnation, PartitionId, PartitionIndex, ProducerEpoch, ProducerStamp,
+        Sequence, Timestamp, TopicId,
+    };
+
+    const EPOCH: LeaderEpoch = LeaderEpoch(1);
+
+    fn batch(producer: Option<u64>) -> AppendBatch {
+        let topic = TopicId::new(Incarnation::FIRST, 1).unwrap();
+        AppendBatch {
+            partition: PartitionId {
+                topic,
+                index: PartitionIndex(0),
+            },
+            bytes: 1,
+            records: 1,
+            base_timestamp: Timestamp(0),
+            max_timestamp: Timestamp(0),
+            producer: producer.map(|sequence| ProducerStamp {
+                id: ProducerId::new(Incarnation::FIRST, sequence).unwrap(),
+                epoch: ProducerEpoch::FIRST,
+                sequence: Sequence::ZERO,
+            }),
+            hash: ContentHash(0),
+            expected_end: None,
+            fencing: None,
+        }
+    }
+
+    fn append(
+        partition: &mut Partition,
+        producer: Option<u64>,
+        epoch: LeaderEpoch,
+        now: ShardTime,
+    ) -> Result<(), AppendError> {
+        let batch = batch(producer);
+        match partition.decide(&batch, 1, now)? {
+            Verdict::Accept(range) => partition.accept(&batch, range, epoch, now),
+            Verdict::Duplicate(_) => {}
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn one_producer_too_many_is_an_error_until_another_is_expired() {
+        let mut partition = Partition::default();
+        let producers = PRODUCERS_PER_PARTITION_MAX as u64;
+        append(&mut partition, Some(0), EPOCH, ShardTime(1)).unwrap();
+        for producer in 1..producers {
+            append(&mut partition, Some(producer), EPOCH, ShardTime(2)).unwrap();
+        }
+        let before = partition.clone();
+        let (late, expired) = (ShardTime(2), ShardTime(1).after(PRODUCER_EXPIRY));
+        let refused = append(&mut partition, Some(producers), EPOCH, late);
+        assert_eq!(refused, Err(AppendError::TooManyProducers));
+        assert_eq!(partition, before);
+        append(&mut partition, None, EPOCH, late).unwrap();
+        append(&mut partition, Some(producers), EPOCH, expired).unwrap();
+        assert_eq!(partition.producers().count(), PRODUCERS_PER_PARTITION_MAX);
+        let again = append(&mut partition, Some(producers + 1), EPOCH, expired);
+        assert_eq!(
+            again,
+            Err(AppendError::TooManyProducers),
+            "only one was expired"
+        );
+    }
+
+    #[test]
+    fn of_too_many_leader_epochs_the_oldest_is_forgotten() {
+        let mut partition = Partition::default();
+        let epochs = u32::try_from(LEADER_EPOCHS_PER_PARTITION_MAX).unwrap();
+        for epoch in 1..=epochs + 1 {
+            append(&mut partition, None, LeaderEpoch(epoch), ShardTime(1)).unwrap();
+        }
+        assert_eq!(partition.epochs().len(), LEADER_EPOCHS_PER_PARTITION_MAX);
+        assert_eq!(partition.epoch_at(Offset::ZERO), None);
+        assert_eq!(
+            partition.epoch_at(Offset::new(1).unwrap()),
+            Some(LeaderEpoch(2))
+        );
+        assert_eq!(
+            partition.epoch_at(Offset::MAX),
+            Some(LeaderEpoch(epochs + 1))
+        );
+    }
+
+    #[test]
+    fn a_partition_ends_at_the_last_offset_for_good() {
+        let last = Monotone::new(Offset::new(Offset::MAX.get() - 1).unwrap());
+        let mut partition = Partition {
+            tiered_end: last,
+            end: last,
+            ..Partition::default()
+        };
+        append(&mut partition, None, EPOCH, ShardTime(1)).unwrap();
+        let refused = append(&mut partition, None, EPOCH, ShardTime(1));
+        assert_eq!(
+            refused,
+            Err(AppendError::OffsetsExhausted { end: Offset::MAX })
+        );
+    }
+}
