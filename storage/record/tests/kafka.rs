@@ -41,7 +41,8 @@ fn to_theirs((at, record): (usize, &Owned)) -> Record {
         producer_epoch: -1,
         timestamp_type: TimestampType::Creation,
         offset: i64::try_from(at).unwrap(),
-        sequence: -1,
+        // It wants sequences to climb with offsets, from the −1 of a batch without a producer.
+        sequence: i32::try_from(at).unwrap() - 1,
         timestamp: record.timestamp,
         key: record.key.clone().map(Bytes::from),
         value: record.value.clone().map(Bytes::from),
