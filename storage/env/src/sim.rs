@@ -24,7 +24,7 @@ impl Env {
         let env = Self {
             clock: Arc::<SimClock>::clone(&clock),
             entropy: Arc::new(SeededEntropy::new(seed)),
-            files: Arc::new(disk.clone()),
+            files: Arc::new(disk.mount()),
             workers: Arc::new(Inline),
         };
         (env, clock, disk)

@@ -73,10 +73,7 @@ fn conformance(files: &dyn Files, root: &Path) {
         read(&*files.open(&two, OpenMode::Read).expect("open"), 0, 10),
         b"new"
     );
-    assert_eq!(
-        files.list(&directory).expect("listed"),
-        [path.clone(), two]
-    );
+    assert_eq!(files.list(&directory).expect("listed"), [path.clone(), two]);
 
     files.remove(&path).expect("removed");
     files.sync_dir(&directory).expect("synced");

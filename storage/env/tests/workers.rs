@@ -32,7 +32,10 @@ async fn reaches(runs: &AtomicUsize, wanted: usize) {
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    assert!(runs.load(Ordering::SeqCst) >= wanted, "the worker did not run {wanted} times");
+    assert!(
+        runs.load(Ordering::SeqCst) >= wanted,
+        "the worker did not run {wanted} times"
+    );
 }
 
 #[tokio::test]

@@ -33,7 +33,12 @@ pub enum Crash {
 
 /// A simulated file system. Clones share it.
 #[derive(Clone)]
-pub struct SimDisk(Arc<Mutex<State>>);
+pub struct SimDisk {
+    state: Arc<Mutex<State>>,
+    /// The life this handle belongs to, after which it only answers with errors; `None` for the
+    /// handle of whoever drives the simulation.
+    mounted: Option<u64>,
+}
 
 type InodeId = u64;
 
@@ -49,6 +54,8 @@ struct State {
     locks: BTreeSet<PathBuf>,
     /// Handles from before the last crash answer with an error.
     life: u64,
+    /// The process was killed by [`SimDisk::kill_before`] and the next has not begun.
+    dead: bool,
     capacity: u64,
     faults: Faults,
     counts: Counts,
@@ -59,12 +66,17 @@ struct State {
 enum NameChange {
     Link(PathBuf, InodeId),
     Unlink(PathBuf),
+    /// Within one directory, and in one step, as a journaling file system does it.
+    Rename {
+        from: PathBuf,
+        to: PathBuf,
+    },
 }
 
 impl NameChange {
     fn path(&self) -> &Path {
         match self {
-            Self::Link(path, _) | Self::Unlink(path) => path,
+            Self::Link(path, _) | Self::Unlink(path) | Self::Rename { to: path, .. } => path,
         }
     }
 
@@ -72,6 +84,11 @@ impl NameChange {
         match self {
             Self::Link(path, inode) => _ = names.insert(path, inode),
             Self::Unlink(path) => _ = names.remove(&path),
+            Self::Rename { from, to } => {
+                if let Some(inode) = names.remove(&from) {
+                    names.insert(to, inode);
+                }
+            }
         }
     }
 }
@@ -81,6 +98,8 @@ impl NameChange {
 struct Faults {
     sync_fails_in: Option<u64>,
     write_fails_in: Option<u64>,
+    /// The process dies before this write, sync or change of names.
+    dies_in: Option<u64>,
 }
 
 /// Calls made so far.
@@ -94,7 +113,7 @@ impl SimDisk {
     /// An empty disk without a limit.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self(Arc::new(Mutex::new(State {
+        let state = State {
             names: BTreeMap::new(),
             durable_names: BTreeMap::new(),
             pending: Vec::new(),
@@ -103,17 +122,35 @@ impl SimDisk {
             next_inode: 1,
             locks: BTreeSet::new(),
             life: 0,
+            dead: false,
             capacity: u64::MAX,
             faults: Faults::default(),
             counts: Counts::default(),
             entropy: SeededEntropy::new(seed ^ 0x6469_736b),
-        })))
+        };
+        Self {
+            state: Arc::new(Mutex::new(state)),
+            mounted: None,
+        }
     }
 
-    /// The node dies. Every open handle and lock is gone; the next life sees what survived.
+    /// The disk as a process sees it that starts now: after the next crash, nothing that is left
+    /// of the process can change it any more.
+    #[must_use]
+    pub fn mount(&self) -> Self {
+        let life = self.state().life;
+        Self {
+            state: Arc::clone(&self.state),
+            mounted: Some(life),
+        }
+    }
+
+    /// The node dies, and faults due are called off. Every open handle and lock is gone; the next life sees what survived.
     pub fn crash(&self, how: Crash) {
         let mut state = self.state();
         state.life += 1;
+        state.dead = false;
+        state.faults = Faults::default();
         state.locks.clear();
         if how == Crash::PowerCut {
             state.cut_power();
@@ -128,6 +165,12 @@ impl SimDisk {
     /// The `calls`-th write from now fails, with part of its bytes written (1 = the next).
     pub fn fail_write(&self, calls: u64) {
         self.state().faults.write_fails_in = Some(calls);
+    }
+
+    /// The process is killed just before the `calls`-th write, sync or change of names from now
+    /// (1 = the next): that call and all later ones of this life fail.
+    pub fn kill_before(&self, calls: u64) {
+        self.state().faults.dies_in = Some(calls);
     }
 
     /// Bytes the disk holds at most; writes past that fail with `StorageFull`.
@@ -175,7 +218,16 @@ impl SimDisk {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().expect("no holder panics")
+        self.state.lock().expect("no holder panics")
+    }
+
+    /// The state, if the process that holds this handle still lives.
+    fn living(&self) -> io::Result<MutexGuard<'_, State>> {
+        let state = self.state();
+        if self.mounted.is_some_and(|life| life != state.life) {
+            return Err(io::Error::other("simulated: this process is dead"));
+        }
+        Ok(state)
     }
 }
 
@@ -217,6 +269,20 @@ impl State {
         Ok(self.inodes.get_mut(&id).expect("a name points to an inode"))
     }
 
+    /// Called before each change: whether the process lives to make it.
+    fn live_on(&mut self) -> io::Result<()> {
+        if strikes(&mut self.faults.dies_in) {
+            self.life += 1;
+            self.locks.clear();
+            self.dead = true;
+        }
+        if self.dead {
+            Err(io::Error::other("simulated: the process is dead"))
+        } else {
+            Ok(())
+        }
+    }
+
     fn used(&self) -> u64 {
         self.names
             .values()
@@ -243,7 +309,7 @@ fn strikes(due: &mut Option<u64>) -> bool {
 
 impl Files for SimDisk {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
-        let mut state = self.state();
+        let mut state = self.living()?;
         let inode = match (state.names.get(path).copied(), mode) {
             (Some(_), OpenMode::CreateNew) => return Err(io::ErrorKind::AlreadyExists.into()),
             (Some(inode), _) => inode,
@@ -251,6 +317,7 @@ impl Files for SimDisk {
                 return Err(io::ErrorKind::NotFound.into());
             }
             (None, OpenMode::CreateNew) => {
+                state.live_on()?;
                 let parent = path.parent().unwrap_or(Path::new("/"));
                 if !state.directories.contains(parent) {
                     return Err(io::ErrorKind::NotFound.into());
@@ -272,7 +339,7 @@ impl Files for SimDisk {
     }
 
     fn list(&self, directory: &Path) -> io::Result<Vec<PathBuf>> {
-        let state = self.state();
+        let state = self.living()?;
         if !state.directories.contains(directory) {
             return Err(io::ErrorKind::NotFound.into());
         }
@@ -286,7 +353,7 @@ impl Files for SimDisk {
     }
 
     fn create_dir_all(&self, directory: &Path) -> io::Result<()> {
-        let mut state = self.state();
+        let mut state = self.living()?;
         state
             .directories
             .extend(directory.ancestors().map(Path::to_owned));
@@ -294,17 +361,21 @@ impl Files for SimDisk {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let mut state = self.state();
-        let inode = *state.names.get(from).ok_or(io::ErrorKind::NotFound)?;
-        // A journaling file system renames in one transaction: the new name is linked first here,
-        // so that a cut between the two loses neither file.
-        state.change_name(NameChange::Link(to.to_owned(), inode));
-        state.change_name(NameChange::Unlink(from.to_owned()));
+        let mut state = self.living()?;
+        state.live_on()?;
+        if !state.names.contains_key(from) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        state.change_name(NameChange::Rename {
+            from: from.to_owned(),
+            to: to.to_owned(),
+        });
         Ok(())
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
-        let mut state = self.state();
+        let mut state = self.living()?;
+        state.live_on()?;
         if !state.names.contains_key(path) {
             return Err(io::ErrorKind::NotFound.into());
         }
@@ -313,7 +384,8 @@ impl Files for SimDisk {
     }
 
     fn sync_dir(&self, directory: &Path) -> io::Result<()> {
-        let mut state = self.state();
+        let mut state = self.living()?;
+        state.live_on()?;
         state.counts.syncs += 1;
         if strikes(&mut state.faults.sync_fails_in) {
             return Err(io::Error::other(
@@ -331,7 +403,7 @@ impl Files for SimDisk {
     }
 
     fn space(&self, _path: &Path) -> io::Result<Space> {
-        let state = self.state();
+        let state = self.living()?;
         Ok(Space {
             free: state.capacity.saturating_sub(state.used()),
             total: state.capacity,
@@ -339,7 +411,7 @@ impl Files for SimDisk {
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>> {
-        let mut state = self.state();
+        let mut state = self.living()?;
         if !state.locks.insert(path.to_owned()) {
             return Err(io::ErrorKind::WouldBlock.into());
         }
@@ -422,6 +494,7 @@ impl File for SimFile {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
         self.with(|state| {
+            state.live_on()?;
             state.counts.writes += 1;
             let bytes: Vec<u8> = parts.iter().flat_map(|part| part.iter().copied()).collect();
             let fails = strikes(&mut state.faults.write_fails_in);
@@ -448,6 +521,7 @@ impl File for SimFile {
 
     fn sync_data(&self) -> io::Result<()> {
         self.with(|state| {
+            state.live_on()?;
             state.counts.syncs += 1;
             let fails = strikes(&mut state.faults.sync_fails_in);
             let inode = state

@@ -1,0 +1,35 @@
+//! The log on disk: one ordered stream of frames for all shards of a node, one writer, one sync
+//! for all that queued up.
+//!
+//! ```text
+//!  wal/<sequence>-<uuid>.wal        prewritten, recycled; the oldest goes first
+//!  ┌──────────┬─────────┬───────┬────────┬───┬─────────────┐
+//!  │ preamble │ group   │ group │ seal   │ … │ old bytes   │
+//!  └──────────┴─────────┴───────┴────────┴───┴─────────────┘
+//!   │          │ header (mark, lengths, crc) · frame · frame · … · zeroes to 4 KiB
+//!   │          └ mark: all before this point was synced when I was written
+//!   └ uuid, where the file before ends, and each shard's vote and log bounds
+//! ```
+//!
+//! Every checksum is seeded with the file's uuid, so that neither payload nor recycled bytes can
+//! pose as framing.
+
+mod body; // what an entry carries
+mod book; // what is in the log, in memory
+mod checkpoint; // a shard's state, in a file of its own
+mod file; // one WAL file
+mod frame; // one item of the stream
+mod group; // what one write and one sync carry
+mod open; // reading it back, settling the tail, starting the writer
+mod preamble; // how a file begins
+mod queue; // what waits for the writer
+mod scan; // reading it all back at start
+mod spare; // files prewritten ahead of need
+mod wal; // the whole
+mod writer; // the one writer
+
+pub use body::Body;
+pub use book::{LogBounds, Vote};
+pub use checkpoint::{Checkpoint, Checkpoints};
+pub use scan::{Recovery, Torn};
+pub use wal::{Fatal, OnFatal, Stats, Wal, WalOptions};

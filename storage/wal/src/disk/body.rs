@@ -1,0 +1,167 @@
+//! What an entry carries: a small head that says what to do, and the payload beside it.
+//!
+//! On disk: `head length u32 │ head │ payload`. The head is opaque here; the payload is a list of
+//! record batches when it comes from a producer, and one run of bytes when it comes from a file.
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+/// The content of an entry. Clones share the bytes.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Body {
+    /// Its length as `u32`, then the head itself.
+    framed_head: Bytes,
+    payload: Vec<Bytes>,
+    payload_bytes: usize,
+}
+
+/// Bytes of the head's length.
+const LENGTH_BYTES: usize = 4;
+
+impl Body {
+    /// A body of `head` (copied: it is small) and `payload` (shared).
+    #[must_use]
+    pub fn new(head: &[u8], payload: Vec<Bytes>) -> Self {
+        let mut framed_head = BytesMut::with_capacity(LENGTH_BYTES + head.len());
+        framed_head.put_u32_le(u32::try_from(head.len()).expect("a head is far below 4 GiB"));
+        framed_head.put_slice(head);
+        let payload_bytes = payload.iter().map(Bytes::len).sum();
+        Self {
+            framed_head: framed_head.freeze(),
+            payload,
+            payload_bytes,
+        }
+    }
+
+    /// The body that `bytes` hold; `None` if they hold none.
+    #[must_use]
+    pub fn decode(mut bytes: Bytes) -> Option<Self> {
+        let head_bytes = (&bytes[..]).try_get_u32_le().ok()? as usize;
+        if head_bytes > bytes.len() - LENGTH_BYTES {
+            return None;
+        }
+        let framed_head = bytes.split_to(LENGTH_BYTES + head_bytes);
+        let payload_bytes = bytes.len();
+        let payload = if bytes.is_empty() {
+            Vec::new()
+        } else {
+            vec![bytes]
+        };
+        Some(Self {
+            framed_head,
+            payload,
+            payload_bytes,
+        })
+    }
+
+    /// The head.
+    #[must_use]
+    pub fn head(&self) -> Bytes {
+        self.framed_head.slice(LENGTH_BYTES..)
+    }
+
+    /// The payload, in the parts it came in.
+    #[must_use]
+    pub fn payload(&self) -> &[Bytes] {
+        &self.payload
+    }
+
+    /// Bytes of the payload.
+    #[must_use]
+    pub fn payload_bytes(&self) -> usize {
+        self.payload_bytes
+    }
+
+    /// `length` bytes of the payload from `at`, wherever its parts begin and end: shared if they
+    /// lie in one part, as they do for a batch. `None` past the end.
+    #[must_use]
+    pub fn slice(&self, mut at: usize, length: usize) -> Option<Bytes> {
+        if at.checked_add(length)? > self.payload_bytes {
+            return None;
+        }
+        if length == 0 {
+            return Some(Bytes::new());
+        }
+        let mut parts = self.payload.iter();
+        let first = loop {
+            let part = parts.next()?;
+            if at < part.len() {
+                break part;
+            }
+            at -= part.len();
+        };
+        if at + length <= first.len() {
+            return Some(first.slice(at..at + length));
+        }
+        let mut joined = BytesMut::with_capacity(length);
+        joined.extend_from_slice(&first[at..]);
+        for part in parts {
+            let wanted = (length - joined.len()).min(part.len());
+            joined.extend_from_slice(&part[..wanted]);
+        }
+        Some(joined.freeze())
+    }
+
+    /// All of it, as a frame carries it.
+    pub(crate) fn into_parts(self) -> Vec<Bytes> {
+        let mut parts = Vec::with_capacity(1 + self.payload.len());
+        parts.push(self.framed_head);
+        parts.extend(self.payload);
+        parts
+    }
+
+    /// Bytes it keeps in memory.
+    pub(crate) fn weight(&self) -> usize {
+        self.framed_head.len() + self.payload_bytes
+    }
+}
+
+/// Sizes only: payload never reaches a log line.
+impl std::fmt::Debug for Body {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "Body({} + {} bytes)",
+            self.head().len(),
+            self.payload_bytes
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parts(texts: &[&'static str]) -> Vec<Bytes> {
+        texts
+            .iter()
+            .map(|text| Bytes::from_static(text.as_bytes()))
+            .collect()
+    }
+
+    #[test]
+    fn a_body_read_back_equals_the_one_written_part_by_part() {
+        let body = Body::new(b"head", parts(&["one", "", "three"]));
+        let joined: Vec<u8> = body.clone().into_parts().concat();
+        let back = Body::decode(joined.into()).unwrap();
+        assert_eq!(
+            (back.head(), back.payload_bytes()),
+            (Bytes::from_static(b"head"), 8)
+        );
+        for at in 0..=8 {
+            for length in 0..=8 - at {
+                let expected = &b"onethree"[at..at + length];
+                assert_eq!(back.slice(at, length).unwrap(), expected);
+                assert_eq!(body.slice(at, length).unwrap(), expected, "{at} {length}");
+            }
+            assert_eq!(body.slice(at, 9 - at), None);
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_no_body_are_refused() {
+        assert!(Body::decode(Bytes::from_static(&[1, 0, 0])).is_none());
+        assert!(Body::decode(Bytes::from_static(&[2, 0, 0, 0, 9])).is_none());
+        assert!(Body::decode(Bytes::from_static(&[255; 8])).is_none());
+        assert!(Body::decode(Bytes::new()).is_none());
+    }
+}

@@ -1,0 +1,383 @@
+//! What is in the log, in memory: each shard's bounds, and where each of its entries lies.
+//!
+//! ```text
+//!   released     purged            committed        last
+//!   ──┼────────────┼──────────────────┼───────────────┼──► index
+//!     │ head only  │ raft may read                    │
+//!     └ held for readers and flushers: not in the bucket yet
+//! ```
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::RangeInclusive;
+
+use esker_types::{EntryId, RaftIndex, ShardId, Term};
+
+use super::body::Body;
+use super::file::Place;
+use crate::Error;
+
+/// A raft vote: for whom, in which term, and whether a quorum granted it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Vote {
+    /// The term.
+    pub term: Term,
+    /// The stored form of the candidate's node id.
+    pub node: u64,
+    /// Whether the candidate became leader.
+    pub committed: bool,
+}
+
+/// Bounds of one shard's log. An id of zero means "before any entry".
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct LogBounds {
+    /// The last vote.
+    pub vote: Option<Vote>,
+    /// Raft has forgotten entries up to this one.
+    pub purged: EntryId,
+    /// The last entry, or `purged` if there is none.
+    pub last: EntryId,
+    /// The last entry known to be committed; may lag.
+    pub committed: EntryId,
+}
+
+impl LogBounds {
+    /// Moves the bounds as a frame says. `None` if the frame cannot follow what is there.
+    pub(crate) fn append(&mut self, id: EntryId) -> Option<()> {
+        let follows = id.index == self.last.index.next() && id.term >= self.last.term;
+        follows.then(|| self.last = id)
+    }
+
+    pub(crate) fn truncate(&mut self, last: EntryId) -> Option<()> {
+        let inside = self.purged.index <= last.index && last.index <= self.last.index;
+        inside.then(|| self.last = last)
+    }
+
+    pub(crate) fn purge(&mut self, id: EntryId) {
+        if id.index > self.purged.index {
+            self.purged = id;
+        }
+        if id.index > self.last.index {
+            self.last = id;
+        }
+    }
+}
+
+/// One entry.
+#[derive(Debug)]
+struct Slot {
+    id: EntryId,
+    /// In memory: always until it is on disk, then as long as the budget allows.
+    body: Option<Body>,
+    /// On disk, once written and synced.
+    place: Option<Place>,
+}
+
+/// An entry as found.
+#[derive(Debug)]
+pub(crate) enum Found {
+    Cached(Body),
+    Placed(Place),
+}
+
+/// One shard's log.
+#[derive(Debug, Default)]
+pub(crate) struct Book {
+    pub(crate) bounds: LogBounds,
+    slots: BTreeMap<RaftIndex, Slot>,
+}
+
+impl Book {
+    /// How many entries it holds in `(from, to]`.
+    pub(crate) fn held_in(&self, from: RaftIndex, to: RaftIndex) -> u64 {
+        if from < to {
+            self.slots.range(from.next()..=to).count() as u64
+        } else {
+            0
+        }
+    }
+
+    /// Index of the oldest entry held, purged or not.
+    pub(crate) fn oldest(&self) -> Option<RaftIndex> {
+        self.slots.first_key_value().map(|(index, _)| *index)
+    }
+}
+
+/// All shards' logs, and the budget of what is cached of them.
+#[derive(Debug)]
+pub(crate) struct Books {
+    books: BTreeMap<ShardId, Book>,
+    /// Entries that are on disk and still in memory, oldest first.
+    evictable: VecDeque<(ShardId, RaftIndex, Term)>,
+    cached_bytes: usize,
+    cached_bytes_max: usize,
+}
+
+impl Books {
+    pub(crate) fn new(cached_bytes_max: usize) -> Self {
+        let evictable = VecDeque::new();
+        Self {
+            books: BTreeMap::new(),
+            evictable,
+            cached_bytes: 0,
+            cached_bytes_max,
+        }
+    }
+
+    pub(crate) fn book(&self, shard: ShardId) -> Option<&Book> {
+        self.books.get(&shard)
+    }
+
+    pub(crate) fn book_mut(&mut self, shard: ShardId) -> &mut Book {
+        self.books.entry(shard).or_default()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (ShardId, &Book)> {
+        self.books.iter().map(|(shard, book)| (*shard, book))
+    }
+
+    pub(crate) fn cached_bytes(&self) -> usize {
+        self.cached_bytes
+    }
+
+    /// Adds an entry at the end of a shard's log.
+    pub(crate) fn append(&mut self, shard: ShardId, id: EntryId, body: Body) -> Result<(), Error> {
+        let book = self.books.entry(shard).or_default();
+        let last = book.bounds.last;
+        book.bounds
+            .append(id)
+            .ok_or(Error::Hole { shard, last, id })?;
+        self.cached_bytes += body.weight();
+        book.slots.insert(
+            id.index,
+            Slot {
+                id,
+                body: Some(body),
+                place: None,
+            },
+        );
+        Ok(())
+    }
+
+    /// Adds an entry below the log's end that came with a snapshot.
+    pub(crate) fn install(&mut self, shard: ShardId, id: EntryId, body: Body) {
+        self.cached_bytes += body.weight();
+        let slot = Slot {
+            id,
+            body: Some(body),
+            place: None,
+        };
+        let old = self
+            .books
+            .entry(shard)
+            .or_default()
+            .slots
+            .insert(id.index, slot);
+        self.forget(old);
+    }
+
+    /// An entry is on disk at `place`. It may have been truncated meanwhile.
+    pub(crate) fn placed(&mut self, shard: ShardId, id: EntryId, place: Place) {
+        let slot = self
+            .books
+            .get_mut(&shard)
+            .and_then(|book| book.slots.get_mut(&id.index));
+        let Some(slot) = slot.filter(|slot| slot.id == id) else {
+            return;
+        };
+        slot.place = Some(place);
+        if slot.body.is_some() {
+            self.evictable.push_back((shard, id.index, id.term));
+        }
+    }
+
+    /// An entry was found on disk at start.
+    pub(crate) fn restore(&mut self, shard: ShardId, id: EntryId, place: Place) {
+        let slot = Slot {
+            id,
+            body: None,
+            place: Some(place),
+        };
+        let old = self
+            .books
+            .entry(shard)
+            .or_default()
+            .slots
+            .insert(id.index, slot);
+        self.forget(old);
+    }
+
+    /// The log ends at `last` from here on.
+    pub(crate) fn truncate(&mut self, shard: ShardId, last: EntryId) -> Option<()> {
+        let book = self.books.entry(shard).or_default();
+        book.bounds.truncate(last)?;
+        let cut = book.slots.split_off(&last.index.next());
+        cut.into_values().for_each(|slot| self.forget(Some(slot)));
+        Some(())
+    }
+
+    /// Nobody needs entries up to `upto` any more.
+    pub(crate) fn release(&mut self, shard: ShardId, upto: RaftIndex) {
+        let book = self.books.entry(shard).or_default();
+        let kept = book.slots.split_off(&upto.next());
+        let gone = std::mem::replace(&mut book.slots, kept);
+        gone.into_values().for_each(|slot| self.forget(Some(slot)));
+    }
+
+    pub(crate) fn find(&self, shard: ShardId, index: RaftIndex) -> Option<(EntryId, Found)> {
+        let slot = self.books.get(&shard)?.slots.get(&index)?;
+        Some((slot.id, slot.found()))
+    }
+
+    /// Entries of `range` that are held, in order, until their bytes pass `bytes_max` (one entry
+    /// is always among them).
+    pub(crate) fn find_run(
+        &self,
+        shard: ShardId,
+        range: RangeInclusive<RaftIndex>,
+        bytes_max: usize,
+    ) -> Vec<(EntryId, Found)> {
+        let Some(book) = self.books.get(&shard).filter(|_| !range.is_empty()) else {
+            return Vec::new();
+        };
+        let mut bytes = 0;
+        let within = |slot: &&Slot| {
+            let fits = bytes < bytes_max;
+            bytes += slot.weight();
+            fits
+        };
+        let slots = book
+            .slots
+            .range(range)
+            .map(|(_, slot)| slot)
+            .take_while(within);
+        slots.map(|slot| (slot.id, slot.found())).collect()
+    }
+
+    /// Entries that lie in the file `sequence`, at most `bytes_max` of them.
+    pub(crate) fn entries_in(
+        &self,
+        sequence: u64,
+        bytes_max: usize,
+    ) -> Vec<(ShardId, EntryId, Place)> {
+        let mut bytes = 0;
+        let mut found = Vec::new();
+        for (shard, book) in &self.books {
+            for slot in book.slots.values() {
+                if let Some(place) = slot.place.as_ref().filter(|p| p.file.sequence == sequence) {
+                    bytes += place.bytes as usize;
+                    if bytes > bytes_max && !found.is_empty() {
+                        return found;
+                    }
+                    found.push((*shard, slot.id, place.clone()));
+                }
+            }
+        }
+        found
+    }
+
+    /// Drops from memory what is on disk as well, oldest first, until the budget is met.
+    pub(crate) fn evict(&mut self) {
+        while self.cached_bytes > self.cached_bytes_max {
+            let Some((shard, index, term)) = self.evictable.pop_front() else {
+                break;
+            };
+            let slot = self
+                .books
+                .get_mut(&shard)
+                .and_then(|book| book.slots.get_mut(&index));
+            let body = slot
+                .filter(|slot| slot.id.term == term)
+                .and_then(|slot| slot.body.take());
+            self.cached_bytes -= body.map_or(0, |body| body.weight());
+        }
+    }
+
+    fn forget(&mut self, slot: Option<Slot>) {
+        let body = slot.and_then(|slot| slot.body);
+        self.cached_bytes -= body.map_or(0, |body| body.weight());
+        // Stale notes of what may be evicted are harmless, but must not pile up.
+        while let Some((shard, index, _)) = self.evictable.front() {
+            let held = self
+                .books
+                .get(shard)
+                .is_some_and(|book| book.slots.contains_key(index));
+            if held {
+                break;
+            }
+            self.evictable.pop_front();
+        }
+    }
+}
+
+impl Slot {
+    fn found(&self) -> Found {
+        match (&self.body, &self.place) {
+            (Some(body), _) => Found::Cached(body.clone()),
+            (None, Some(place)) => Found::Placed(place.clone()),
+            (None, None) => unreachable!("an entry leaves memory only once it is on disk"),
+        }
+    }
+
+    fn weight(&self) -> usize {
+        match (&self.body, &self.place) {
+            (Some(body), _) => body.weight(),
+            (None, place) => place.as_ref().map_or(0, |place| place.bytes as usize),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHARD: ShardId = ShardId(1);
+
+    fn id(index: u64, term: u64) -> EntryId {
+        EntryId {
+            term: Term(term),
+            index: RaftIndex(index),
+        }
+    }
+
+    fn body(bytes: usize) -> Body {
+        Body::new(&vec![0; bytes], Vec::new())
+    }
+
+    #[test]
+    fn a_log_has_no_hole_and_its_terms_never_fall() {
+        let mut books = Books::new(1000);
+        books.append(SHARD, id(1, 2), body(1)).unwrap();
+        assert!(books.append(SHARD, id(3, 2), body(1)).is_err(), "a hole");
+        assert!(
+            books.append(SHARD, id(2, 1), body(1)).is_err(),
+            "an older term"
+        );
+        books.append(SHARD, id(2, 3), body(1)).unwrap();
+        assert_eq!(books.truncate(SHARD, id(3, 3)), None, "beyond the end");
+        books.truncate(SHARD, id(1, 2)).unwrap();
+        books.append(SHARD, id(2, 4), body(1)).unwrap();
+        assert_eq!(books.book(SHARD).unwrap().bounds.last, id(2, 4));
+    }
+
+    #[test]
+    fn what_leaves_the_log_leaves_the_budget() {
+        let mut books = Books::new(1000);
+        for index in 1..=10 {
+            books.append(SHARD, id(index, 1), body(96)).unwrap();
+        }
+        assert_eq!(books.cached_bytes(), 1000);
+        books.truncate(SHARD, id(8, 1)).unwrap();
+        books.release(SHARD, RaftIndex(5));
+        assert_eq!(books.cached_bytes(), 300);
+        // Nothing is on disk yet, so nothing may be evicted, however small the budget.
+        books.cached_bytes_max = 0;
+        books.evict();
+        assert_eq!(books.cached_bytes(), 300);
+        assert_eq!(
+            books
+                .find_run(SHARD, RaftIndex(1)..=RaftIndex(9), 150)
+                .len(),
+            2
+        );
+    }
+}

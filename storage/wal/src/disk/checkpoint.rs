@@ -1,0 +1,252 @@
+//! A shard's state in a file of its own: what a start begins from, so that the log below it need
+//! not be read again.
+//!
+//! ```text
+//!   checkpoints/<shard>.ckp
+//!   magic 8 │ version u32 │ shard u32 │ term u64 │ index u64 │ membership length u32 │ state length u64 │
+//!   membership │ state │ crc u32
+//! ```
+//! Little-endian. The CRC-32C covers all before it. Membership and state are opaque here. It
+//! becomes current in one step, the rename: after a crash there is the old one or the new one.
+
+use std::io::{self, IoSlice};
+use std::path::{Path, PathBuf};
+
+use bytes::{Buf, BufMut, Bytes};
+use crc_fast::{CrcAlgorithm, Digest};
+use esker_env::{Env, OpenMode, replace_file};
+use esker_types::{EntryId, RaftIndex, ShardId, Term};
+
+use crate::Error;
+
+const MAGIC: &[u8; 8] = b"ESKERCKP";
+/// The version this binary writes; it reads no other.
+const VERSION: u32 = 1;
+const FIXED_BYTES: usize = 8 + 4 + 4 + 8 + 8 + 4 + 8;
+/// Bytes of a checkpoint that a start is willing to read: ten thousand partitions take a few MiB.
+const CHECKPOINT_BYTES_MAX: u64 = 4 << 30;
+
+/// A shard's state at an entry.
+#[derive(Clone, Debug)]
+pub struct Checkpoint {
+    /// The shard.
+    pub shard: ShardId,
+    /// The last entry whose effect it holds.
+    pub last: EntryId,
+    /// Raft's membership at that entry, encoded.
+    pub membership: Bytes,
+    /// The state, encoded, in parts.
+    pub state: Vec<Bytes>,
+}
+
+/// The folder of a node's checkpoints. All calls block.
+#[derive(Clone, Debug)]
+pub struct Checkpoints {
+    env: Env,
+    directory: PathBuf,
+}
+
+impl Checkpoints {
+    /// The checkpoints in `directory`, which is made if missing.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn open(env: &Env, directory: &Path) -> Result<Self, Error> {
+        let made = env.files.create_dir_all(directory);
+        made.map_err(|source| Error::Io {
+            doing: "making",
+            path: directory.to_owned(),
+            source,
+        })?;
+        Ok(Self {
+            env: env.clone(),
+            directory: directory.to_owned(),
+        })
+    }
+
+    /// Makes `checkpoint` the current one of its shard, durably.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; then the old one, or this one, is current.
+    pub fn save(&self, checkpoint: &Checkpoint) -> Result<(), Error> {
+        let path = self.path(checkpoint.shard);
+        let state_bytes: usize = checkpoint.state.iter().map(Bytes::len).sum();
+        let mut head = Vec::with_capacity(FIXED_BYTES);
+        head.put_slice(MAGIC);
+        head.put_u32_le(VERSION);
+        head.put_u32_le(checkpoint.shard.0);
+        head.put_u64_le(checkpoint.last.term.0);
+        head.put_u64_le(checkpoint.last.index.0);
+        head.put_u32_le(u32::try_from(checkpoint.membership.len()).expect("a few nodes"));
+        head.put_u64_le(state_bytes as u64);
+
+        let mut digest = Digest::new(CrcAlgorithm::Crc32Iscsi);
+        let mut parts = vec![IoSlice::new(&head), IoSlice::new(&checkpoint.membership)];
+        parts.extend(checkpoint.state.iter().map(|part| IoSlice::new(part)));
+        parts.iter().for_each(|part| digest.update(part));
+        let crc = u32::try_from(digest.finalize())
+            .expect("a CRC-32 has 32 bits")
+            .to_le_bytes();
+        parts.push(IoSlice::new(&crc));
+        replace_file(&*self.env.files, &path, &parts).map_err(|source| Error::Io {
+            doing: "writing",
+            path,
+            source,
+        })
+    }
+
+    /// The current checkpoint of `shard`, if it ever had one.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Corrupt`], [`Error::Version`].
+    pub fn load(&self, shard: ShardId) -> Result<Option<Checkpoint>, Error> {
+        self.read(&self.path(shard), shard)
+    }
+
+    /// The last entry of every shard's current checkpoint.
+    ///
+    /// # Errors
+    /// As [`Checkpoints::load`].
+    pub fn indexes(&self) -> Result<Vec<(ShardId, EntryId)>, Error> {
+        let listed = self.env.files.list(&self.directory);
+        let paths = listed.map_err(|source| self.io("listing", &self.directory, source))?;
+        let mut indexes = Vec::new();
+        for path in paths {
+            let stem = path
+                .file_name()
+                .and_then(|name| name.to_str()?.strip_suffix(".ckp"));
+            let Some(shard) = stem.and_then(|stem| stem.parse().ok()).map(ShardId) else {
+                continue;
+            };
+            if let Some(checkpoint) = self.read(&path, shard)? {
+                indexes.push((shard, checkpoint.last));
+            }
+        }
+        Ok(indexes)
+    }
+
+    fn path(&self, shard: ShardId) -> PathBuf {
+        self.directory.join(format!("{:010}.ckp", shard.0))
+    }
+
+    fn io(&self, doing: &'static str, path: &Path, source: io::Error) -> Error {
+        Error::Io {
+            doing,
+            path: path.to_owned(),
+            source,
+        }
+    }
+
+    fn read(&self, path: &Path, shard: ShardId) -> Result<Option<Checkpoint>, Error> {
+        let file = match self.env.files.open(path, OpenMode::Read) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(self.io("opening", path, source)),
+        };
+        let corrupt = |what: &str| Error::Corrupt {
+            path: path.to_owned(),
+            offset: 0,
+            what: format!("the checkpoint of {shard}: {what}"),
+        };
+        let size = file
+            .size()
+            .map_err(|source| self.io("measuring", path, source))?;
+        if size > CHECKPOINT_BYTES_MAX {
+            return Err(corrupt("it is larger than any can be"));
+        }
+        let size = usize::try_from(size).map_err(|_| corrupt("it does not fit in memory"))?;
+        let mut bytes = vec![0; size];
+        let read = file.read_at(&mut bytes, 0);
+        let read = read.map_err(|source| self.io("reading", path, source))?;
+        bytes.truncate(read);
+        if bytes.starts_with(MAGIC)
+            && let Some(version) = bytes.get(8..12).map(|mut version| version.get_u32_le())
+            && version != VERSION
+        {
+            return Err(Error::Version {
+                path: path.to_owned(),
+                version,
+            });
+        }
+        let checkpoint =
+            decode(&bytes.into()).ok_or_else(|| corrupt("its checksum or lengths are off"))?;
+        if checkpoint.shard != shard {
+            return Err(corrupt("it belongs to another shard"));
+        }
+        Ok(Some(checkpoint))
+    }
+}
+
+fn decode(bytes: &Bytes) -> Option<Checkpoint> {
+    let checked = bytes.len().checked_sub(4)?;
+    let mut digest = Digest::new(CrcAlgorithm::Crc32Iscsi);
+    digest.update(&bytes[..checked]);
+    if u64::from((&bytes[checked..]).get_u32_le()) != digest.finalize() {
+        return None;
+    }
+    let mut from = bytes.slice(..checked);
+    let mut magic = [0; 8];
+    from.try_copy_to_slice(&mut magic).ok()?;
+    from.try_get_u32_le().ok()?;
+    let shard = ShardId(from.try_get_u32_le().ok()?);
+    let term = Term(from.try_get_u64_le().ok()?);
+    let index = RaftIndex(from.try_get_u64_le().ok()?);
+    let membership_bytes = from.try_get_u32_le().ok()? as usize;
+    let state_bytes = usize::try_from(from.try_get_u64_le().ok()?).ok()?;
+    if &magic != MAGIC || from.len() != membership_bytes.checked_add(state_bytes)? {
+        return None;
+    }
+    let membership = from.split_to(membership_bytes);
+    let last = EntryId { term, index };
+    Some(Checkpoint {
+        shard,
+        last,
+        membership,
+        state: vec![from],
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checkpoint(index: u64) -> Checkpoint {
+        Checkpoint {
+            shard: ShardId(3),
+            last: EntryId {
+                term: Term(2),
+                index: RaftIndex(index),
+            },
+            membership: Bytes::from_static(b"members"),
+            state: vec![Bytes::from_static(b"sta"), Bytes::from_static(b"te")],
+        }
+    }
+
+    #[test]
+    fn the_newest_one_is_current_and_a_flipped_bit_stops_the_node() {
+        let (env, _, disk) = Env::simulated(1);
+        let checkpoints = Checkpoints::open(&env, Path::new("/c")).unwrap();
+        assert!(checkpoints.load(ShardId(3)).unwrap().is_none());
+        checkpoints.save(&checkpoint(7)).unwrap();
+        checkpoints.save(&checkpoint(9)).unwrap();
+        let read = checkpoints.load(ShardId(3)).unwrap().unwrap();
+        assert_eq!(
+            (read.last, read.state.concat()),
+            (checkpoint(9).last, b"state".to_vec())
+        );
+        assert_eq!(
+            checkpoints.indexes().unwrap(),
+            [(ShardId(3), checkpoint(9).last)]
+        );
+
+        let path = checkpoints.path(ShardId(3));
+        let mut size = 0;
+        disk.edit(&path, |bytes| size = bytes.len()).unwrap();
+        for at in 0..size {
+            disk.edit(&path, |bytes| bytes[at] ^= 4).unwrap();
+            assert!(checkpoints.load(ShardId(3)).is_err(), "byte {at}");
+            disk.edit(&path, |bytes| bytes[at] ^= 4).unwrap();
+        }
+        checkpoints.load(ShardId(3)).unwrap().unwrap();
+    }
+}

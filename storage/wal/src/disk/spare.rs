@@ -1,0 +1,57 @@
+//! Files prewritten ahead of need: writing into a file that grows costs several times as much as
+//! writing into one whose blocks are there and were written once.
+
+use std::io::{self, IoSlice};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use esker_env::{Env, File, OpenMode};
+use esker_types::limits::MIB;
+
+/// A file of the right length, all of it written, that is not part of the sequence.
+pub(crate) struct Spare {
+    pub(crate) path: PathBuf,
+    pub(crate) file: Arc<dyn File>,
+}
+
+const SUFFIX: &str = ".spare";
+
+/// Whether `path` names a spare.
+pub(crate) fn is_spare(path: &Path) -> bool {
+    path.to_str().is_some_and(|path| path.ends_with(SUFFIX))
+}
+
+/// A name for a spare that nothing else has.
+pub(crate) fn fresh_path(env: &Env, directory: &Path) -> PathBuf {
+    directory.join(format!("{:032x}{SUFFIX}", env.entropy.next_u128()))
+}
+
+/// Writes a new spare of `bytes`, durably. Blocks for as long as the disk takes to write them.
+pub(crate) fn prewrite(env: &Env, directory: &Path, bytes: u64) -> io::Result<Spare> {
+    let path = fresh_path(env, directory);
+    let file = env.files.open(&path, OpenMode::CreateNew)?;
+    let zeroes = vec![0u8; MIB];
+    let filled = (0..bytes).step_by(MIB).try_for_each(|at| {
+        let length = usize::try_from(bytes - at).map_or(MIB, |rest| rest.min(MIB));
+        file.write_all_at(&[IoSlice::new(&zeroes[..length])], at)
+    });
+    let synced = filled.and_then(|()| file.sync_data());
+    match synced.and_then(|()| env.files.sync_dir(directory)) {
+        Ok(()) => Ok(Spare { path, file }),
+        Err(error) => {
+            // Half a spare is worth nothing. The next start would remove it as well.
+            let _ = env.files.remove(&path);
+            Err(error)
+        }
+    }
+}
+
+/// A spare left by an earlier life, if it has the right length; else it is removed.
+pub(crate) fn adopt(env: &Env, path: PathBuf, bytes: u64) -> io::Result<Option<Spare>> {
+    let file = env.files.open(&path, OpenMode::ReadWrite)?;
+    if file.size()? == bytes {
+        return Ok(Some(Spare { path, file }));
+    }
+    env.files.remove(&path)?;
+    Ok(None)
+}

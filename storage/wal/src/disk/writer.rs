@@ -1,0 +1,401 @@
+//! The one writer of a node: takes all that queued up, writes it with one call, syncs once, and
+//! only then tells the owners.
+
+use std::collections::BTreeMap;
+use std::io::{self, IoSlice};
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use esker_env::{Env, Worker};
+use esker_types::ShardId;
+use esker_types::limits::WAL_ALIGN;
+
+use super::book::{LogBounds, Vote};
+use super::file::{Place, WalFile};
+use super::frame::{FRAME_HEADER_BYTES, FileUuid, FrameHeader, FrameKind, seeded_crc};
+use super::group::{GROUP_HEADER_BYTES, GroupHeader, Position, padded_bytes};
+use super::preamble::Preamble;
+use super::queue::Item;
+use super::spare::{self, Spare};
+use super::wal::{Fatal, Shared};
+
+/// Parts below this are copied next to their frame's header: a page-table walk and an entry of
+/// the kernel's vector cost more than the copy.
+const COPY_BYTES_MAX: usize = 1024;
+
+/// The file being written, and how far.
+pub(crate) struct Active {
+    pub(crate) file: Arc<WalFile>,
+    /// Where the next group goes; all before it is synced.
+    pub(crate) end: u64,
+}
+
+/// Runs on a thread of its own.
+pub(crate) struct Writer {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) env: Env,
+    pub(crate) directory: PathBuf,
+    pub(crate) file_bytes: u64,
+    pub(crate) active: Active,
+    /// Each shard's bounds as the frames written so far left them: what the next preamble says.
+    pub(crate) written: BTreeMap<ShardId, LogBounds>,
+    /// Taken from the queue, and still to be written once there is room.
+    pub(crate) stalled: Vec<Item>,
+}
+
+impl Worker for Writer {
+    fn run(&mut self) {
+        loop {
+            let items = self.take();
+            let Some(items) = items else { break };
+            if !self.has_room(&items) {
+                match self.roll() {
+                    Ok(()) => {}
+                    // The disk is full. Nothing is lost: the items wait for a release.
+                    Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                        self.shared.set_stalled(true);
+                        self.stalled = items;
+                        break;
+                    }
+                    Err(error) => {
+                        self.fail(items, "starting a file", &error);
+                        break;
+                    }
+                }
+            }
+            self.shared.set_stalled(false);
+            if !self.write_group(items) {
+                break;
+            }
+        }
+        self.recycle();
+    }
+}
+
+impl Writer {
+    /// The items of the next group; empty for a seal; `None` if there is nothing to do.
+    fn take(&mut self) -> Option<Vec<Item>> {
+        if !self.stalled.is_empty() {
+            return Some(std::mem::take(&mut self.stalled));
+        }
+        let mut queue = self.shared.queue();
+        if queue.refusing {
+            return None;
+        }
+        let mut items = queue.take_group();
+        let seal = std::mem::take(&mut queue.seal);
+        if items.is_empty() && !seal {
+            return None;
+        }
+        if !items.is_empty() {
+            let committed = std::mem::take(&mut queue.committed);
+            drop(queue);
+            items.extend(self.shared.committed_frames(committed));
+        }
+        Some(items)
+    }
+
+    fn has_room(&self, items: &[Item]) -> bool {
+        let bytes = padded_bytes(items.iter().map(Item::framed_bytes).sum());
+        self.active.end + bytes as u64 <= self.file_bytes
+    }
+
+    /// Writes and syncs one group, then tells its owners. False if the log has failed.
+    fn write_group(&mut self, items: Vec<Item>) -> bool {
+        let uuid = self.active.file.uuid;
+        let layout = Layout::new(uuid, &items);
+        let position = Position {
+            file: self.active.file.sequence,
+            offset: self.active.end,
+        };
+        let header = layout.header(uuid, position);
+        let padded = padded_bytes(layout.bytes);
+
+        let written = self
+            .active
+            .file
+            .file
+            .write_all_at(&layout.slices(&header, &items, padded), self.active.end);
+        if let Err(error) = written {
+            self.fail(items, "writing", &error);
+            return false;
+        }
+        let began = self.env.clock.monotonic();
+        self.shared.sync_began(began);
+        let synced = self.active.file.file.sync_data();
+        self.shared
+            .sync_ended(self.env.clock.monotonic().since(began), padded);
+        if let Err(error) = synced {
+            self.fail(items, "syncing", &error);
+            return false;
+        }
+        let payload_base = self.active.end;
+        self.active.end += padded as u64;
+        self.complete(items, &layout, payload_base);
+        true
+    }
+
+    /// Notes where entries lie, moves the written bounds, and calls the owners in order.
+    fn complete(&mut self, items: Vec<Item>, layout: &Layout, group_start: u64) {
+        let sealed = items.is_empty();
+        {
+            let mut books = self.shared.books();
+            for (item, frame) in items.iter().zip(&layout.frames) {
+                if item.kind.carries_entry() {
+                    let place = Place {
+                        file: Arc::clone(&self.active.file),
+                        offset: group_start + frame.payload_at,
+                        bytes: frame.header.bytes,
+                        crc: frame.header.payload_crc,
+                    };
+                    books.placed(item.shard, item.id, place);
+                }
+            }
+            books.evict();
+        }
+        for item in &items {
+            let bounds = self.written.entry(item.shard).or_default();
+            note(bounds, item);
+        }
+        self.shared
+            .wrote(&self.written, &items, self.env.clock.monotonic(), sealed);
+        for item in items {
+            if let Some(done) = item.done {
+                done(Ok(()));
+            }
+        }
+    }
+
+    /// Nothing more is written, acked or tried again: what the disk holds now, only the next start
+    /// can tell, by reading it back.
+    fn fail(&mut self, items: Vec<Item>, doing: &'static str, error: &io::Error) {
+        let path = self.active.file.path.clone();
+        let waiting = self.shared.queue().refuse();
+        for item in items.into_iter().chain(waiting) {
+            if let Some(done) = item.done {
+                done(Err(io::Error::new(
+                    error.kind(),
+                    format!("the WAL failed {doing}: {error}"),
+                )));
+            }
+        }
+        self.shared.fail(&Fatal {
+            doing,
+            path,
+            error: error.to_string(),
+        });
+    }
+
+    /// Begins the next file: its preamble is synced and its name durable before anything follows.
+    fn roll(&mut self) -> io::Result<()> {
+        let spare = match self.shared.take_spare() {
+            Some(spare) => spare,
+            None if self.shared.may_grow() => {
+                spare::prewrite(&self.env, &self.directory, self.file_bytes)?
+            }
+            None => return Err(io::ErrorKind::StorageFull.into()),
+        };
+        let preamble = Preamble {
+            uuid: self.env.entropy.next_u128(),
+            sequence: self.active.file.sequence + 1,
+            previous_end: self.active.end,
+            shards: self
+                .written
+                .iter()
+                .map(|(shard, bounds)| (*shard, *bounds))
+                .collect(),
+        };
+        self.active = begin_file(&self.env, &self.directory, spare, &preamble)?;
+        self.shared.began_file(&self.active.file, self.active.end);
+        Ok(())
+    }
+
+    /// Takes back files that nothing refers to, oldest first, so that the sequence has no hole.
+    fn recycle(&mut self) {
+        let (failed, truncates) = {
+            let queue = self.shared.queue();
+            (queue.refusing, queue.truncates())
+        };
+        if failed || truncates {
+            return;
+        }
+        while let Some(file) = self.shared.take_unreferenced() {
+            let path = spare::fresh_path(&self.env, &self.directory);
+            let renamed = self.env.files.rename(&file.path, &path);
+            if let Err(error) = renamed.and_then(|()| self.env.files.sync_dir(&self.directory)) {
+                self.fail(Vec::new(), "recycling a file", &error);
+                return;
+            }
+            self.shared.add_spare(Spare {
+                path,
+                file: Arc::clone(&file.file),
+            });
+        }
+    }
+}
+
+/// Makes `spare` the next file of the sequence, durably.
+pub(crate) fn begin_file(
+    env: &Env,
+    directory: &std::path::Path,
+    spare: Spare,
+    preamble: &Preamble,
+) -> io::Result<Active> {
+    let bytes = preamble.encode();
+    spare.file.write_all_at(&[IoSlice::new(&bytes)], 0)?;
+    spare.file.sync_data()?;
+    let path = directory.join(WalFile::name(preamble.sequence, preamble.uuid));
+    env.files.rename(&spare.path, &path)?;
+    env.files.sync_dir(directory)?;
+    let (sequence, uuid) = (preamble.sequence, preamble.uuid);
+    let file = Arc::new(WalFile {
+        sequence,
+        uuid,
+        path,
+        file: spare.file,
+    });
+    Ok(Active {
+        file,
+        end: bytes.len() as u64,
+    })
+}
+
+/// Moves a shard's bounds as `item`, written, moved the log.
+fn note(bounds: &mut LogBounds, item: &Item) {
+    let done = match item.kind {
+        FrameKind::Entry => bounds.append(item.id),
+        FrameKind::Truncate => bounds.truncate(item.id),
+        FrameKind::Purge => {
+            bounds.purge(item.id);
+            Some(())
+        }
+        FrameKind::Committed => {
+            bounds.committed = item.id;
+            Some(())
+        }
+        FrameKind::Vote => {
+            bounds.vote = Vote::decode(item.id, &item.payload.concat());
+            bounds.vote.map(|_| ())
+        }
+        FrameKind::Moved | FrameKind::Installed => Some(()),
+    };
+    // The same checks passed when the item was queued, in the same order.
+    assert!(
+        done.is_some(),
+        "a frame was queued that cannot follow: {:?} {}",
+        item.kind,
+        item.id
+    );
+}
+
+/// How the items of a group lie in memory and on disk.
+struct Layout {
+    frames: Vec<Frame>,
+    /// Frame headers and small parts, in order.
+    arena: Vec<u8>,
+    /// Bytes of all frames.
+    bytes: usize,
+}
+
+struct Frame {
+    header: FrameHeader,
+    /// Where its header stands in the arena.
+    header_in_arena: Range<usize>,
+    /// Where its payload begins, from the start of the group.
+    payload_at: u64,
+}
+
+impl Layout {
+    fn new(uuid: FileUuid, items: &[Item]) -> Self {
+        let mut frames = Vec::with_capacity(items.len());
+        let mut arena = Vec::with_capacity(items.iter().map(arena_bytes).sum());
+        let mut bytes = 0;
+        for item in items {
+            let header = FrameHeader {
+                bytes: u32::try_from(item.payload_bytes()).expect("an entry is far below 4 GiB"),
+                shard: item.shard,
+                id: item.id,
+                kind: item.kind,
+                payload_crc: seeded_crc(uuid, item.payload.iter().map(|part| &part[..])),
+            };
+            let start = arena.len();
+            header.encode(&mut arena);
+            let header_in_arena = start..arena.len();
+            for part in item.payload.iter().filter(|part| is_copied(part)) {
+                arena.extend_from_slice(part);
+            }
+            let payload_at = (GROUP_HEADER_BYTES + bytes + FRAME_HEADER_BYTES) as u64;
+            frames.push(Frame {
+                header,
+                header_in_arena,
+                payload_at,
+            });
+            bytes += item.framed_bytes();
+        }
+        Self {
+            frames,
+            arena,
+            bytes,
+        }
+    }
+
+    fn header(&self, uuid: FileUuid, position: Position) -> [u8; GROUP_HEADER_BYTES] {
+        let headers = self
+            .frames
+            .iter()
+            .map(|frame| &self.arena[frame.header_in_arena.clone()]);
+        let header = GroupHeader {
+            frames: u32::try_from(self.frames.len()).expect("a group is bounded in bytes"),
+            bytes: u32::try_from(self.bytes).expect("a group is bounded in bytes"),
+            // One write at a time, each synced before the next: all before this group is synced.
+            mark: position,
+            place: position.offset,
+            frames_crc: seeded_crc(uuid, headers),
+        };
+        header.encode(uuid)
+    }
+
+    /// The group as one list of slices, in order, padded with zeroes to `padded` bytes.
+    fn slices<'a>(
+        &'a self,
+        header: &'a [u8],
+        items: &'a [Item],
+        padded: usize,
+    ) -> Vec<IoSlice<'a>> {
+        static ZEROES: [u8; WAL_ALIGN] = [0; WAL_ALIGN];
+        let mut slices = vec![IoSlice::new(header)];
+        // A run of the arena not handed out yet: small parts join the header before them.
+        let mut run = 0..0;
+        for (item, frame) in items.iter().zip(&self.frames) {
+            run.end = frame.header_in_arena.end;
+            for part in &item.payload {
+                if is_copied(part) {
+                    run.end += part.len();
+                } else {
+                    slices.push(IoSlice::new(&self.arena[run.clone()]));
+                    run.start = run.end;
+                    slices.push(IoSlice::new(part));
+                }
+            }
+        }
+        slices.push(IoSlice::new(&self.arena[run]));
+        let used = GROUP_HEADER_BYTES + self.bytes;
+        slices.push(IoSlice::new(&ZEROES[..padded - used]));
+        slices
+    }
+}
+
+fn is_copied(part: &Bytes) -> bool {
+    part.len() < COPY_BYTES_MAX
+}
+
+fn arena_bytes(item: &Item) -> usize {
+    let small = item
+        .payload
+        .iter()
+        .filter(|part| is_copied(part))
+        .map(Bytes::len);
+    FRAME_HEADER_BYTES + small.sum::<usize>()
+}

@@ -1,0 +1,122 @@
+//! What can go wrong.
+
+use std::io;
+use std::path::PathBuf;
+
+use esker_types::{EntryId, ShardId};
+
+/// Why the WAL, or a part of it, cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file system said no.
+    #[error("{doing} {path}: {source}", path = path.display())]
+    Io {
+        /// What was being done.
+        doing: &'static str,
+        /// To which file.
+        path: PathBuf,
+        /// What it said.
+        source: io::Error,
+    },
+    /// Stored bytes are not what was written. Nothing was changed: the file is kept as it is.
+    #[error(
+        "{path} is damaged at byte {offset}: {what}; keep the file, and replace this node under a \
+         new id",
+        path = path.display()
+    )]
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// Where in it.
+        offset: u64,
+        /// What is wrong there.
+        what: String,
+    },
+    /// Written by another version.
+    #[error(
+        "{path} has format version {version}, this binary reads version 1: start the binary that \
+         wrote it",
+        path = path.display()
+    )]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        version: u32,
+    },
+    /// An entry that does not follow the end of its log.
+    #[error("entry {id} does not follow {last}, the last of {shard}")]
+    Hole {
+        /// The shard.
+        shard: ShardId,
+        /// Where its log ends.
+        last: EntryId,
+        /// The entry.
+        id: EntryId,
+    },
+    /// An entry that fits no group.
+    #[error("an entry of {shard} has {bytes} bytes, the limit is {bytes_max}")]
+    EntryTooLarge {
+        /// The shard.
+        shard: ShardId,
+        /// Bytes of the entry.
+        bytes: usize,
+        /// The most an entry may have.
+        bytes_max: usize,
+    },
+    /// Groups that files cannot hold.
+    #[error(
+        "groups of {group_bytes} bytes do not fit twice into a WAL file of {file_bytes} bytes, or \
+         exceed 16 MiB"
+    )]
+    GroupTooLarge {
+        /// Bytes of a group.
+        group_bytes: usize,
+        /// Bytes of one file.
+        file_bytes: u64,
+    },
+    /// The log ended by a failed write or sync more than once on this disk.
+    #[error(
+        "the disk under {path} failed {failures} times; replace it, or remove that file to try \
+         once more",
+        path = path.display()
+    )]
+    FailedBefore {
+        /// The note left by those failures.
+        path: PathBuf,
+        /// How many.
+        failures: u32,
+    },
+    /// The budget is too small for the files that must exist at the same time.
+    #[error(
+        "a WAL budget of {disk_bytes} bytes holds {files} files of {file_bytes} bytes; it must \
+         hold at least {files_min}"
+    )]
+    BudgetTooSmall {
+        /// The budget.
+        disk_bytes: u64,
+        /// Bytes of one file.
+        file_bytes: u64,
+        /// How many fit.
+        files: u64,
+        /// How many must.
+        files_min: u64,
+    },
+}
+
+impl From<Error> for io::Error {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Io {
+                doing,
+                path,
+                source,
+            } => Self::new(
+                source.kind(),
+                format!("{doing} {}: {source}", path.display()),
+            ),
+            Error::Corrupt { .. } => Self::new(io::ErrorKind::InvalidData, error),
+            other => Self::other(other),
+        }
+    }
+}

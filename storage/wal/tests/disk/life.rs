@@ -1,0 +1,294 @@
+//! Restarts, recycling, moved entries, seals.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use esker_types::{RaftIndex, ShardId, Term};
+use esker_wal::Error;
+use esker_wal::disk::Vote;
+
+use crate::world::{Log, SHARD, World, body, id, run};
+
+async fn append(log: &Log, shard: ShardId, indexes: std::ops::RangeInclusive<u64>, bytes: usize) {
+    for index in indexes {
+        log.append(shard, vec![(id(index, 1), body(index, bytes))])
+            .await
+            .expect("appended");
+    }
+}
+
+#[test]
+fn a_restart_finds_what_was_there() {
+    run(async {
+        let mut world = World::new(1);
+        let log = world.open().await.expect("an empty log");
+        assert_eq!(log.recovery.files, 0);
+        append(&log, SHARD, 1..=20, 3000).await;
+        append(&log, ShardId(7), 1..=3, 10).await;
+        let vote = Vote {
+            term: Term(4),
+            node: 9,
+            committed: true,
+        };
+        log.vote(SHARD, vote).await.expect("voted");
+        log.truncate(SHARD, id(15, 1)).await.expect("cut");
+        log.append(SHARD, vec![(id(16, 4), body(16, 50))])
+            .await
+            .expect("appended");
+        log.wal.purge(SHARD, id(3, 1));
+        log.wal.set_committed(SHARD, id(14, 1));
+        append(&log, ShardId(7), 4..=4, 10).await;
+
+        let before = (log.content(SHARD).await, log.content(ShardId(7)).await);
+        assert_eq!(before.0.bounds.vote, Some(vote));
+        assert_eq!(before.0.entries.len(), 13);
+        drop(log);
+        let log = world.open().await.expect("it opens again");
+        assert_eq!(
+            (log.content(SHARD).await, log.content(ShardId(7)).await),
+            before
+        );
+        assert_eq!(log.wal.bounds(SHARD).committed, id(14, 1));
+        // Purged, but still held for whoever reads the head.
+        let (held, _) = log
+            .wal
+            .read_entry(SHARD, RaftIndex(2))
+            .await
+            .expect("read")
+            .expect("held");
+        assert_eq!(held, id(2, 1));
+    });
+}
+
+#[test]
+fn a_hole_and_an_entry_too_large_are_refused() {
+    run(async {
+        let mut world = World::new(1);
+        let log = world.open().await.expect("an empty log");
+        let hole = log
+            .append(SHARD, vec![(id(2, 1), body(2, 1))])
+            .await
+            .expect_err("a hole");
+        assert!(hole.to_string().contains("does not follow"), "{hole}");
+        let large = log.append(SHARD, vec![(id(1, 1), body(1, 64 << 10))]).await;
+        let large = large.expect_err("too large").to_string();
+        assert!(
+            large.contains("65552 bytes") && large.contains("limit"),
+            "{large}"
+        );
+        append(&log, SHARD, 1..=1, 100).await;
+    });
+}
+
+#[test]
+fn entries_are_read_back_from_disk_once_memory_is_short() {
+    run(async {
+        let mut world = World::new(2);
+        let log = world.open().await.expect("an empty log");
+        append(&log, SHARD, 1..=40, 2000).await;
+        let stats = log.wal.stats();
+        assert!(
+            stats.cached_bytes <= world.options.memory_bytes as u64,
+            "{stats:?}"
+        );
+        let content = log.content(SHARD).await;
+        assert_eq!(content.entries.len(), 40);
+        for (id, bytes) in content.entries {
+            assert_eq!(bytes, crate::world::flat(&body(id.index.0, 2000)));
+        }
+        let some = log
+            .wal
+            .read(SHARD, RaftIndex(5)..=RaftIndex(30), Some(5000))
+            .await;
+        assert_eq!(some.expect("read").len(), 3);
+    });
+}
+
+#[test]
+fn released_files_are_used_again_and_their_old_bytes_never_show() {
+    run(async {
+        let mut world = World::new(3);
+        let mut log = world.open().await.expect("an empty log");
+        for round in 0..40u64 {
+            let first = round * 20 + 1;
+            append(&log, SHARD, first..=first + 19, 5000).await;
+            log.wal.purge(SHARD, id(first + 9, 1));
+            append(&log, ShardId(2), round + 1..=round + 1, 10).await;
+            log.wal.purge(ShardId(2), id(round + 1, 1));
+            log.vote(SHARD, Vote::default()).await.expect("synced");
+            let released = log.wal.release(SHARD, RaftIndex(first + 15));
+            assert_eq!(
+                released,
+                RaftIndex(first + 9),
+                "held back to what is purged"
+            );
+            log.wal.release(ShardId(2), RaftIndex(round + 1));
+            tokio::task::yield_now().await;
+            let files = log.wal.stats().files;
+            assert!(files <= 3, "{files} files in round {round}");
+            if round % 7 == 0 {
+                drop(log);
+                log = world.open().await.expect("it opens again");
+            }
+            let content = log.content(SHARD).await;
+            assert_eq!(content.bounds.purged, id(first + 9, 1));
+            assert_eq!(content.entries.len(), 10);
+        }
+        // 40 rounds of 100 kB went through; what exists fits three files and a spare.
+        assert!(world.files().len() <= 3);
+        assert_eq!(log.wal.oldest(SHARD), Some(RaftIndex(791)));
+    });
+}
+
+#[test]
+fn what_holds_the_oldest_file_is_moved_and_survives() {
+    run(async {
+        let mut world = World::new(4);
+        let log = world.open().await.expect("an empty log");
+        let quiet = ShardId(9);
+        append(&log, quiet, 1..=2, 700).await;
+        append(&log, SHARD, 1..=100, 5000).await;
+        log.wal.purge(SHARD, id(100, 1));
+        log.vote(SHARD, Vote::default()).await.expect("synced");
+        log.wal.release(SHARD, RaftIndex(100));
+        tokio::task::yield_now().await;
+        let oldest = world.files().remove(0);
+        assert_eq!(log.wal.holders_of_oldest(2), [quiet]);
+        assert!(log.wal.holders_of_oldest(100).is_empty());
+
+        assert_eq!(log.wal.move_oldest().await.expect("moved"), 2);
+        log.vote(SHARD, Vote::default()).await.expect("synced");
+        tokio::task::yield_now().await;
+        assert!(
+            !world.files().contains(&oldest),
+            "the file is still in the sequence"
+        );
+        let before = log.content(quiet).await;
+        assert_eq!(before.entries.len(), 2);
+        drop(log);
+        let log = world.open().await.expect("it opens again");
+        assert_eq!(log.content(quiet).await, before);
+    });
+}
+
+#[test]
+fn installed_entries_count_once_their_checkpoint_does() {
+    run(async {
+        let mut world = World::new(5);
+        let log = world.open().await.expect("an empty log");
+        let entries = vec![(id(40, 3), body(40, 10)), (id(44, 3), body(44, 10))];
+        log.wal.install(SHARD, entries, |_| {});
+        log.vote(SHARD, Vote::default()).await.expect("synced");
+        drop(log);
+        let world_without = &mut world.on(world.disk.fork(1));
+        let log = world_without.open().await.expect("it opens");
+        assert_eq!(log.recovery.installed_dropped, 2);
+        assert!(
+            log.wal
+                .read_entry(SHARD, RaftIndex(40))
+                .await
+                .expect("read")
+                .is_none()
+        );
+        drop(log);
+
+        let covered = BTreeMap::from([(SHARD, RaftIndex(50))]);
+        let log = world.open_with(covered).await.expect("it opens");
+        log.wal.purge(SHARD, id(50, 3));
+        let (found, _) = log
+            .wal
+            .read_entry(SHARD, RaftIndex(44))
+            .await
+            .expect("read")
+            .expect("held");
+        assert_eq!(found, id(44, 3));
+        log.append(SHARD, vec![(id(51, 3), body(51, 10))])
+            .await
+            .expect("goes on above");
+        drop(log);
+        let log = world
+            .open_with(BTreeMap::from([(SHARD, RaftIndex(50))]))
+            .await
+            .expect("it opens");
+        assert_eq!(log.content(SHARD).await.bounds.last, id(51, 3));
+    });
+}
+
+#[test]
+fn an_idle_tail_is_sealed_once() {
+    run(async {
+        let mut world = World::new(6);
+        let log = world.open().await.expect("an empty log");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let groups = log.wal.stats().groups;
+        append(&log, SHARD, 1..=1, 10).await;
+        assert_eq!(log.wal.stats().groups, groups + 1);
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(
+            log.wal.stats().groups,
+            groups + 2,
+            "one seal, and then quiet"
+        );
+    });
+}
+
+#[test]
+fn a_full_budget_stalls_without_loss_and_a_release_lets_it_go_on() {
+    run(async {
+        let mut world = World::new(7);
+        world.options.disk_bytes = 4 * world.options.file_bytes;
+        let log = world.open().await.expect("an empty log");
+        let mut index = 0;
+        while log.wal.room() > 100_000 {
+            index += 1;
+            append(&log, SHARD, index..=index, 10_000).await;
+        }
+        let reserve = 2 * world.options.file_bytes;
+        // Each entry takes three pages; up to a group is wasted at the end of each file.
+        assert!(index * 12_288 + reserve + 100_000 + 4 * (64 << 10) > world.options.disk_bytes);
+        // Into the reserve and past it: the writer waits, the entries with it.
+        let purge_at = index;
+        log.wal.purge(SHARD, id(purge_at, 1));
+        log.vote(SHARD, Vote::default())
+            .await
+            .expect("the reserve takes it");
+        let waiting = async {
+            for _ in 0..60 {
+                index += 1;
+                append(&log, SHARD, index..=index, 10_000).await;
+            }
+        };
+        let release = async {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            assert!(log.wal.stats().queued_bytes < 64 << 10);
+            log.wal.release(SHARD, RaftIndex(purge_at));
+        };
+        let both = async { tokio::join!(waiting, release) };
+        tokio::time::timeout(Duration::from_secs(60), both)
+            .await
+            .expect("it went on");
+        let content = log.content(SHARD).await;
+        assert_eq!(content.entries.len() as u64, index - purge_at);
+        assert!(world.files().len() <= 4);
+    });
+}
+
+#[test]
+fn a_budget_that_holds_too_few_files_is_refused() {
+    run(async {
+        let mut world = World::new(8);
+        world.options.disk_bytes = 3 * world.options.file_bytes;
+        let refused = world.open().await.err().expect("too small");
+        assert!(
+            matches!(
+                refused,
+                Error::BudgetTooSmall {
+                    files: 3,
+                    files_min: 4,
+                    ..
+                }
+            ),
+            "{refused}"
+        );
+    });
+}
