@@ -217,11 +217,10 @@ fn records_that_contradict_themselves_are_refused_at_their_byte() {
         limit: 0,
     };
     assert_eq!(check(at(12, 1)), malformed_record(12, headers));
-    let max = Fault::MaxTimestamp {
-        declared: 1000,
-        found: 1001,
-    };
-    assert_eq!(check(at(2, 2)), malformed(35, max));
+    for (edited, declared, found) in [(at(2, 2), 1000, 1001), (at(2, 1), 1000, 999)] {
+        let max = Fault::MaxTimestamp { declared, found };
+        assert_eq!(check(edited), malformed(35, max));
+    }
     let trailing = edited(|bytes| {
         bytes.push(0);
         bytes[8..12].copy_from_slice(&(49 + 14u32).to_be_bytes());

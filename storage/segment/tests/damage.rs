@@ -141,44 +141,137 @@ fn huge_counts_under_a_right_checksum_are_refused_before_anything_is_allocated()
     }
 }
 
-#[test]
-fn a_content_hash_that_lies_is_found_by_the_deep_verification_alone() {
+/// Where `range` of the object lies in memory.
+fn span(range: std::ops::Range<u64>) -> std::ops::Range<usize> {
+    usize::try_from(range.start).unwrap()..usize::try_from(range.end).unwrap()
+}
+
+/// A segment of one batch, changed by `edit`, with every checksum set right again: what a defect
+/// of a writer would leave behind. `edit` gets the object and where block, index page and
+/// directory page lie.
+fn forged(edit: impl FnOnce(&mut [u8], [std::ops::Range<usize>; 3])) -> Bytes {
     let mut plans = sample::small();
     plans.truncate(1);
-    plans[0].batches.truncate(1);
+    plans[0].batches.truncate(2);
+    // Packed first: the block is stored as it is, so that its batches can be changed in place.
+    plans[0].batches.swap(0, 1);
+    plans[0].batches[0].records = 40;
     let written = sample::write(&plans);
     let (segment, _, _) = sample::open(&written.bytes).unwrap();
     let partition = sample::find(&written.bytes, &segment, plans[0].facts.id);
-    let place = partition.unwrap().unwrap().pages[0];
+    let page = partition.unwrap().unwrap().pages[0];
+    let block = segment.blocks()[0];
+    assert_eq!(block.stored_bytes, block.raw_bytes);
+    let listed = segment.directory_pages()[0];
+    let parts = [
+        span(block.position..block.end()),
+        span(page.position..page.end()),
+        span(listed.position..listed.end()),
+    ];
     let mut bytes = written.bytes.to_vec();
-    // The hash ends two bytes before the entry does; then every checksum above is set right.
-    let page = usize::try_from(place.position).unwrap()..usize::try_from(place.end()).unwrap();
-    bytes[page.end - 3] ^= 1;
-    let crc = crc_fast::crc32_iscsi(&bytes[page]);
-    let directory = segment.directory_pages()[0];
-    let listed =
-        usize::try_from(directory.position).unwrap()..usize::try_from(directory.end()).unwrap();
-    let old = place.crc.to_le_bytes();
-    let at = bytes[listed.clone()]
-        .windows(4)
-        .position(|four| four == old)
-        .unwrap();
-    let at = listed.start + at;
-    bytes[at..at + 4].copy_from_slice(&crc.to_le_bytes());
-    let crc = crc_fast::crc32_iscsi(&bytes[listed]);
-    let footer = footer_of(&bytes);
-    let at = footer.start + 60 + 4 + 24 + 4 + 12;
-    bytes[at..at + 4].copy_from_slice(&crc.to_le_bytes());
-    let crc = crc_fast::crc32_iscsi(&bytes[footer]);
+    edit(&mut bytes, parts.clone());
+    let [block, index, directory] = parts;
+    let old = page.crc.to_le_bytes();
+    let mut windows = bytes[directory.clone()].windows(4);
+    let at = directory.start + windows.position(|four| four == old).unwrap();
+    let footer = footer_of(&bytes).start;
+    // The block's CRC stands 16 bytes into its entry, the page's 12 bytes into its own.
+    for (part, at) in [
+        (index, at),
+        (directory, footer + 60 + 4 + 24 + 4 + 12),
+        (block, footer + 60 + 4 + 16),
+    ] {
+        let crc = crc_fast::crc32_iscsi(&bytes[part]);
+        bytes[at..at + 4].copy_from_slice(&crc.to_le_bytes());
+    }
+    seal_footer(&mut bytes);
     let trailer = bytes.len() - 48;
-    bytes[trailer + 12..trailer + 16].copy_from_slice(&crc.to_le_bytes());
     let body = crc_fast::crc64_nvme(&bytes[..trailer]);
     bytes[trailer + 16..trailer + 24].copy_from_slice(&body.to_le_bytes());
     seal_trailer(&mut bytes);
-    let object = Bytes::from(bytes);
+    bytes.into()
+}
+
+#[test]
+fn a_content_hash_that_lies_is_found_by_the_deep_verification_alone() {
+    let honest = forged(|_, _| ());
+    sample::verify(&honest, Depth::Content).unwrap();
+    // The hash ends two bytes before its entry, the last one of the page, does.
+    let object = forged(|bytes, [_, index, _]| bytes[index.end - 3] ^= 1);
     sample::verify(&object, Depth::Checksums).unwrap();
     let error = sample::verify(&object, Depth::Content).unwrap_err();
     assert!(error.to_string().contains("content hash"), "{error}");
+}
+
+#[test]
+fn a_batch_at_another_offset_than_its_entry_says_is_not_read() {
+    let object = forged(|bytes, [block, ..]| bytes[block.start + 7] ^= 1);
+    let first = sample::read(&object, sample::partition_id(1, 0), sample::offset(40));
+    for error in [
+        first.unwrap_err(),
+        sample::verify(&object, Depth::Checksums).unwrap_err(),
+    ] {
+        let text = error.to_string();
+        assert!(text.contains("base offset is 41, expected 40"), "{text}");
+        assert!(
+            text.ends_with("touches offsets [40, 80) of t1.1/0"),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn leader_epochs_that_the_batches_do_not_bear_out_are_found() {
+    // The first epoch follows topic (14 bytes and its name), partition (37 bytes) and two counts.
+    let epoch = 4 + 14 + "topic-1".len() + 37 + 4;
+    let object = forged(|bytes, [_, _, directory]| {
+        assert_eq!(bytes[directory.start + epoch], 1);
+        bytes[directory.start + epoch] = 2;
+    });
+    let error = sample::verify(&object, Depth::Checksums).unwrap_err();
+    assert!(error.to_string().contains("leader epochs"), "{error}");
+}
+
+#[test]
+fn a_body_checksum_that_lies_is_found() {
+    let written = sample::write(&sample::small());
+    let mut bytes = written.bytes.to_vec();
+    let trailer = bytes.len() - 48;
+    bytes[trailer + 16] ^= 1;
+    seal_trailer(&mut bytes);
+    let error = sample::verify(&bytes.into(), Depth::Checksums).unwrap_err();
+    assert!(
+        error.to_string().contains("whole object: checksum"),
+        "{error}"
+    );
+}
+
+#[test]
+fn every_flipped_byte_of_a_page_is_refused_by_who_reads_the_page() {
+    let written = sample::write(&sample::small());
+    let (segment, _, _) = sample::open(&written.bytes).unwrap();
+    let listed = &segment.directory_pages()[0];
+    let page = sample::get(&written.bytes, listed.position..listed.end());
+    let directory = segment.decode_directory_page(listed, &page).unwrap();
+    for at in 0..page.len() {
+        let mut page = page.to_vec();
+        page[at] ^= 0x40;
+        assert!(
+            segment.decode_directory_page(listed, &page).is_err(),
+            "byte {at}"
+        );
+    }
+    for partition in directory.partitions() {
+        for place in &partition.pages {
+            let page = sample::get(&written.bytes, place.position..place.end());
+            for at in 0..page.len() {
+                let mut page = page.to_vec();
+                page[at] ^= 0x40;
+                let result = segment.decode_index_page(partition, place, &page);
+                assert!(result.is_err(), "byte {at}");
+            }
+        }
+    }
 }
 
 proptest! {

@@ -191,6 +191,8 @@ fn an_index_of_many_batches_has_pages_of_bounded_size_and_one_answers_a_lookup()
     assert_eq!(by_time(10_990, 0), Some(1499));
     assert_eq!(by_time(10_990, 1500), Some(2499));
     assert_eq!(by_time(10_991, 0), None);
+    let last = partition.pages_by_time(Timestamp(0), sample::offset(3499));
+    assert_eq!(last.count(), 1, "pages before the log start are not read");
 }
 
 #[test]

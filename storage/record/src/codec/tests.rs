@@ -191,10 +191,11 @@ fn dictionaries_and_skippable_frames_are_refused() {
 #[test]
 fn lz4_blocks_that_refer_to_earlier_ones_and_carry_checksums_are_read() {
     use std::io::Write;
-    let plain: Vec<u8> = (0..200_000u32)
-        .flat_map(|n| (n % 977).to_le_bytes())
-        .collect();
+    // Noise of 50,000 bytes, again and again: every match reaches far back into another block.
+    let noise = (0..50_000u64).map(|n| n.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes()[2]);
+    let plain: Vec<u8> = noise.cycle().take(400_000).collect();
     let info = lz4_flex::frame::FrameInfo::new()
+        .block_size(lz4_flex::frame::BlockSize::Max64KB)
         .block_mode(lz4_flex::frame::BlockMode::Linked)
         .block_checksums(true)
         .content_checksum(true)
@@ -202,6 +203,7 @@ fn lz4_blocks_that_refer_to_earlier_ones_and_carry_checksums_are_read() {
     let mut frame = lz4_flex::frame::FrameEncoder::with_frame_info(info, Vec::new());
     frame.write_all(&plain).unwrap();
     let mut packed = frame.finish().unwrap();
+    assert!(packed.len() < plain.len() / 2, "no block refers to another");
     assert_eq!(
         decoded(Codec::Lz4, &packed, LIMIT).as_deref(),
         Ok(&plain[..])
