@@ -173,10 +173,10 @@ mod tests {
             index: RaftIndex(n * 10),
         };
         let bounds = |n: u32| LogBounds {
-            vote: (n % 2 == 0).then_some(Vote {
+            vote: n.is_multiple_of(2).then_some(Vote {
                 term: Term(7),
                 node: 9,
-                committed: n % 4 == 0,
+                committed: n.is_multiple_of(4),
             }),
             purged: id(1),
             last: id(3),

@@ -8,7 +8,7 @@ use esker_wal::Error;
 use crate::world::{Content, SHARD, World, body, id, run};
 
 /// Entries of the small log under attack, one per group.
-const ENTRIES: u64 = 6;
+const ENTRIES: usize = 6;
 
 /// A log of [`ENTRIES`] groups of a page or two, sealed or not, closed; and its last file.
 async fn small_log(seed: u64, sealed: bool) -> (World, PathBuf, Content) {
@@ -17,7 +17,7 @@ async fn small_log(seed: u64, sealed: bool) -> (World, PathBuf, Content) {
     world.options.file_bytes = 64 << 10;
     world.options.group_bytes = 32 << 10;
     let log = world.open().await.expect("an empty log");
-    for index in 1..=ENTRIES {
+    for index in 1..=ENTRIES as u64 {
         let bytes = if index % 2 == 0 { 5000 } else { 60 };
         log.append(SHARD, vec![(id(index, 1), body(index, bytes))])
             .await
@@ -34,7 +34,7 @@ async fn small_log(seed: u64, sealed: bool) -> (World, PathBuf, Content) {
 
 /// Where each group begins, and where the last ends: the preamble takes a page.
 fn group_starts() -> Vec<usize> {
-    let pages = |index: u64| if index.is_multiple_of(2) { 2 } else { 1 };
+    let pages = |index: usize| if index.is_multiple_of(2) { 2 } else { 1 };
     (1..=ENTRIES + 1)
         .map(|index| 4096 * (1 + (1..index).map(pages).sum::<usize>()))
         .collect()
@@ -52,7 +52,7 @@ fn a_tail_cut_at_any_byte_loses_the_groups_cut_and_no_other() {
     run(async {
         let (world, file, content) = small_log(1, false).await;
         let starts = group_starts();
-        let (first, end) = (starts[3], starts[ENTRIES as usize]);
+        let (first, end) = (starts[3], starts[ENTRIES]);
         for cut in first..=end {
             // Every byte of the headers, and every seventh of the rest.
             if cut % 4096 > 120 && cut % 7 != 0 {
@@ -132,8 +132,8 @@ fn a_flip_below_a_mark_stops_the_node_and_one_above_drops_the_last_group_at_most
         for sealed in [false, true] {
             let (world, file, content) = small_log(2, sealed).await;
             let starts = group_starts();
-            let last_group = starts[ENTRIES as usize - 1];
-            let end = starts[ENTRIES as usize];
+            let last_group = starts[ENTRIES - 1];
+            let end = starts[ENTRIES];
             let mut stopped = 0;
             for at in 0..end {
                 // Every byte of headers, every third of the payloads.
