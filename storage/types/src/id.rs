@@ -165,6 +165,35 @@ impl ShardId {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SegmentId(pub u128);
 
+/// One cluster, for ever: drawn at random when it claims its bucket or is rebuilt from one.
+/// Written as 32 lower-case hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClusterId(pub u128);
+
+impl ClusterId {
+    /// Parses the 32 digits that `Display` writes; `None` for anything else.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let canonical = |c: u8| c.is_ascii_digit() || (b'a'..=b'f').contains(&c);
+        if text.len() != 32 || !text.bytes().all(canonical) {
+            return None;
+        }
+        u128::from_str_radix(text, 16).ok().map(Self)
+    }
+}
+
+impl fmt::Display for ClusterId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+impl fmt::Debug for ClusterId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 /// Crockford's base 32, the alphabet of ULIDs (<https://github.com/ulid/spec>).
 const ULID_ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 /// Characters of a ULID: 128 bits at 5 bits each, rounded up.
@@ -295,5 +324,14 @@ mod tests {
             "131st bit"
         );
         assert_eq!(SegmentId::parse("short"), None);
+    }
+
+    #[test]
+    fn a_cluster_id_has_one_text() {
+        let id = ClusterId(0xab);
+        let text = id.to_string();
+        assert_eq!(ClusterId::parse(&text), Some(id));
+        assert_eq!(ClusterId::parse(&text.to_uppercase()), None);
+        assert_eq!(ClusterId::parse(&format!("+{}", &text[1..])), None);
     }
 }

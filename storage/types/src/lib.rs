@@ -13,6 +13,7 @@
 mod hash; // content hash of plain records
 pub mod id; // incarnation, topic, partition, node, producer, shard, segment
 pub mod limits; // every bound of the system, and the relations between them
+mod lane; // who reads: the tail's reader or a backfill
 mod name; // topic names as people write them
 mod offset; // positions of records, half-open ranges
 mod outcome; // done, not done, unknown; what the caller should do
@@ -23,9 +24,10 @@ mod time; // record timestamps, shard time
 
 pub use hash::ContentHash;
 pub use id::{
-    Incarnation, NodeId, PartitionId, PartitionIndex, ProducerId, SegmentId, ShardId, TopicId,
-    TopicVersion,
+    ClusterId, Incarnation, NodeId, PartitionId, PartitionIndex, ProducerId, SegmentId, ShardId,
+    TopicId, TopicVersion,
 };
+pub use lane::Lane;
 pub use name::{NameError, TopicName};
 pub use offset::{Offset, OffsetRange};
 pub use outcome::{Action, Durability};

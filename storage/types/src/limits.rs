@@ -128,6 +128,29 @@ pub const SEGMENT_FOOTER_BYTES_MAX: usize = 16 * MIB;
 /// Bytes that the first GET of a segment asks for, from its end.
 pub const SEGMENT_TAIL_BYTES: usize = 256 * KIB;
 
+// ── Object store ─────────────────────────────────────────────────────────────────────────────
+
+/// Bytes of one object: what a single PUT carries. We never upload in parts.
+pub const OBJECT_PUT_BYTES_MAX: usize = 512 * MIB;
+/// Bytes that one ranged GET asks for, so that one answer fits the memory budget.
+pub const OBJECT_GET_BYTES_MAX: usize = 64 * MIB;
+/// Keys of one page of a listing.
+pub const OBJECT_LIST_PAGE: usize = 1000;
+/// Keys that one call deletes.
+pub const OBJECT_DELETE_KEYS_MAX: usize = 1000;
+/// DELETE requests of one call that run at once.
+pub const OBJECT_DELETES_IN_FLIGHT: usize = 16;
+/// Named `memory://` buckets of one process.
+pub const OBJECT_MEMORY_BUCKETS_MAX: usize = 4096;
+
+// ── Block cache ──────────────────────────────────────────────────────────────────────────────
+
+/// Loads of distinct blocks that run at once; a further one runs alone, without company.
+pub const CACHE_LOADS_MAX: usize = 4096;
+/// Bytes of one block that the cache keeps: a batch of the largest kind that decoded to its
+/// limit, alone in its block. A larger value passes through.
+pub const CACHE_BLOCK_BYTES_MAX: usize = BATCH_DECODED_BYTES_MAX + MIB;
+
 // ── Raft timing ──────────────────────────────────────────────────────────────────────────────
 
 /// How often a leader shows that it lives.
@@ -173,6 +196,9 @@ const _: () = assert!(HEARTBEAT.as_millis() * 3 <= ELECTION_MIN.as_millis());
 const _: () = assert!(ELECTION_MIN.as_millis() < ELECTION_MAX.as_millis());
 const _: () = assert!(FSYNC_HANDOVER.as_millis() < ELECTION_MIN.as_millis());
 const _: () = assert!(FSYNC_HANDOVER.as_millis() < FSYNC_FATAL.as_millis());
+// A flush, a block of any size and a checkpoint's tail fit the requests that carry them.
+const _: () = assert!(2 * FLUSH_BYTES <= OBJECT_PUT_BYTES_MAX as u64);
+const _: () = assert!(SEGMENT_FOOTER_BYTES_MAX <= OBJECT_GET_BYTES_MAX);
 // A segment's ranges (28 bytes each) fit in one command, a command in a group of the WAL, and a
 // topic's placement (4 bytes a partition) in one piece of a checkpoint.
 const _: () = assert!(SEGMENT_RANGES_MAX * 28 + KIB <= COMMAND_BYTES_MAX);
