@@ -32,6 +32,14 @@ pub enum Error {
         /// What is wrong there.
         what: String,
     },
+    /// A checkpoint whose bytes are whole, and yet no state of its shard.
+    #[error("the checkpoint of {shard} cannot be used: {what}")]
+    Checkpoint {
+        /// The shard.
+        shard: ShardId,
+        /// What is wrong with it.
+        what: String,
+    },
     /// Written by another version.
     #[error(
         "{path} has format version {version}, this binary reads version 1: start the binary that \

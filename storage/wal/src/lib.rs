@@ -13,5 +13,6 @@
 
 pub mod disk; // the log in files, without raft
 mod error; // what can go wrong
+pub mod raft; // openraft's log and state machine over it
 
 pub use error::Error;

@@ -19,7 +19,7 @@ use esker_types::{EntryId, RaftIndex, ShardId, Term};
 
 use crate::Error;
 
-const MAGIC: &[u8; 8] = b"ESKERCKP";
+const MAGIC: &[u8; 8] = b"ESKERLCP";
 /// The version this binary writes; it reads no other.
 const VERSION: u32 = 1;
 const FIXED_BYTES: usize = 8 + 4 + 4 + 8 + 8 + 4 + 8;

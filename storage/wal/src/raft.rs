@@ -1,0 +1,14 @@
+//! The glue: what openraft asks of a log and of a state machine, answered by [`crate::disk`] and
+//! by `esker_shard`. The only place of the project that names openraft.
+//!
+//! openraft counts entries from 0, everything else here from 1: [`types`] converts, nothing else.
+
+mod log_store; // openraft's log over `disk::Wal`
+mod machine; // openraft's state machine over `shard::State`
+mod membership; // who votes, as bytes
+mod snapshot; // a checkpoint, and the head that must travel with it
+pub mod types; // openraft's type parameters, and ids converted
+
+pub use log_store::LogStore;
+pub use machine::{Machine, MachineStart};
+pub use snapshot::Snapshot;

@@ -1,0 +1,369 @@
+//! openraft's state machine over `shard::State`.
+//!
+//! A checkpoint, built here or installed, becomes current in one order: every frame up to its
+//! entry is synced on this node, then the checkpoint by rename and directory sync, then openraft
+//! is told. The builder waits; apply never does, since it works on the state and the builder on a
+//! view of it.
+
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use esker_env::{Env, WorkersExt};
+use esker_shard::checkpoint::{self, Scope};
+use esker_shard::{Genesis, State};
+use esker_types::{EntryId, RaftIndex, Term};
+use futures::{Stream, TryStreamExt as _};
+use openraft::storage::{ApplyResponder, EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
+use openraft::{OptionalSend, alias};
+use tokio::sync::{oneshot, watch};
+
+use super::membership;
+use super::snapshot::{Snapshot, unflushed};
+use super::types::{Applied, LogId, Payload, TypeConfig, entry_id, log_id};
+use crate::Error;
+use crate::disk::{Checkpoint, Checkpoints, Wal};
+
+type StoredMembership = alias::StoredMembershipOf<TypeConfig>;
+type SnapshotMeta = alias::SnapshotMetaOf<TypeConfig>;
+type RaftSnapshot = alias::SnapshotOf<TypeConfig, Snapshot>;
+
+/// Entries applied before readers are shown the state and proposers get their answers.
+const APPLY_RUN_MAX: usize = 256;
+
+/// A shard's state and all that keeps it.
+#[derive(Debug)]
+pub struct Machine {
+    state: State,
+    membership: StoredMembership,
+    view: watch::Sender<State>,
+    shared: Arc<Shared>,
+}
+
+/// What the machine and the builder of its checkpoints share.
+#[derive(Debug)]
+struct Shared {
+    env: Env,
+    wal: Arc<Wal>,
+    checkpoints: Checkpoints,
+    /// The current checkpoint.
+    current: Mutex<Option<Arc<Checkpoint>>>,
+    /// Its state's readings that release goes by.
+    durable: watch::Sender<Durable>,
+}
+
+/// What the current, durable checkpoint says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Durable {
+    /// Its last entry.
+    pub(crate) last: EntryId,
+    /// Up to where nothing is unflushed in it.
+    pub(crate) flushed: RaftIndex,
+}
+
+/// A machine read from disk, and the ends that its replica keeps.
+#[derive(Debug)]
+pub struct MachineStart {
+    /// For openraft.
+    pub machine: Machine,
+    /// The state as last applied.
+    pub view: watch::Receiver<State>,
+    pub(crate) durable: watch::Receiver<Durable>,
+}
+
+impl Machine {
+    /// The shard of `genesis` as its durable checkpoint has it, or before its first entry. Reads
+    /// the disk.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if there is a checkpoint that cannot be read; else as
+    /// [`Checkpoints::load`].
+    pub async fn open(
+        env: &Env,
+        wal: Arc<Wal>,
+        checkpoints: Checkpoints,
+        genesis: Genesis,
+    ) -> Result<MachineStart, Error> {
+        let shard = genesis.shard;
+        let load = {
+            let checkpoints = checkpoints.clone();
+            move || checkpoints.load(shard)
+        };
+        let current = env.workers.run(load).await?;
+        let (state, membership) = match &current {
+            None => (State::new(genesis), StoredMembership::default()),
+            Some(checkpoint) => {
+                read(checkpoint).map_err(|what| Error::Checkpoint { shard, what })?
+            }
+        };
+        let durable = current
+            .as_ref()
+            .map_or_else(Durable::default, |checkpoint| Durable {
+                last: checkpoint.last,
+                flushed: state.flushed(),
+            });
+        let (view, view_end) = watch::channel(state.clone());
+        let (durable, durable_end) = watch::channel(durable);
+        let current = Mutex::new(current.map(Arc::new));
+        let shared = Arc::new(Shared {
+            env: env.clone(),
+            wal,
+            checkpoints,
+            current,
+            durable,
+        });
+        let machine = Self {
+            state,
+            membership,
+            view,
+            shared,
+        };
+        Ok(MachineStart {
+            machine,
+            view: view_end,
+            durable: durable_end,
+        })
+    }
+
+    fn apply_one(&mut self, id: LogId, payload: Payload) -> io::Result<Applied> {
+        let entry = entry_id(&id);
+        match payload {
+            Payload::Normal(proposal) => {
+                // Every replica must apply it alike: one that cannot read it must not go on.
+                let command = proposal.command().map_err(|error| {
+                    let what = format!("entry {entry} of {}: {error}", self.state.shard());
+                    io::Error::new(io::ErrorKind::InvalidData, what)
+                })?;
+                return Ok(Applied::Outcome(self.state.apply(entry, &command)));
+            }
+            Payload::Blank => {}
+            Payload::Membership(membership) => {
+                self.membership = StoredMembership::new(Some(id), membership);
+            }
+        }
+        self.state.apply_blank(entry);
+        Ok(Applied::Blank)
+    }
+
+    /// Shows readers the state, then answers those who proposed it.
+    fn publish(&self, answers: &mut Vec<(ApplyResponder<TypeConfig>, Applied)>) {
+        self.view.send_replace(self.state.clone());
+        answers
+            .drain(..)
+            .for_each(|(responder, applied)| responder.send(applied));
+    }
+}
+
+impl RaftStateMachine<TypeConfig> for Machine {
+    type SnapshotData = Snapshot;
+    type SnapshotBuilder = Builder;
+
+    async fn applied_state(&mut self) -> io::Result<(Option<LogId>, StoredMembership)> {
+        Ok((log_id(self.state.applied()), self.membership.clone()))
+    }
+
+    async fn apply<S>(&mut self, mut entries: S) -> io::Result<()>
+    where
+        S: Stream<Item = io::Result<EntryResponder<TypeConfig>>> + Unpin + OptionalSend,
+    {
+        let mut answers = Vec::new();
+        let mut run = 0;
+        while let Some((entry, responder)) = entries.try_next().await? {
+            let applied = self.apply_one(entry.log_id, entry.payload)?;
+            answers.extend(responder.map(|responder| (responder, applied)));
+            run += 1;
+            if run == APPLY_RUN_MAX {
+                self.publish(&mut answers);
+                run = 0;
+            }
+        }
+        self.publish(&mut answers);
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Builder {
+        Builder {
+            state: self.state.clone(),
+            membership: self.membership.clone(),
+            shared: Arc::clone(&self.shared),
+        }
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        meta: &SnapshotMeta,
+        snapshot: Snapshot,
+    ) -> io::Result<()> {
+        let current = self.shared.current().as_ref().map(|current| current.last);
+        let last = meta.last_log_id.as_ref().map(entry_id).unwrap_or_default();
+        // What this node started from, handed back to it: there is nothing to do.
+        if current == Some(last) && self.state.applied().index >= last.index {
+            return Ok(());
+        }
+        let invalid = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
+        let (state, membership) = read(snapshot.checkpoint()).map_err(invalid)?;
+        if state.applied() != last || state.shard() != self.state.shard() {
+            let (shard, applied) = (state.shard(), state.applied());
+            return Err(invalid(format!(
+                "a snapshot said to be at {last} is {shard} at {applied}"
+            )));
+        }
+        let head = snapshot.head(&state).await?;
+        let carried: Vec<_> = head.iter().map(|(id, _)| id.index).collect();
+        if carried != unflushed(&state) {
+            let what = format!("the snapshot at {last} does not carry the head that it names");
+            return Err(invalid(what));
+        }
+        let (done, answer) = oneshot::channel();
+        self.shared
+            .wal
+            .install(state.shard(), head, move |result| _ = done.send(result));
+        answer
+            .await
+            .unwrap_or_else(|_| Err(io::Error::other("the WAL is closed")))?;
+        self.shared
+            .make_current(snapshot.checkpoint().clone(), &state)
+            .await?;
+
+        self.state = state;
+        self.membership = membership;
+        self.publish(&mut Vec::new());
+        Ok(())
+    }
+
+    async fn get_current_snapshot(&mut self) -> io::Result<Option<RaftSnapshot>> {
+        let current = self.shared.current().clone();
+        current
+            .map(|checkpoint| self.shared.raft_snapshot(checkpoint))
+            .transpose()
+    }
+}
+
+/// Makes a checkpoint of one view of the state.
+#[derive(Debug)]
+pub struct Builder {
+    state: State,
+    membership: StoredMembership,
+    shared: Arc<Shared>,
+}
+
+impl RaftSnapshotBuilder<TypeConfig> for Builder {
+    type SnapshotData = Snapshot;
+
+    async fn build_snapshot(&mut self) -> io::Result<RaftSnapshot> {
+        let (shard, last) = (self.state.shard(), self.state.applied());
+        // openraft applies what a quorum has, ahead of the local disk; a checkpoint may not.
+        if !self.shared.wal.wait_synced(shard, last.index).await {
+            return Err(io::Error::other(
+                "the WAL failed before a checkpoint could be made",
+            ));
+        }
+        let state = self.state.clone();
+        let encode = move || {
+            let mut chunks: Vec<Bytes> = Vec::new();
+            checkpoint::encode(&state, Scope::Local, |chunk| {
+                chunks.push(chunk);
+                Ok::<_, std::convert::Infallible>(())
+            })
+            .map(|()| chunks)
+        };
+        let Ok(state) = self.shared.env.workers.run(encode).await;
+        let membership = encode_membership(&self.membership);
+        let checkpoint = Checkpoint {
+            shard,
+            last,
+            membership,
+            state,
+        };
+        let checkpoint = self.shared.make_current(checkpoint, &self.state).await?;
+        self.shared.raft_snapshot(checkpoint)
+    }
+}
+
+impl Shared {
+    fn current(&self) -> std::sync::MutexGuard<'_, Option<Arc<Checkpoint>>> {
+        self.current.lock().expect("nothing panics under this lock")
+    }
+
+    /// Makes `checkpoint`, which is of `state`, durable and current. An older one than the current
+    /// is left aside: builder and installer may overtake each other.
+    async fn make_current(
+        &self,
+        checkpoint: Checkpoint,
+        state: &State,
+    ) -> io::Result<Arc<Checkpoint>> {
+        let checkpoint = Arc::new(checkpoint);
+        let newer = self
+            .current()
+            .clone()
+            .filter(|current| current.last.index > checkpoint.last.index);
+        if let Some(newer) = newer {
+            return Ok(newer);
+        }
+        let save = {
+            let (checkpoints, checkpoint) = (self.checkpoints.clone(), Arc::clone(&checkpoint));
+            move || checkpoints.save(&checkpoint)
+        };
+        self.env.workers.run(save).await?;
+        *self.current() = Some(Arc::clone(&checkpoint));
+        let flushed = state.flushed();
+        self.durable.send_replace(Durable {
+            last: checkpoint.last,
+            flushed,
+        });
+        Ok(checkpoint)
+    }
+
+    fn raft_snapshot(&self, checkpoint: Arc<Checkpoint>) -> io::Result<RaftSnapshot> {
+        let unreadable =
+            || io::Error::new(io::ErrorKind::InvalidData, "its membership is unreadable");
+        let last_membership = decode_membership(&checkpoint.membership).ok_or_else(unreadable)?;
+        let meta = SnapshotMeta {
+            last_log_id: log_id(checkpoint.last),
+            last_membership,
+        };
+        let snapshot = Snapshot::own(checkpoint, Arc::clone(&self.wal));
+        Ok(RaftSnapshot { meta, snapshot })
+    }
+}
+
+/// State and membership of a checkpoint, or what is wrong with it.
+fn read(checkpoint: &Checkpoint) -> Result<(State, StoredMembership), String> {
+    let bytes = checkpoint.state.concat();
+    let decoded = checkpoint::decode(&bytes).map_err(|error| error.to_string())?;
+    let membership =
+        decode_membership(&checkpoint.membership).ok_or("its membership is unreadable")?;
+    if decoded.scope != Scope::Local {
+        return Err("it is a checkpoint for a bucket, without a head".into());
+    }
+    let (shard, applied) = (decoded.state.shard(), decoded.state.applied());
+    if (shard, applied) != (checkpoint.shard, checkpoint.last) {
+        let (named, last) = (checkpoint.shard, checkpoint.last);
+        return Err(format!(
+            "it says {named} at {last} and holds {shard} at {applied}"
+        ));
+    }
+    Ok((decoded.state, membership))
+}
+
+/// Term and index of the entry that set it (0, 0 for none), then the membership itself.
+fn encode_membership(stored: &StoredMembership) -> Bytes {
+    let set_by: EntryId = stored.log_id().as_ref().map(entry_id).unwrap_or_default();
+    let mut bytes = set_by.term.0.to_le_bytes().to_vec();
+    bytes.extend(set_by.index.0.to_le_bytes());
+    membership::encode(stored.membership(), &mut bytes);
+    bytes.into()
+}
+
+fn decode_membership(bytes: &[u8]) -> Option<StoredMembership> {
+    let (term, rest) = bytes.split_first_chunk::<8>()?;
+    let (index, rest) = rest.split_first_chunk::<8>()?;
+    let set_by = EntryId {
+        term: Term(u64::from_le_bytes(*term)),
+        index: RaftIndex(u64::from_le_bytes(*index)),
+    };
+    Some(StoredMembership::new(
+        log_id(set_by),
+        membership::decode(rest)?,
+    ))
+}

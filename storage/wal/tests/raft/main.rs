@@ -1,0 +1,3 @@
+//! The log and the state machine as openraft uses them.
+
+mod suite; // openraft's own suite for log stores
