@@ -136,8 +136,6 @@ pub const OBJECT_PUT_BYTES_MAX: usize = 512 * MIB;
 pub const OBJECT_GET_BYTES_MAX: usize = 64 * MIB;
 /// Keys of one page of a listing.
 pub const OBJECT_LIST_PAGE: usize = 1000;
-/// Keys that one call deletes.
-pub const OBJECT_DELETE_KEYS_MAX: usize = 1000;
 /// DELETE requests of one call that run at once.
 pub const OBJECT_DELETES_IN_FLIGHT: usize = 16;
 /// Named `memory://` buckets of one process.
@@ -163,6 +161,33 @@ pub const ELECTION_MAX: Duration = Duration::from_millis(600);
 pub const FSYNC_HANDOVER: Duration = Duration::from_millis(250);
 /// An fdatasync that takes longer ends the process.
 pub const FSYNC_FATAL: Duration = Duration::from_secs(30);
+
+/// How far a leader's wall clock may leave its monotonic clock before shard time stops.
+pub const CLOCK_SKEW_MAX: Duration = Duration::from_secs(10);
+
+// ── The leader's queue ───────────────────────────────────────────────────────────────────────
+
+/// Payload bytes a shard's leader lets wait or be in flight. More makes latency, not throughput:
+/// a group of a few MiB already saturates a disk.
+pub const APPEND_BYTES_IN_FLIGHT: usize = 16 * MIB;
+/// Appends a shard's leader lets wait.
+pub const APPENDS_WAITING_MAX: usize = ENTRY_BATCHES_MAX;
+/// Entries a shard's leader has in flight. While they are, what arrives joins the next.
+pub const ENTRIES_IN_FLIGHT: usize = 4;
+
+// ── Checkpoints ──────────────────────────────────────────────────────────────────────────────
+
+/// How often a node looks whether a checkpoint, a purge or a release is due.
+pub const KEEP_INTERVAL: Duration = Duration::from_secs(1);
+/// Entries applied since a shard's checkpoint after which the next is made: what a restart may
+/// have to apply again.
+pub const CHECKPOINT_ENTRIES: u64 = 50_000;
+/// Age of a checkpoint after which what was flushed since makes the next one due.
+pub const CHECKPOINT_AGE: Duration = Duration::from_secs(10);
+/// WAL files after which the shards that hold the oldest are checkpointed out of turn.
+pub const WAL_FILES_HELD: usize = 3;
+/// WAL files after which what still holds the oldest is copied to the tail.
+pub const WAL_FILES_MOVED: usize = 8;
 
 // ── The wire ─────────────────────────────────────────────────────────────────────────────────
 
@@ -196,6 +221,9 @@ const _: () = assert!(HEARTBEAT.as_millis() * 3 <= ELECTION_MIN.as_millis());
 const _: () = assert!(ELECTION_MIN.as_millis() < ELECTION_MAX.as_millis());
 const _: () = assert!(FSYNC_HANDOVER.as_millis() < ELECTION_MIN.as_millis());
 const _: () = assert!(FSYNC_HANDOVER.as_millis() < FSYNC_FATAL.as_millis());
+// A single append of any size is admitted, and the files that are moved are beyond those held.
+const _: () = assert!(APPEND_BYTES_IN_FLIGHT >= BATCH_BYTES_MAX);
+const _: () = assert!(WAL_FILES_HELD < WAL_FILES_MOVED);
 // A flush, a block of any size and a checkpoint's tail fit the requests that carry them.
 const _: () = assert!(2 * FLUSH_BYTES <= OBJECT_PUT_BYTES_MAX as u64);
 const _: () = assert!(SEGMENT_FOOTER_BYTES_MAX <= OBJECT_GET_BYTES_MAX);

@@ -62,6 +62,14 @@ pub enum Error {
         /// The entry.
         id: EntryId,
     },
+    /// Raft cannot start, or has ended.
+    #[error("raft of {shard}: {what}")]
+    Raft {
+        /// The shard.
+        shard: ShardId,
+        /// What it said.
+        what: String,
+    },
     /// An entry that fits no group.
     #[error("an entry of {shard} has {bytes} bytes, the limit is {bytes_max}")]
     EntryTooLarge {

@@ -11,8 +11,18 @@
 //!                                └ one for all shards of the node        └ shard::State, checkpoints
 //! ```
 
+mod appender; // the leader's queue, joined into entries
+mod shard_clock; // shard time as its leader tells it
+mod replica; // one replica of one shard
+mod alone; // the peers of a single voter
+pub mod raft; // openraft's log and state machine over the disk
 pub mod disk; // the log in files, without raft
+mod keeper; // checkpoints, purges, releases
 mod error; // what can go wrong
-pub mod raft; // openraft's log and state machine over it
 
+pub use alone::Alone;
+pub use appender::{AppendAnswer, AppendRefusal, Appender};
 pub use error::Error;
+pub use keeper::{Keeper, KeeperOptions};
+pub use replica::{ProposeError, Replica};
+pub use shard_clock::{ShardClock, Stamp};

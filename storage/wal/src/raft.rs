@@ -10,5 +10,6 @@ mod snapshot; // a checkpoint, and the head that must travel with it
 pub mod types; // openraft's type parameters, and ids converted
 
 pub use log_store::LogStore;
+pub(crate) use machine::Durable;
 pub use machine::{Machine, MachineStart};
 pub use snapshot::Snapshot;

@@ -1,3 +1,4 @@
 //! The log and the state machine as openraft uses them.
 
+mod replica; // a single voter: append, die, come back
 mod suite; // openraft's own suite for log stores

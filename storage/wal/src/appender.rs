@@ -1,0 +1,300 @@
+//! The leader's queue: everything that waits while earlier entries are in flight joins the next.
+//!
+//! ```text
+//!   append ─► admitted (bytes in flight, head's share, room on disk) ─► queue
+//!                                                                        │ all that waits, up to an entry
+//!                          answers ◄── apply ◄── raft ◄── one entry ◄────┘
+//! ```
+//! No timer: on an idle shard an append leaves at once, alone. Appends are proposed in the order in
+//! which [`Appender::append`] was called.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use esker_env::Clock;
+use esker_shard::{Append, AppendBatch, AppendOutcome, Command, Outcome};
+use esker_types::limits::{
+    APPEND_BYTES_IN_FLIGHT, APPENDS_WAITING_MAX, BATCH_BYTES_MAX, ENTRIES_IN_FLIGHT,
+    ENTRY_BATCHES_MAX, ENTRY_PAYLOAD_BYTES_MAX,
+};
+use esker_types::{Durability, EntryId, ShardId};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+
+use crate::replica::{ProposeError, Replica};
+use crate::shard_clock::{ShardClock, Stamp};
+
+/// Why an append did not end with an answer of the shard.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum AppendRefusal {
+    /// More unflushed bytes than the shard's share of the head allows: the bucket is behind.
+    #[error(
+        "{shard} has {held} unflushed bytes of the {share} that its head may hold; retry once the \
+         bucket has taken some"
+    )]
+    HeadFull {
+        /// The shard.
+        shard: ShardId,
+        /// Unflushed bytes, with what is in flight.
+        held: u64,
+        /// Its share.
+        share: u64,
+    },
+    /// The WAL disk has no room above its reserve.
+    #[error(
+        "the WAL of this node has {room} bytes of room above its reserve, the append needs {bytes}; \
+         retry once the bucket has taken some"
+    )]
+    DiskFull {
+        /// Bytes left.
+        room: u64,
+        /// Bytes needed.
+        bytes: u64,
+    },
+    /// The batch is larger than any topic may allow.
+    #[error("a batch of {bytes} bytes is above the limit of {BATCH_BYTES_MAX}")]
+    TooLarge {
+        /// Bytes of the batch.
+        bytes: usize,
+    },
+    /// Raft did not take it, or lost sight of it.
+    #[error(transparent)]
+    Proposal(#[from] ProposeError),
+}
+
+impl AppendRefusal {
+    /// Whether the batch may have been written all the same.
+    #[must_use]
+    pub const fn durability(&self) -> Durability {
+        match self {
+            Self::Proposal(ProposeError::Unknown { .. }) => Durability::Unknown,
+            _ => Durability::NotWritten,
+        }
+    }
+}
+
+/// What became of an append.
+pub type AppendAnswer = Result<(EntryId, AppendOutcome), AppendRefusal>;
+
+/// The queue of one shard's leader. Clones share it; its task ends with the last of them.
+#[derive(Clone)]
+pub struct Appender {
+    replica: Replica,
+    queue: mpsc::Sender<Waiting>,
+    in_flight: Arc<Semaphore>,
+    share: Arc<AtomicU64>,
+}
+
+/// An append on its way.
+struct Waiting {
+    batch: AppendBatch,
+    bytes: Bytes,
+    answer: oneshot::Sender<AppendAnswer>,
+    /// Its bytes in flight, given back once it is answered.
+    permit: OwnedSemaphorePermit,
+}
+
+impl Appender {
+    /// Starts the queue of `replica`, which leads. The head may hold `share` bytes.
+    #[must_use]
+    pub fn start(replica: Replica, clock: Arc<dyn Clock>, share: u64) -> Self {
+        let (queue, waiting) = mpsc::channel(APPENDS_WAITING_MAX);
+        let time = replica.state().time();
+        let task = Task {
+            replica: replica.clone(),
+            time: ShardClock::take_office(clock.wall(), clock.monotonic(), time),
+            clock,
+            turns: Arc::new(Semaphore::new(ENTRIES_IN_FLIGHT)),
+            stopped: false,
+        };
+        tokio::spawn(task.run(waiting));
+        let in_flight = Arc::new(Semaphore::new(APPEND_BYTES_IN_FLIGHT));
+        Self {
+            replica,
+            queue,
+            in_flight,
+            share: Arc::new(AtomicU64::new(share)),
+        }
+    }
+
+    /// Changes how many unflushed bytes the shard may hold: an idle shard lends its share.
+    pub fn set_share(&self, bytes: u64) {
+        self.share.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Queues a batch, `batch.bytes` long, and returns a future of its answer. Waits while too
+    /// much is in flight. Dropping the future changes nothing.
+    ///
+    /// # Errors
+    /// [`AppendRefusal`] of the kinds that are decided before the batch is queued.
+    pub async fn append(
+        &self,
+        batch: AppendBatch,
+        bytes: Bytes,
+    ) -> Result<impl Future<Output = AppendAnswer> + Send + use<>, AppendRefusal> {
+        debug_assert_eq!(batch.bytes as usize, bytes.len());
+        let permits = u32::try_from(bytes.len())
+            .ok()
+            .filter(|_| bytes.len() <= BATCH_BYTES_MAX);
+        let permits = permits.ok_or(AppendRefusal::TooLarge { bytes: bytes.len() })?;
+        let shard = self.replica.shard();
+        let ended = || ProposeError::NotLeader {
+            shard,
+            leader: None,
+        };
+        let in_flight = Arc::clone(&self.in_flight)
+            .acquire_many_owned(permits.max(1))
+            .await;
+        let permit = in_flight.map_err(|_| ended())?;
+        self.admit(bytes.len() as u64)?;
+        let (answer, answered) = oneshot::channel();
+        let waiting = Waiting {
+            batch,
+            bytes,
+            answer,
+            permit,
+        };
+        self.queue.send(waiting).await.map_err(|_| ended())?;
+        Ok(async move {
+            answered.await.unwrap_or_else(|_| {
+                let what = "the leader's queue ended".into();
+                Err(ProposeError::Unknown { shard, what }.into())
+            })
+        })
+    }
+
+    fn admit(&self, bytes: u64) -> Result<(), AppendRefusal> {
+        let flying = (APPEND_BYTES_IN_FLIGHT - self.in_flight.available_permits()) as u64;
+        let held = self.replica.state().head_size().bytes + flying;
+        let share = self.share.load(Ordering::Relaxed);
+        if held > share {
+            let shard = self.replica.shard();
+            return Err(AppendRefusal::HeadFull { shard, held, share });
+        }
+        let room = self.replica.wal().room();
+        if bytes > room {
+            return Err(AppendRefusal::DiskFull { room, bytes });
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Appender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Appender")
+            .field("shard", &self.replica.shard())
+            .finish_non_exhaustive()
+    }
+}
+
+struct Task {
+    replica: Replica,
+    clock: Arc<dyn Clock>,
+    time: ShardClock,
+    turns: Arc<Semaphore>,
+    /// Shard time stands still; said once.
+    stopped: bool,
+}
+
+impl Task {
+    async fn run(mut self, mut queue: mpsc::Receiver<Waiting>) {
+        let mut held_over = None;
+        loop {
+            // The turn comes first: what arrives while earlier entries are in flight joins this.
+            let turns = Arc::clone(&self.turns);
+            let turn = turns
+                .acquire_owned()
+                .await
+                .expect("the semaphore is never closed");
+            let first = match held_over.take() {
+                Some(first) => first,
+                None => match queue.recv().await {
+                    Some(first) => first,
+                    None => break,
+                },
+            };
+            let (joined, rest) = join(first, &mut queue);
+            held_over = rest;
+            self.propose(joined, turn).await;
+        }
+    }
+
+    async fn propose(&mut self, joined: Vec<Waiting>, turn: OwnedSemaphorePermit) {
+        let mut batches = Vec::with_capacity(joined.len());
+        let mut payload = Vec::with_capacity(joined.len());
+        let mut answers = Vec::with_capacity(joined.len());
+        for waiting in joined {
+            batches.push(waiting.batch);
+            payload.push(waiting.bytes);
+            answers.push((waiting.answer, waiting.permit));
+        }
+        let command = Command::Append(Append {
+            time: self.stamp().time(),
+            batches,
+        });
+        match self.replica.propose(&command, payload).await {
+            Ok(outcome) => {
+                tokio::spawn(async move {
+                    let _turn = turn;
+                    tell(answers, outcome.await);
+                });
+            }
+            Err(error) => tell(answers, Err(error)),
+        }
+    }
+
+    fn stamp(&mut self) -> Stamp {
+        let stamp = self.time.stamp(self.clock.wall(), self.clock.monotonic());
+        let stopped = matches!(stamp, Stamp::Stopped { .. });
+        if let Stamp::Stopped { skew, .. } = stamp
+            && !self.stopped
+        {
+            let shard = self.replica.shard();
+            tracing::error!(%shard, ?skew, "the wall clock jumped: expiry and retention stand still");
+        }
+        self.stopped = stopped;
+        stamp
+    }
+}
+
+/// All that waits and fits one entry with `first`, and the one that no longer fits.
+fn join(first: Waiting, queue: &mut mpsc::Receiver<Waiting>) -> (Vec<Waiting>, Option<Waiting>) {
+    let mut bytes = first.bytes.len();
+    let mut joined = vec![first];
+    while joined.len() < ENTRY_BATCHES_MAX {
+        let Ok(next) = queue.try_recv() else { break };
+        bytes += next.bytes.len();
+        if bytes > ENTRY_PAYLOAD_BYTES_MAX {
+            return (joined, Some(next));
+        }
+        joined.push(next);
+    }
+    (joined, None)
+}
+
+/// Hands each append its part of the outcome. Whoever has gone needs none.
+fn tell(
+    answers: Vec<(oneshot::Sender<AppendAnswer>, OwnedSemaphorePermit)>,
+    outcome: Result<(EntryId, Outcome), ProposeError>,
+) {
+    match outcome {
+        Ok((entry, Outcome::Appended(outcomes))) => {
+            assert_eq!(
+                outcomes.len(),
+                answers.len(),
+                "apply answers every batch of an entry"
+            );
+            for ((answer, _permit), outcome) in answers.into_iter().zip(outcomes) {
+                let _ = answer.send(Ok((entry, outcome)));
+            }
+        }
+        Ok((entry, other)) => unreachable!("entry {entry}: an append was answered with {other:?}"),
+        Err(error) => {
+            for (answer, _permit) in answers {
+                let _ = answer.send(Err(error.clone().into()));
+            }
+        }
+    }
+}

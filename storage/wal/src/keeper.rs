@@ -1,0 +1,134 @@
+//! Keeps a node's log small: checkpoints, purges and releases when they are due.
+//!
+//! The oldest file drives. Shards that hold it are checkpointed out of turn (and to be flushed,
+//! which is not this crate's work); what holds it when the log has grown too long is copied to the
+//! tail. Runs as one task for all replicas of a node.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use esker_env::{Clock, Monotonic};
+use esker_types::ShardId;
+use esker_types::limits::{
+    CHECKPOINT_AGE, CHECKPOINT_ENTRIES, KEEP_INTERVAL, WAL_FILES_HELD, WAL_FILES_MOVED,
+};
+
+use crate::Error;
+use crate::disk::Wal;
+use crate::replica::Replica;
+
+/// When checkpoints and moves are due.
+#[derive(Clone, Copy, Debug)]
+pub struct KeeperOptions {
+    /// How often to look. Default: [`KEEP_INTERVAL`].
+    pub interval: Duration,
+    /// Entries since the checkpoint. Default: [`CHECKPOINT_ENTRIES`].
+    pub entries: u64,
+    /// Age of a checkpoint when there is something to release. Default: [`CHECKPOINT_AGE`].
+    pub age: Duration,
+    /// Files before their holders are checkpointed. Default: [`WAL_FILES_HELD`].
+    pub files_held: usize,
+    /// Files before what holds the oldest is moved. Default: [`WAL_FILES_MOVED`].
+    pub files_moved: usize,
+}
+
+impl Default for KeeperOptions {
+    fn default() -> Self {
+        Self {
+            interval: KEEP_INTERVAL,
+            entries: CHECKPOINT_ENTRIES,
+            age: CHECKPOINT_AGE,
+            files_held: WAL_FILES_HELD,
+            files_moved: WAL_FILES_MOVED,
+        }
+    }
+}
+
+/// The replicas of one node, and the log they share.
+#[derive(Debug)]
+pub struct Keeper {
+    wal: Arc<Wal>,
+    replicas: Vec<(Replica, Monotonic)>,
+    clock: Arc<dyn Clock>,
+    options: KeeperOptions,
+}
+
+impl Keeper {
+    /// A keeper of `replicas`, which all write to `wal`.
+    #[must_use]
+    pub fn new(
+        wal: Arc<Wal>,
+        replicas: Vec<Replica>,
+        clock: Arc<dyn Clock>,
+        options: KeeperOptions,
+    ) -> Self {
+        let now = clock.monotonic();
+        let replicas = replicas.into_iter().map(|replica| (replica, now)).collect();
+        Self {
+            wal,
+            replicas,
+            clock,
+            options,
+        }
+    }
+
+    /// Looks after the log until it, or a replica, fails; returns why.
+    pub async fn run(mut self) -> Error {
+        loop {
+            tokio::time::sleep(self.options.interval).await;
+            if let Err(error) = self.turn().await {
+                return error;
+            }
+        }
+    }
+
+    /// Does once what is due.
+    ///
+    /// # Errors
+    /// What [`Replica::checkpoint`] and [`Wal::move_oldest`] say.
+    pub async fn turn(&mut self) -> Result<(), Error> {
+        let holders: BTreeSet<_> = self
+            .wal
+            .holders_of_oldest(self.options.files_held)
+            .into_iter()
+            .collect();
+        let now = self.clock.monotonic();
+        for (replica, checkpointed_at) in &mut self.replicas {
+            if is_due(
+                replica,
+                now.since(*checkpointed_at),
+                &holders,
+                &self.options,
+            ) {
+                replica.checkpoint().await?;
+                *checkpointed_at = now;
+            }
+            replica.release();
+        }
+        if !self
+            .wal
+            .holders_of_oldest(self.options.files_moved)
+            .is_empty()
+        {
+            let entries = self.wal.move_oldest().await?;
+            tracing::info!(entries, "copied what holds the oldest WAL file to the tail");
+        }
+        Ok(())
+    }
+}
+
+fn is_due(
+    replica: &Replica,
+    age: Duration,
+    holders: &BTreeSet<ShardId>,
+    options: &KeeperOptions,
+) -> bool {
+    let state = replica.state();
+    let (last, flushed) = replica.checkpointed();
+    let since = state.applied().index.0 - last.0;
+    // A checkpoint lets go of something only if more is flushed now than it says.
+    let helps = state.flushed() > flushed;
+    since >= options.entries
+        || (helps && (age >= options.age || holders.contains(&replica.shard())))
+}

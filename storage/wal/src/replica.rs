@@ -1,0 +1,342 @@
+//! One replica of one shard: its raft, its log, its state.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use esker_env::Env;
+use esker_shard::{Command, Genesis, HeadPosition, Outcome, State};
+use esker_types::limits::{ELECTION_MAX, ELECTION_MIN, HEARTBEAT};
+use esker_types::{EntryId, NodeId, RaftIndex, ShardId};
+use openraft::errors::{ClientWriteError, Fatal, LinearizableReadError, RaftError};
+use openraft::impls::ProgressResponder;
+use openraft::network::{NetSnapshot, RaftNetworkFactory};
+use openraft::{BasicNode, SnapshotPolicy};
+use tokio::sync::watch;
+
+use crate::Error;
+use crate::disk::{Checkpoints, Wal};
+use crate::raft::types::{Applied, Proposal, TypeConfig, entry_id};
+use crate::raft::{Durable, LogStore, Machine, Snapshot};
+
+type Raft = openraft::Raft<TypeConfig, Machine>;
+
+/// One replica of one shard. Clones share it.
+#[derive(Clone)]
+pub struct Replica {
+    shard: ShardId,
+    raft: Raft,
+    wal: Arc<Wal>,
+    view: watch::Receiver<State>,
+    durable: watch::Receiver<Durable>,
+}
+
+/// Why a proposal did not end with an outcome.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum ProposeError {
+    /// This replica does not lead. Nothing was written.
+    #[error("{shard} is led by {}", leader.map_or("nobody at the moment".into(), |n| n.to_string()))]
+    NotLeader {
+        /// The shard.
+        shard: ShardId,
+        /// Who leads, if anybody is known to.
+        leader: Option<NodeId>,
+    },
+    /// The command cannot be encoded. Nothing was written.
+    #[error("{shard}: the command is refused: {what}")]
+    Refused {
+        /// The shard.
+        shard: ShardId,
+        /// Why.
+        what: String,
+    },
+    /// It was proposed, and what became of it is unknown.
+    #[error("{shard}: it is unknown whether the entry will be committed: {what}")]
+    Unknown {
+        /// The shard.
+        shard: ShardId,
+        /// What happened.
+        what: String,
+    },
+}
+
+impl Replica {
+    /// Opens the replica of `genesis.shard` on `node`, from its checkpoint and its log.
+    ///
+    /// # Errors
+    /// What [`Machine::open`] says, or [`Error::Raft`] if raft cannot start from what is there.
+    pub async fn open<N>(
+        env: &Env,
+        wal: Arc<Wal>,
+        checkpoints: Checkpoints,
+        node: NodeId,
+        genesis: Genesis,
+        peers: N,
+    ) -> Result<Self, Error>
+    where
+        N: RaftNetworkFactory<TypeConfig>,
+        N::Network: NetSnapshot<TypeConfig, SnapshotData = Snapshot>,
+    {
+        let shard = genesis.shard;
+        let refused = |what: &dyn fmt::Display| Error::Raft {
+            shard,
+            what: what.to_string(),
+        };
+        let config = raft_config(shard)
+            .validate()
+            .map_err(|error| refused(&error))?;
+        let start = Machine::open(env, Arc::clone(&wal), checkpoints, genesis).await?;
+        let store = LogStore::new(Arc::clone(&wal), shard);
+        let raft = Raft::new(node.as_u64(), Arc::new(config), peers, store, start.machine);
+        let raft = raft.await.map_err(|error| refused(&error))?;
+        Ok(Self {
+            shard,
+            raft,
+            wal,
+            view: start.view,
+            durable: start.durable,
+        })
+    }
+
+    /// Makes this node the only voter of a shard that has no log yet. Does nothing to one that has.
+    ///
+    /// # Errors
+    /// [`Error::Raft`].
+    pub async fn found_alone(&self) -> Result<(), Error> {
+        let refused = |what: &dyn fmt::Display| Error::Raft {
+            shard: self.shard,
+            what: what.to_string(),
+        };
+        if self
+            .raft
+            .is_initialized()
+            .await
+            .map_err(|error| refused(&error))?
+        {
+            return Ok(());
+        }
+        let members = BTreeMap::from([(*self.raft.node_id(), BasicNode::default())]);
+        self.raft
+            .initialize(members)
+            .await
+            .map_err(|error| refused(&error))
+    }
+
+    /// Waits until this replica leads and has applied everything committed before. A single voter
+    /// elects itself within an election timeout of its start.
+    ///
+    /// # Errors
+    /// [`ProposeError::Unknown`] if raft ended.
+    pub async fn lead(&self) -> Result<(), ProposeError> {
+        self.raft
+            .trigger()
+            .elect(false)
+            .await
+            .map_err(|error| self.unknown(&error))?;
+        loop {
+            match self
+                .raft
+                .ensure_linearizable(openraft::ReadPolicy::ReadIndex)
+                .await
+            {
+                Ok(_) => return Ok(()),
+                Err(RaftError::APIError(_)) => tokio::time::sleep(HEARTBEAT / 4).await,
+                Err(RaftError::Fatal(error)) => return Err(self.unknown(&error)),
+            }
+        }
+    }
+
+    /// Which shard.
+    #[must_use]
+    pub fn shard(&self) -> ShardId {
+        self.shard
+    }
+
+    /// The log of this node.
+    #[must_use]
+    pub fn wal(&self) -> &Arc<Wal> {
+        &self.wal
+    }
+
+    /// The state as last applied here. O(1), and never changes.
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.view.borrow().clone()
+    }
+
+    /// The state, and every change of it.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<State> {
+        self.view.clone()
+    }
+
+    /// Whether this replica believes to lead.
+    #[must_use]
+    pub fn leads(&self) -> bool {
+        self.raft.is_leader()
+    }
+
+    /// Hands a command to raft, in the order of the calls, and returns a future of what becomes of
+    /// it. Dropping the future changes nothing.
+    ///
+    /// # Errors
+    /// [`ProposeError::Refused`]; nothing was written.
+    pub async fn propose(
+        &self,
+        command: &Command,
+        payload: Vec<Bytes>,
+    ) -> Result<
+        impl Future<Output = Result<(EntryId, Outcome), ProposeError>> + Send + use<>,
+        ProposeError,
+    > {
+        let shard = self.shard;
+        let proposal = Proposal::new(command, payload).map_err(|error| ProposeError::Refused {
+            shard,
+            what: error.to_string(),
+        })?;
+        let (responder, answered) = ProgressResponder::complete_only();
+        self.raft
+            .client_write_ff(proposal, Some(responder))
+            .await
+            .map_err(|error| self.unknown(&error))?;
+        Ok(async move {
+            let unknown = |what: String| ProposeError::Unknown { shard, what };
+            match answered.await {
+                Ok(Ok(written)) => match written.data {
+                    Applied::Outcome(outcome) => Ok((entry_id(&written.log_id), outcome)),
+                    Applied::Blank => unreachable!("a proposal carries a command"),
+                },
+                Ok(Err(ClientWriteError::ForwardToLeader(forward))) => {
+                    let leader = forward.leader_id.and_then(NodeId::from_u64);
+                    Err(ProposeError::NotLeader { shard, leader })
+                }
+                Ok(Err(other)) => Err(unknown(other.to_string())),
+                Err(_) => Err(unknown("raft ended".into())),
+            }
+        })
+    }
+
+    /// Asks a quorum whether this replica still leads, and waits until it has applied what was
+    /// committed when it was asked. What [`Replica::state`] says afterwards is not stale.
+    ///
+    /// # Errors
+    /// [`ProposeError::NotLeader`], or [`ProposeError::Unknown`] if raft ended.
+    pub async fn read_index(&self) -> Result<RaftIndex, ProposeError> {
+        match self
+            .raft
+            .ensure_linearizable(openraft::ReadPolicy::ReadIndex)
+            .await
+        {
+            Ok(read) => Ok(entry_id(read.log_id()).index),
+            Err(RaftError::Fatal(error)) => Err(self.unknown(&error)),
+            Err(RaftError::APIError(error)) => {
+                let leader = match error {
+                    LinearizableReadError::ForwardToLeader(forward) => forward.leader_id,
+                    LinearizableReadError::QuorumNotEnough(_) => None,
+                };
+                let leader = leader.and_then(NodeId::from_u64);
+                Err(ProposeError::NotLeader {
+                    shard: self.shard,
+                    leader,
+                })
+            }
+        }
+    }
+
+    /// The bytes of one accepted batch of the head, as its producer sent them; `None` once it is
+    /// released: then the bucket has it. May read the disk.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`], [`Error::Io`].
+    pub async fn read_batch(&self, position: &HeadPosition) -> Result<Option<Bytes>, Error> {
+        let entry = self.wal.read_entry(self.shard, position.index).await?;
+        let Some((_, body)) = entry else {
+            return Ok(None);
+        };
+        let (at, bytes) = (position.batch.at as usize, position.batch.bytes as usize);
+        Ok(body.slice(at, bytes))
+    }
+
+    /// Makes a durable checkpoint of the state as it is now, and lets raft forget what lies below
+    /// it. Returns its last entry.
+    ///
+    /// # Errors
+    /// [`Error::Raft`] if raft ended, which a failed disk makes it do.
+    pub async fn checkpoint(&self) -> Result<RaftIndex, Error> {
+        let refused = |what: &dyn fmt::Display| Error::Raft {
+            shard: self.shard,
+            what: what.to_string(),
+        };
+        let wanted = self.view.borrow().applied().index;
+        let mut durable = self.durable.clone();
+        if durable.borrow().last.index < wanted {
+            self.raft
+                .trigger()
+                .snapshot()
+                .await
+                .map_err(|error| refused(&error))?;
+        }
+        let reached = durable.wait_for(|durable| durable.last.index >= wanted);
+        let last = reached.await.map_err(|_| refused(&"it ended"))?.last.index;
+        // openraft counts from 0.
+        if let Some(upto) = last.0.checked_sub(1) {
+            self.raft
+                .trigger()
+                .purge_log(upto)
+                .await
+                .map_err(|error| refused(&error))?;
+        }
+        Ok(last)
+    }
+
+    /// Lets the log go of what neither raft nor the durable checkpoint needs any more. Returns up
+    /// to where.
+    pub fn release(&self) -> RaftIndex {
+        let flushed = self.durable.borrow().flushed;
+        self.wal.release(self.shard, flushed)
+    }
+
+    /// What the durable checkpoint covers, and up to where it says nothing is unflushed.
+    #[must_use]
+    pub fn checkpointed(&self) -> (RaftIndex, RaftIndex) {
+        let durable = *self.durable.borrow();
+        (durable.last.index, durable.flushed)
+    }
+
+    /// Ends this replica's raft; what it was doing is answered or unknown.
+    pub async fn close(&self) {
+        // It fails only if the core panicked, and then the process is on its way out.
+        let _ = self.raft.shutdown().await;
+    }
+
+    fn unknown(&self, error: &Fatal<TypeConfig>) -> ProposeError {
+        ProposeError::Unknown {
+            shard: self.shard,
+            what: error.to_string(),
+        }
+    }
+}
+
+impl fmt::Debug for Replica {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Replica")
+            .field("shard", &self.shard)
+            .finish_non_exhaustive()
+    }
+}
+
+/// openraft as used: checkpoints and purges happen when we say so, and only then.
+fn raft_config(shard: ShardId) -> openraft::Config {
+    let ms = |time: std::time::Duration| u64::try_from(time.as_millis()).expect("seconds at most");
+    openraft::Config {
+        cluster_name: shard.to_string(),
+        heartbeat_interval: ms(HEARTBEAT),
+        election_timeout_min: ms(ELECTION_MIN),
+        election_timeout_max: ms(ELECTION_MAX),
+        snapshot_policy: SnapshotPolicy::Never,
+        max_in_snapshot_log_to_keep: u64::MAX,
+        enable_pre_vote: Some(true),
+        ..openraft::Config::default()
+    }
+}
