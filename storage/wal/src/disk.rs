@@ -20,6 +20,7 @@ mod checkpoint; // a shard's state, in a file of its own
 mod file; // one WAL file
 mod frame; // one item of the stream
 mod group; // what one write and one sync carry
+mod inspect; // a look inside one file
 mod open; // reading it back, settling the tail, starting the writer
 mod preamble; // how a file begins
 mod queue; // what waits for the writer
@@ -31,5 +32,6 @@ mod writer; // the one writer
 pub use body::Body;
 pub use book::{LogBounds, Vote};
 pub use checkpoint::{Checkpoint, Checkpoints};
+pub use inspect::{FileReport, FrameReport, GroupReport};
 pub use scan::{Recovery, Torn};
 pub use wal::{Fatal, OnFatal, Stats, Wal, WalOptions};

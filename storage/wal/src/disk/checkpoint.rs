@@ -39,6 +39,14 @@ pub struct Checkpoint {
     pub state: Vec<Bytes>,
 }
 
+impl Checkpoint {
+    /// The checkpoint that the bytes of a whole file hold; `None` if they hold none.
+    #[must_use]
+    pub fn decode(bytes: &Bytes) -> Option<Self> {
+        decode(bytes)
+    }
+}
+
 /// The folder of a node's checkpoints. All calls block.
 #[derive(Clone, Debug)]
 pub struct Checkpoints {

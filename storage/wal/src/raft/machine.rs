@@ -125,6 +125,12 @@ impl Machine {
         })
     }
 
+    /// The state as last applied.
+    #[must_use]
+    pub const fn state(&self) -> &State {
+        &self.state
+    }
+
     fn apply_one(&mut self, id: LogId, payload: Payload) -> io::Result<Applied> {
         let entry = entry_id(&id);
         match payload {

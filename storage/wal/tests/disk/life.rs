@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use esker_types::{RaftIndex, ShardId, Term};
 use esker_wal::Error;
-use esker_wal::disk::Vote;
+use esker_wal::disk::{FileReport, GroupReport, Vote};
 
 use crate::world::{Log, SHARD, World, body, id, run};
 
@@ -211,6 +211,30 @@ fn installed_entries_count_once_their_checkpoint_does() {
             .await
             .expect("it opens");
         assert_eq!(log.content(SHARD).await.bounds.last, id(51, 3));
+    });
+}
+
+#[test]
+fn a_file_tells_an_operator_what_it_holds() {
+    run(async {
+        let mut world = World::new(9);
+        let log = world.open().await.expect("an empty log");
+        append(&log, SHARD, 1..=3, 5000).await;
+        log.truncate(SHARD, id(2, 1)).await.expect("cut");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        drop(log);
+        let path = world.files().remove(0);
+        let report = FileReport::read(&world.env(), &path).expect("a WAL file");
+        let kinds = |group: &GroupReport| group.frames.iter().map(|frame| frame.kind).collect();
+        let kinds: Vec<Vec<_>> = report.groups.iter().map(kinds).collect();
+        let expected: [&[&str]; 5] = [&["entry"], &["entry"], &["entry"], &["truncate"], &[]];
+        assert_eq!(kinds, expected);
+        assert_eq!(report.groups[2].frames[0].id, id(3, 1));
+        assert_eq!(
+            (report.sequence, report.end),
+            (1, 4096 * (1 + 3 * 2 + 1 + 1))
+        );
+        assert_eq!(report.groups[1].mark, (1, report.groups[1].offset));
     });
 }
 

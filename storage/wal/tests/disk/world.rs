@@ -59,12 +59,7 @@ impl World {
         checkpointed: BTreeMap<ShardId, RaftIndex>,
     ) -> Result<Log, Error> {
         self.lives += 1;
-        let env = Env {
-            clock: Arc::new(SimClock::following_tokio()),
-            entropy: Arc::new(SeededEntropy::new(self.lives)),
-            files: Arc::new(self.disk.mount()),
-            workers: Arc::new(Inline),
-        };
+        let env = self.env();
         let options = self.options.clone();
         let opened = Wal::open(
             &env,
@@ -78,6 +73,16 @@ impl World {
         tokio::task::yield_now().await;
         let (wal, recovery) = opened?;
         Ok(Log { wal, recovery })
+    }
+
+    /// The world as a process sees it that starts now.
+    pub(crate) fn env(&self) -> Env {
+        Env {
+            clock: Arc::new(SimClock::following_tokio()),
+            entropy: Arc::new(SeededEntropy::new(self.lives)),
+            files: Arc::new(self.disk.mount()),
+            workers: Arc::new(Inline),
+        }
     }
 
     /// Files of the sequence, oldest first.
