@@ -1,6 +1,7 @@
 //! The log on disk against a simulated one: every crash, tear, flip and failure has the answer due.
 
 mod crash; // kills, power cuts, failed writes and syncs, against a model
+mod golden; // the bytes stay what they are
 mod damage; // cut at every byte, flip every byte
 mod life; // restarts, recycling, moved entries, seals
 mod world; // a log on a simulated disk, and the calls tests make
