@@ -53,6 +53,7 @@ fn a_tail_cut_at_any_byte_loses_the_groups_cut_and_no_other() {
         let (world, file, content) = small_log(1, false).await;
         let starts = group_starts();
         let (first, end) = (starts[3], starts[ENTRIES]);
+        let mut torn_tails = 0;
         for cut in first..=end {
             // Every byte of the headers, and every seventh of the rest.
             if cut % 4096 > 120 && cut % 7 != 0 {
@@ -68,6 +69,10 @@ fn a_tail_cut_at_any_byte_loses_the_groups_cut_and_no_other() {
                 .open()
                 .await
                 .unwrap_or_else(|error| unreachable!("cut at {cut}: {error}"));
+            // Nothing is written behind a group that was torn: the node goes on in a new file.
+            let torn = log.recovery.torn.is_some();
+            assert_eq!(world.files().len(), 1 + usize::from(torn), "cut at {cut}");
+            torn_tails += usize::from(torn);
             let found = log.content(SHARD).await;
             let whole = starts.iter().filter(|&&start| start <= cut).count() - 1;
             // Zeroes cut off from the padding of a group change nothing.
@@ -86,6 +91,7 @@ fn a_tail_cut_at_any_byte_loses_the_groups_cut_and_no_other() {
             let again = world.open().await.expect("it opens again");
             assert_eq!(again.content(SHARD).await, grown, "cut at {cut}");
         }
+        assert!(torn_tails > 100, "{torn_tails}");
     });
 }
 

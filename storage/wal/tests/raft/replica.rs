@@ -15,14 +15,18 @@ use esker_shard::{
 };
 use esker_types::limits::GIB;
 use esker_types::{
-    ContentHash, Durability, Incarnation, LeaderEpoch, NodeId, Offset, PartitionId, PartitionIndex,
-    ProducerEpoch, ProducerId, ProducerStamp, RaftIndex, SegmentId, Sequence, ShardId, Timestamp,
-    TopicId, TopicName, TopicVersion,
+    ContentHash, Durability, EntryId, Incarnation, LeaderEpoch, NodeId, Offset, PartitionId,
+    PartitionIndex, ProducerEpoch, ProducerId, ProducerStamp, RaftIndex, SegmentId, Sequence,
+    ShardId, Term, Timestamp, TopicId, TopicName, TopicVersion,
 };
 use esker_wal::disk::{Checkpoints, Recovery, Wal, WalOptions};
+use esker_wal::raft::LogStore;
+use esker_wal::raft::types::{Entry, Payload, RaftVote, log_id};
 use esker_wal::{
     Alone, AppendAnswer, AppendRefusal, Appender, Error, Keeper, KeeperOptions, Replica,
 };
+use openraft::impls::leader_id_std::LeaderId;
+use openraft::storage::{IOFlushed, RaftLogReader as _, RaftLogStorage as _};
 
 const SHARD: ShardId = ShardId(1);
 
@@ -69,28 +73,34 @@ impl World {
         }
     }
 
-    async fn start(&mut self) -> Result<Node, Error> {
+    fn env(&mut self) -> Env {
         self.lives += 1;
-        let env = Env {
+        Env {
             clock: Arc::new(SimClock::following_tokio()),
             entropy: Arc::new(SeededEntropy::new(self.lives)),
             files: Arc::new(self.disk.mount()),
             workers: Arc::new(Inline),
-        };
+        }
+    }
+
+    async fn open(
+        &self,
+        env: &Env,
+        covered: BTreeMap<ShardId, RaftIndex>,
+    ) -> Result<(Arc<Wal>, Recovery), Error> {
+        let (directory, on_fatal) = (Path::new("/wal"), Arc::new(|_: &_| {}));
+        Wal::open(env, directory, self.options.clone(), covered, on_fatal).await
+    }
+
+    async fn start(&mut self) -> Result<Node, Error> {
+        let env = self.env();
         let checkpoints = Checkpoints::open(&env, Path::new("/checkpoints"))?;
         let covered: BTreeMap<_, _> = checkpoints
             .indexes()?
             .into_iter()
             .map(|(shard, id)| (shard, id.index))
             .collect();
-        let opened = Wal::open(
-            &env,
-            Path::new("/wal"),
-            self.options.clone(),
-            covered,
-            Arc::new(|_: &_| {}),
-        );
-        let (wal, recovery) = opened.await?;
+        let (wal, recovery) = self.open(&env, covered).await?;
         let genesis = Genesis {
             shard: SHARD,
             incarnation: Incarnation::FIRST,
@@ -275,6 +285,60 @@ fn appends_get_dense_offsets_and_survive_a_restart() {
         assert_eq!(accepted(node.append(48, 1000).await), 48);
         assert_eq!(accepted(node.append(50, 1000).await), 50);
     });
+}
+
+#[test]
+fn a_vote_and_a_truncation_are_on_disk_before_raft_hears_so() {
+    for seed in 0..40 {
+        run(async {
+            let mut world = World::new(seed);
+            let mut lives = Vec::new();
+            for term in 1..=5 {
+                let env = world.env();
+                let opened = world.open(&env, BTreeMap::new()).await.expect("it opens");
+                let mut store = LogStore::new(Arc::clone(&opened.0), SHARD);
+                lives.push(opened);
+                if term > 1 {
+                    let vote = store
+                        .read_vote()
+                        .await
+                        .expect("read")
+                        .expect("it was saved");
+                    assert_eq!(vote.leader_id.term, term - 1, "seed {seed}");
+                    let last = store.get_log_state().await.expect("read").last_log_id;
+                    assert_eq!(last.map(|id| id.index), Some(0), "seed {seed}");
+                }
+                let entries: Vec<_> = (u64::from(term > 1)..4)
+                    .map(|index| blank(term, index))
+                    .collect();
+                store
+                    .append(entries, IOFlushed::noop())
+                    .await
+                    .expect("queued");
+                store
+                    .truncate_after(Some(blank(1, 0).log_id))
+                    .await
+                    .expect("cut");
+                let vote = RaftVote {
+                    leader_id: LeaderId { term, voted_for: 7 },
+                    committed: false,
+                };
+                store.save_vote(&vote).await.expect("saved");
+                world.disk.crash(Crash::PowerCut);
+            }
+        });
+    }
+}
+
+fn blank(term: u64, index: u64) -> Entry {
+    let id = EntryId {
+        term: Term(term),
+        index: RaftIndex(index + 1),
+    };
+    Entry {
+        log_id: log_id(id).expect("above zero"),
+        payload: Payload::Blank,
+    }
 }
 
 #[test]
