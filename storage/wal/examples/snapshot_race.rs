@@ -199,7 +199,7 @@ async fn run(seconds: u64, entries_per_snapshot: u64) -> Result<(), String> {
     for node in 0..REPLICAS as u64 {
         replicas.push(replica(node, &peers, entries_per_snapshot).await);
     }
-    let members: BTreeMap<_, _> = (0..REPLICAS)
+    let members: BTreeMap<_, _> = (0..REPLICAS as u64)
         .map(|node| (node, BasicNode::default()))
         .collect();
     replicas[0]
