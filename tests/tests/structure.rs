@@ -11,6 +11,7 @@ use cargo_metadata::{DependencyKind, Metadata, MetadataCommand};
 const LEVELS: &[(&str, u8)] = &[
     ("esker-types", 0),
     ("esker-env", 0),
+    ("esker-checker", 0),
     ("esker-record", 1),
     ("esker-object", 1),
     ("esker-cache", 1),
@@ -126,6 +127,24 @@ fn strangers_stay_strangers() {
     for (from, to) in STRANGERS {
         let met = edges.iter().any(|(a, b)| a == from && b == to);
         assert!(!met, "{from} must not know {to}");
+    }
+}
+
+/// It judges the product, so it shares no code with it, not even in its tests.
+#[test]
+fn the_checker_knows_nothing_of_the_product() {
+    let metadata = metadata();
+    let packages = metadata.workspace_packages();
+    let checker = packages
+        .iter()
+        .find(|package| package.name.as_str() == "esker-checker")
+        .expect("the checker is a package");
+    for dependency in &checker.dependencies {
+        assert!(
+            !dependency.name.starts_with("esker"),
+            "the checker must not know {}",
+            dependency.name
+        );
     }
 }
 
