@@ -46,38 +46,43 @@ impl Backend {
 
     async fn get(&self, path: &str, range: Range<u64>) -> Result<Answer, Cause> {
         let location = path_of(path)?;
-        match self.store.get_range(&location, range.clone()).await {
-            Ok(body) => Ok(Answer::Body(body)),
-            Err(error) => Err(self.cause_of_get(&location, range, &error).await),
-        }
+        let cause = match self.store.get_range(&location, range.clone()).await {
+            Ok(body) if body.len() as u64 == range.end - range.start => {
+                return Ok(Answer::Body(body));
+            }
+            Ok(body) => Cause::Short {
+                start: range.start,
+                end: range.end,
+                got: body.len() as u64,
+            },
+            Err(error) => cause_of(&error),
+        };
+        Err(self.unless_truncated(&location, &range, cause).await)
     }
 
-    /// A store says "range not satisfiable" in words of its own. Where it may have, we ask for
-    /// the object's length, to tell a truncated object from a store in trouble.
-    async fn cause_of_get(
-        &self,
-        location: &Path,
-        range: Range<u64>,
-        error: &object_store::Error,
-    ) -> Cause {
-        let cause = cause_of(error);
-        let Cause::Unavailable(reason) = &cause else {
-            return cause;
-        };
-        let reason = reason.to_ascii_lowercase();
-        if reason.contains("range") || reason.contains("416") {
-            match self.store.head(location).await {
-                Ok(meta) if meta.size < range.end => {
-                    return Cause::Truncated {
-                        start: range.start,
-                        end: range.end,
-                        length: meta.size,
-                    };
-                }
-                _ => {}
+    /// Stores cut a range that leaves the object, or say "range not satisfiable" in words of
+    /// their own. Where that may be so, the object's length tells a truncated object, which no
+    /// further attempt mends, from a store in trouble.
+    async fn unless_truncated(&self, location: &Path, range: &Range<u64>, cause: Cause) -> Cause {
+        let suspected = match &cause {
+            Cause::Short { .. } => true,
+            Cause::Unavailable(reason) => {
+                let reason = reason.to_ascii_lowercase();
+                reason.contains("range") || reason.contains("416")
             }
+            _ => false,
+        };
+        if !suspected {
+            return cause;
         }
-        cause
+        match self.store.head(location).await {
+            Ok(meta) if meta.size < range.end => Cause::Truncated {
+                start: range.start,
+                end: range.end,
+                length: meta.size,
+            },
+            _ => cause,
+        }
     }
 
     async fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Answer, Cause> {

@@ -86,15 +86,14 @@ async fn a_truncated_or_absent_object_is_told_apart(store: &Store) {
         .put(&key, vec![Bytes::from_static(b"0123456789")])
         .await
         .expect("a put");
-    let across = store.get_range(&key, 5..11, Lane::Tail).await;
-    assert!(
-        across.is_err(),
-        "a range across the end is an error, not a short answer"
-    );
-    assert_eq!(
-        kind(store.get_range(&key, 20..30, Lane::Tail).await),
-        Kind::Corrupt
-    );
+    for range in [5..11, 20..30] {
+        let result = store.get_range(&key, range, Lane::Tail).await;
+        assert_eq!(
+            kind(result),
+            Kind::Corrupt,
+            "a range that leaves the object is no short answer"
+        );
+    }
 }
 
 async fn the_last_write_wins(store: &Store) {
