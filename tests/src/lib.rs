@@ -1,1 +1,10 @@
-//! What no single crate can show. The checks themselves are integration tests in `tests/tests`.
+//! What no single crate can show. The checks themselves are integration tests in `tests/tests`;
+//! here is what they share: a node in a simulated world, and a reader that knows only the bucket.
+
+#![expect(
+    missing_docs,
+    reason = "a test harness explains itself in the tests that use it"
+)]
+
+pub mod bucket; // read a segment with nothing but its key
+pub mod node; // one WAL node on a simulated disk

@@ -75,8 +75,8 @@ impl Cursor {
 }
 
 impl Store {
-    /// Opens the store that `url` names, in the forms that DESIGN.md section 7 lists: `file:///path`, `s3://bucket/prefix`,
-    /// `gs://…`, `az://…`, `memory://name`. Reaches no network; [`Store::probe`] does.
+    /// Opens the store that `url` names: `file:///path`, `s3://bucket/prefix`, `gs://…`, `az://…`,
+    /// `memory://name`. Reaches no network; [`Store::probe`] does.
     ///
     /// # Errors
     /// [`Error::Open`] if the URL or a setting is wrong, or a folder cannot be made.

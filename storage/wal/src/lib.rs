@@ -24,5 +24,5 @@ pub use alone::Alone;
 pub use appender::{AppendAnswer, AppendRefusal, Appender};
 pub use error::Error;
 pub use keeper::{Keeper, KeeperOptions};
-pub use replica::{ProposeError, Replica};
+pub use replica::{Accepted, ProposeError, Replica};
 pub use shard_clock::{ShardClock, Stamp};

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use esker_env::Env;
-use esker_shard::{Command, Genesis, HeadPosition, Outcome, State};
+use esker_shard::{Command, Genesis, HeadBatch, HeadEntry, HeadPosition, Outcome, State};
 use esker_types::limits::{ELECTION_MAX, ELECTION_MIN, HEARTBEAT};
-use esker_types::{EntryId, NodeId, RaftIndex, ShardId};
+use esker_types::{ContentHash, EntryId, NodeId, RaftIndex, ShardId};
 use openraft::errors::{ClientWriteError, Fatal, LinearizableReadError, RaftError};
 use openraft::impls::ProgressResponder;
 use openraft::network::{NetSnapshot, RaftNetworkFactory};
@@ -17,7 +17,7 @@ use tokio::sync::watch;
 
 use crate::Error;
 use crate::disk::{Checkpoints, Wal};
-use crate::raft::types::{Applied, Proposal, TypeConfig, entry_id};
+use crate::raft::types::{Applied, Proposal, TypeConfig, command_of, entry_id};
 use crate::raft::{Durable, LogStore, Machine, Snapshot};
 
 type Raft = openraft::Raft<TypeConfig, Machine>;
@@ -30,6 +30,17 @@ pub struct Replica {
     wal: Arc<Wal>,
     view: watch::Receiver<State>,
     durable: watch::Receiver<Durable>,
+}
+
+/// An accepted batch, as its producer sent it.
+#[derive(Clone, Debug)]
+pub struct Accepted {
+    /// Where it stands.
+    pub batch: HeadBatch,
+    /// Hash of its plain records, or what stands in for it.
+    pub hash: ContentHash,
+    /// The batch.
+    pub bytes: Bytes,
 }
 
 /// Why a proposal did not end with an outcome.
@@ -256,6 +267,41 @@ impl Replica {
         };
         let (at, bytes) = (position.batch.at as usize, position.batch.bytes as usize);
         Ok(body.slice(at, bytes))
+    }
+
+    /// The accepted batches of the entry at `index`, as `entry`, its place in a state's head, names
+    /// them; `None` once the entry is released. May read the disk.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`], [`Error::Io`]; [`Error::Raft`] if the entry is not what the head says.
+    pub async fn read_accepted(
+        &self,
+        index: RaftIndex,
+        entry: &HeadEntry,
+    ) -> Result<Option<Vec<Accepted>>, Error> {
+        let Some((id, body)) = self.wal.read_entry(self.shard, index).await? else {
+            return Ok(None);
+        };
+        let differs = || Error::Raft {
+            shard: self.shard,
+            what: format!("entry {id} is not the append that the head names"),
+        };
+        let Ok(Command::Append(append)) = command_of(&body).ok_or_else(differs)? else {
+            return Err(differs());
+        };
+        let accepted = entry.batches.iter().map(|batch| {
+            let described = append.batches.get(batch.ordinal as usize)?;
+            let bytes = body.slice(batch.at as usize, batch.bytes as usize)?;
+            Some(Accepted {
+                batch: *batch,
+                hash: described.hash,
+                bytes,
+            })
+        });
+        accepted
+            .collect::<Option<_>>()
+            .ok_or_else(differs)
+            .map(Some)
     }
 
     /// Makes a durable checkpoint of the state as it is now, and lets raft forget what lies below

@@ -113,6 +113,13 @@ pub(crate) fn payload_of(body: Body) -> Option<Payload> {
     }
 }
 
+/// The command that a body carries; `None` if it carries none.
+pub(crate) fn command_of(body: &Body) -> Option<Result<Command, esker_shard::Error>> {
+    let head = body.head();
+    let (tag, encoded) = head.split_first()?;
+    (*tag == TAG_COMMAND).then(|| Command::decode(encoded))
+}
+
 /// Our id of openraft's; openraft's index 0 is our 1.
 #[must_use]
 pub fn entry_id(id: &LogId) -> EntryId {

@@ -1,0 +1,281 @@
+//! From the head to the bucket: read what was accepted, sort it by partition, build one segment,
+//! PUT it under a key that is never used again, read it back, and only then propose the fact.
+//!
+//! Whatever dies or is lost on the way leaves an object that nothing names, and the head as it
+//! was. Two flushers at once, or one that slept, waste a PUT and harm nothing: the shard takes a
+//! segment only if it begins at the flush position and holds exactly what was accepted.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use crc_fast::{CrcAlgorithm, Digest};
+use esker_env::{Env, WorkersExt};
+use esker_object::{Key, Store};
+use esker_record::{Batch, ZstdLevel};
+use esker_segment::{
+    Assembler, Checksum, Index, Origin, Placement, RawBlock, SealedBlock, Sealer, Summary, Writer,
+};
+use esker_shard::{Command, CommitSegment, ObjectChecksum, Outcome};
+use esker_types::limits::{LOG_READ_BYTES_MAX, MIB};
+use esker_types::{Lane, PartitionId, RaftIndex, RaftRange, SegmentId, ShardId};
+
+use crate::error::Error;
+use crate::head::{AcceptedBatch, FlushJob, Head};
+
+/// Bytes of one request when a segment is read back.
+const VERIFY_BYTES: u64 = 8 * MIB as u64;
+
+/// Moves heads into a bucket. Clones share everything.
+#[derive(Clone, Debug)]
+pub struct Flusher {
+    head: Arc<dyn Head>,
+    store: Store,
+    env: Env,
+    zstd_level: ZstdLevel,
+}
+
+/// A segment that is in the bucket and part of the log.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Flushed {
+    /// Where it lies.
+    pub key: Key,
+    /// What it holds.
+    pub summary: Summary,
+    /// The entries it covers.
+    pub raft: RaftRange,
+    /// Up to where the shard is flushed now.
+    pub flush_position: RaftIndex,
+}
+
+impl Flusher {
+    /// A flusher from `head` to `store`, compressing blocks at `zstd_level`.
+    #[must_use]
+    pub fn new(head: Arc<dyn Head>, store: Store, env: Env, zstd_level: ZstdLevel) -> Self {
+        Self {
+            head,
+            store,
+            env,
+            zstd_level,
+        }
+    }
+
+    /// Flushes the next run of `shard`, of about `bytes_max` payload bytes; `None` if there is
+    /// nothing to flush. It holds the run and its segment in memory.
+    ///
+    /// # Errors
+    /// [`Error`]; the head still has everything. After [`HeadError::Unknown`] the segment may be
+    /// committed all the same: the next call begins where the shard then stands.
+    ///
+    /// [`HeadError::Unknown`]: crate::HeadError::Unknown
+    pub async fn flush(&self, shard: ShardId, bytes_max: u64) -> Result<Option<Flushed>, Error> {
+        let Some(job) = self.head.flush_job(shard, bytes_max).await? else {
+            return Ok(None);
+        };
+        let batches = self.read(&job).await?;
+        let segment = self.new_id();
+        let (chunks, summary) = self.build(&job, segment, batches).await?;
+        let (incarnation, range) = (job.incarnation, job.raft);
+        let key = Key::FlushedSegment {
+            incarnation,
+            shard,
+            range,
+            id: segment,
+        };
+        let bucket = |source| Error::Bucket {
+            shard,
+            segment,
+            source,
+        };
+        self.store.put(&key, chunks).await.map_err(bucket)?;
+        self.verify(&key, shard, &summary).await?;
+        self.commit(job, key, summary).await.map(Some)
+    }
+
+    fn new_id(&self) -> SegmentId {
+        SegmentId::from_parts(self.env.clock.wall().0, self.env.entropy.next_u128())
+    }
+
+    /// All accepted batches of the job, by partition, in order.
+    async fn read(
+        &self,
+        job: &FlushJob,
+    ) -> Result<BTreeMap<PartitionId, Vec<AcceptedBatch>>, Error> {
+        let mut sorted: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        let mut rest = job.raft;
+        while !rest.is_empty() {
+            let run = self
+                .head
+                .accepted(job.shard, rest, LOG_READ_BYTES_MAX)
+                .await?;
+            for batch in run.batches {
+                sorted.entry(batch.partition).or_default().push(batch);
+            }
+            let before = rest.from;
+            rest = RaftRange::new(run.upto, rest.to).unwrap_or(RaftRange {
+                from: rest.to,
+                ..rest
+            });
+            assert!(
+                rest.from > before,
+                "a head that does not move on would be asked for ever"
+            );
+        }
+        Ok(sorted)
+    }
+
+    /// The segment, as the chunks of an object.
+    async fn build(
+        &self,
+        job: &FlushJob,
+        segment: SegmentId,
+        mut batches: BTreeMap<PartitionId, Vec<AcceptedBatch>>,
+    ) -> Result<(Vec<Bytes>, Summary), Error> {
+        let mut writer = Writer::new(Origin {
+            segment,
+            incarnation: job.incarnation,
+            shard: job.shard,
+            raft: job.raft,
+            final_offsets: true,
+            zstd_level: self.zstd_level,
+        });
+        let (mut assembler, first) = Assembler::start();
+        let mut chunks = vec![first];
+        for ((partition, range), facts) in job.ranges.iter().zip(&job.partitions) {
+            let of_another = || Error::Job {
+                shard: job.shard,
+                partition: *partition,
+            };
+            let batches = batches.remove(partition).unwrap_or_default();
+            let ends = batches.first().zip(batches.last());
+            let covered = ends.map(|(first, last)| (first.range.start(), last.range.end()));
+            if covered != Some((range.start(), range.end())) || facts.id != *partition {
+                return Err(of_another());
+            }
+            writer.begin(facts.clone())?;
+            for accepted in batches {
+                let batch = open(job.shard, &accepted)?;
+                if let Some(block) = writer.push(&batch, &placement(&accepted))? {
+                    chunks.push(assembler.push(self.seal(block).await?));
+                }
+            }
+        }
+        let (last, index): (RawBlock, Index) = writer.finish()?;
+        chunks.push(assembler.push(self.seal(last).await?));
+        let (rest, summary) = assembler.finish(index, job.tombstones.clone())?;
+        chunks.extend(rest);
+        Ok((chunks, summary))
+    }
+
+    /// Compresses a block off the async threads.
+    async fn seal(&self, block: RawBlock) -> Result<SealedBlock, Error> {
+        let level = self.zstd_level;
+        let sealed = self
+            .env
+            .workers
+            .run(move || block.seal(&mut Sealer::new(level)));
+        Ok(sealed.await?)
+    }
+
+    /// Reads the object back whole: its length and checksum are what was written.
+    async fn verify(&self, key: &Key, shard: ShardId, summary: &Summary) -> Result<(), Error> {
+        let segment = summary.segment;
+        let bucket = |source| Error::Bucket {
+            shard,
+            segment,
+            source,
+        };
+        let not_stored = |what: String| Error::NotStored {
+            shard,
+            segment,
+            what,
+        };
+        let length = self
+            .store
+            .head(key)
+            .await
+            .map_err(|error| match error.kind() {
+                esker_object::Kind::NotFound => not_stored("nothing".into()),
+                _ => bucket(error),
+            })?;
+        if length != summary.length {
+            let written = summary.length;
+            return Err(not_stored(format!(
+                "{length} bytes where {written} were written"
+            )));
+        }
+        let mut digest = Digest::new(CrcAlgorithm::Crc64Nvme);
+        let mut at = 0;
+        while at < length {
+            let end = length.min(at + VERIFY_BYTES);
+            let bytes = self.store.get_range(key, at..end, Lane::Backfill).await;
+            digest.update(&bytes.map_err(bucket)?);
+            at = end;
+        }
+        let found = Checksum(digest.finalize());
+        if found != summary.checksum {
+            let written = summary.checksum;
+            return Err(not_stored(format!(
+                "checksum {found} where {written} was written"
+            )));
+        }
+        Ok(())
+    }
+
+    /// The only step that makes the object part of the log.
+    async fn commit(&self, job: FlushJob, key: Key, summary: Summary) -> Result<Flushed, Error> {
+        let (shard, raft, segment) = (job.shard, job.raft, summary.segment);
+        let commit = CommitSegment {
+            segment,
+            length: summary.length,
+            checksum: ObjectChecksum(summary.checksum.0),
+            raft,
+            ranges: summary.ranges.clone(),
+        };
+        match self
+            .head
+            .propose(shard, Command::CommitSegment(commit))
+            .await?
+        {
+            Outcome::SegmentCommitted { flush_position } => Ok(Flushed {
+                key,
+                summary,
+                raft,
+                flush_position,
+            }),
+            Outcome::Refused(refusal) => Err(Error::Refused {
+                shard,
+                segment,
+                refusal,
+            }),
+            other => unreachable!("a commit was answered with {other:?}"),
+        }
+    }
+}
+
+/// The batch, its checksum and lengths checked: what leaves the head is what came in.
+fn open(shard: ShardId, accepted: &AcceptedBatch) -> Result<Batch, Error> {
+    let (partition, range) = (accepted.partition, accepted.range);
+    let damaged = |what: String| Error::Batch {
+        shard,
+        partition,
+        range,
+        what,
+    };
+    let batch = Batch::open(accepted.bytes.clone()).map_err(|error| damaged(error.to_string()))?;
+    let records = u64::from(batch.header().records);
+    if records != range.len() {
+        return Err(damaged(format!("it has {records} records")));
+    }
+    Ok(batch)
+}
+
+fn placement(accepted: &AcceptedBatch) -> Placement {
+    Placement {
+        offset: accepted.range.start(),
+        leader_epoch: accepted.leader_epoch,
+        append_time: accepted.append_time,
+        hash: accepted.hash,
+        extensions: Vec::new(),
+    }
+}

@@ -1,0 +1,253 @@
+//! From an append to the bucket, and the head let go: what is flushed is read back from the bucket
+//! alone, whatever the bucket does meanwhile.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use esker_env::sim::SeededEntropy;
+use esker_log::{Error, Flusher, HeadError};
+use esker_object::faults::{Fault, FaultStore, Rule};
+use esker_object::{Key, Options, Store, Verb};
+use esker_record::ZstdLevel;
+use esker_shard::Command;
+use esker_tests::bucket::{self, Values};
+use esker_tests::node::{Node, SHARD, World, partition, run};
+use esker_types::{PartitionId, ShardId};
+use esker_wal::KeeperOptions;
+
+const ALL: u64 = u64::MAX;
+
+fn bucket_of(node: &Node, name: &str) -> (Store, FaultStore) {
+    let url = format!("memory://{name}");
+    Store::open_with_faults(&url, &Options::default(), &node.env).expect("a bucket")
+}
+
+fn flusher(node: &Node, store: &Store) -> Flusher {
+    let level = ZstdLevel::new(1).expect("a level");
+    Flusher::new(node.head(), store.clone(), node.env.clone(), level)
+}
+
+/// Appends `count` batches of a few lines over three partitions; what each must read back as.
+async fn load(node: &Node, random: &SeededEntropy, count: u64) -> BTreeMap<PartitionId, Values> {
+    let mut expected: BTreeMap<_, Values> = BTreeMap::new();
+    for number in 0..count {
+        let partition = partition(u32::try_from(random.below(3)).expect("small"));
+        let line = |at| format!("line {at} of batch {number}, gravel laid down by the stream ");
+        let lines = 1 + random.below(40);
+        let values: Vec<_> = (0..lines)
+            .map(|at| line(at).repeat(3).into_bytes())
+            .collect();
+        let first = node.append(partition, &values).await;
+        expected
+            .entry(partition)
+            .or_default()
+            .extend((first..).zip(values));
+    }
+    expected
+}
+
+/// Everything that the shard's manifest names, read from the bucket.
+async fn tiered(node: &Node, store: &Store) -> BTreeMap<PartitionId, Values> {
+    let state = node.replica.state();
+    let mut all: BTreeMap<_, Values> = BTreeMap::new();
+    for segment in state.data().expect("a data shard").manifest() {
+        let (incarnation, range, id) = (segment.incarnation, segment.raft, segment.segment);
+        let key = Key::FlushedSegment {
+            incarnation,
+            shard: SHARD,
+            range,
+            id,
+        };
+        for (partition, values) in bucket::records(store, &key, id).await {
+            all.entry(partition).or_default().extend(values);
+        }
+    }
+    all
+}
+
+#[test]
+fn what_is_flushed_is_in_the_bucket_and_the_wal_lets_go_of_it() {
+    run(async {
+        let mut world = World::new(1);
+        let node = world.start().await.expect("a fresh node");
+        let (store, _) = bucket_of(&node, "flush-1");
+        node.put_topic(3).await;
+        let expected = load(&node, &SeededEntropy::new(1), 300).await;
+        let flusher = flusher(&node, &store);
+        let mut segments = 0;
+        while let Some(flushed) = flusher.flush(SHARD, 256 << 10).await.expect("flushed") {
+            segments += 1;
+            assert_eq!(flushed.flush_position, flushed.raft.to);
+        }
+        assert!(segments > 2, "{segments} segments");
+        let state = node.replica.state();
+        for (_, partition) in state.data().expect("a data shard").partitions() {
+            assert_eq!(partition.tiered_end(), partition.end());
+        }
+        assert_eq!(tiered(&node, &store).await, expected);
+
+        // The head is let go once a durable checkpoint knows of it, and not before.
+        assert!(node.wal.oldest(SHARD).is_some());
+        let mut keeper = node.keeper(KeeperOptions {
+            age: Duration::ZERO,
+            ..Default::default()
+        });
+        for _ in 0..3 {
+            keeper.turn().await.expect("kept");
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        let held = node.wal.oldest(SHARD);
+        assert!(
+            held.is_none_or(|index| index > state.applied().index),
+            "{held:?} is still held"
+        );
+        node.replica.close().await;
+
+        let node = world.start().await.expect("it comes back");
+        assert_eq!(node.replica.state().data(), state.data());
+        assert_eq!(tiered(&node, &store).await, expected);
+        assert_eq!(flusher_again(&node, &store).await, None);
+    });
+}
+
+async fn flusher_again(node: &Node, store: &Store) -> Option<u64> {
+    let flushed = flusher(node, store)
+        .flush(SHARD, ALL)
+        .await
+        .expect("nothing to do");
+    flushed.map(|flushed| flushed.summary.batches)
+}
+
+#[test]
+fn a_bucket_that_stores_something_else_is_found_out_and_the_head_keeps_everything() {
+    run(async {
+        let mut world = World::new(2);
+        let node = world.start().await.expect("a fresh node");
+        let (store, faults) = bucket_of(&node, "flush-2");
+        node.put_topic(3).await;
+        let expected = load(&node, &SeededEntropy::new(2), 50).await;
+        let before = node.replica.state();
+        for fault in [Fault::CorruptBody, Fault::ShortBody, Fault::Lose] {
+            faults.script(Rule::new(fault).on(Verb::Put));
+            let error = flusher(&node, &store)
+                .flush(SHARD, ALL)
+                .await
+                .expect_err("found out");
+            assert!(
+                matches!(error, Error::NotStored { .. }),
+                "{fault:?}: {error}"
+            );
+            let state = node.replica.state();
+            assert_eq!(state.data(), before.data(), "{fault:?} moved something");
+        }
+        // An answer that is lost after the effect is no harm: the key is this flush's alone.
+        faults.script(Rule::new(Fault::ApplyThenFail).on(Verb::Put));
+        flusher(&node, &store)
+            .flush(SHARD, ALL)
+            .await
+            .expect("flushed")
+            .expect("something");
+        assert_eq!(tiered(&node, &store).await, expected);
+    });
+}
+
+#[test]
+fn of_two_flushers_one_commits_and_the_other_leaves_an_orphan() {
+    run(async {
+        let mut world = World::new(3);
+        let node = world.start().await.expect("a fresh node");
+        let (store, _) = bucket_of(&node, "flush-3");
+        node.put_topic(3).await;
+        let expected = load(&node, &SeededEntropy::new(3), 50).await;
+        let (one, other) = (flusher(&node, &store), flusher(&node, &store));
+        let (one, other) = tokio::join!(one.flush(SHARD, ALL), other.flush(SHARD, ALL));
+        let outcomes = [one, other].map(|outcome| match outcome {
+            Ok(Some(_)) => "committed",
+            Err(Error::Refused { .. }) => "refused",
+            other => unreachable!("{other:?}"),
+        });
+        assert!(
+            outcomes.contains(&"committed") && outcomes.contains(&"refused"),
+            "{outcomes:?}"
+        );
+        assert_eq!(tiered(&node, &store).await, expected);
+        let elsewhere = flusher(&node, &store)
+            .flush(ShardId(9), ALL)
+            .await
+            .expect_err("no shard");
+        assert!(
+            matches!(elsewhere, Error::Head(HeadError::NoShard { .. })),
+            "{elsewhere}"
+        );
+    });
+}
+
+#[test]
+fn a_topic_deleted_while_it_is_flushed_harms_nobody() {
+    run(async {
+        let mut world = World::new(4);
+        let node = world.start().await.expect("a fresh node");
+        let (store, _) = bucket_of(&node, "flush-4");
+        node.put_topic(3).await;
+        load(&node, &SeededEntropy::new(4), 30).await;
+        let flusher = flusher(&node, &store);
+        let delete = async {
+            let version = esker_types::TopicVersion(2);
+            let topic = esker_tests::node::topic();
+            node.propose(Command::EndTopic { topic, version }).await
+        };
+        let (flushed, _) = tokio::join!(flusher.flush(SHARD, ALL), delete);
+        // Before or after the deletion, with or without its ranges: committed, or told why not.
+        match flushed {
+            Ok(_) | Err(Error::Refused { .. } | Error::Job { .. }) => {}
+            Err(other) => unreachable!("{other}"),
+        }
+        assert!(flusher.flush(SHARD, ALL).await.is_ok());
+        assert_eq!(node.replica.state().head_size().batches, 0);
+    });
+}
+
+#[test]
+fn every_acked_record_reaches_a_bucket_that_fails_three_times_in_ten() {
+    for seed in 0..20 {
+        run(async {
+            let mut world = World::new(seed);
+            let node = world.start().await.expect("a fresh node");
+            let (store, faults) = bucket_of(&node, &format!("flush-5-{seed}"));
+            node.put_topic(3).await;
+            let random = SeededEntropy::new(seed);
+            let mut expected: BTreeMap<PartitionId, Values> = BTreeMap::new();
+            let flusher = flusher(&node, &store);
+            let mut failures = 0;
+            faults.random(
+                seed,
+                &[
+                    (Fault::FailBefore, 60),
+                    (Fault::Throttle, 60),
+                    (Fault::ApplyThenFail, 60),
+                    (Fault::ApplyLate, 40),
+                    (Fault::CorruptBody, 30),
+                    (Fault::ShortBody, 30),
+                    (Fault::Lose, 20),
+                ],
+            );
+            for _ in 0..10 {
+                for (partition, values) in load(&node, &random, 10).await {
+                    expected.entry(partition).or_default().extend(values);
+                }
+                failures += u32::from(flusher.flush(SHARD, 64 << 10).await.is_err());
+                faults.release().await;
+            }
+            faults.calm();
+            // A breaker that opened gives the bucket some rest first.
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            while flusher.flush(SHARD, ALL).await.expect("calm").is_some() {}
+            assert_eq!(
+                tiered(&node, &store).await,
+                expected,
+                "seed {seed}, {failures} failures"
+            );
+            assert!(faults.injected() > 0);
+        });
+    }
+}
