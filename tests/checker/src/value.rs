@@ -79,7 +79,7 @@ impl Values {
         }
     }
 
-    /// The next value, of `bytes` bytes or as many as its name takes (up to 62).
+    /// The next value, of `bytes` bytes or as many as its name takes (up to 63).
     pub fn next(&mut self, bytes: usize) -> Vec<u8> {
         let payload = self.payload(self.next, bytes);
         self.next += 1;

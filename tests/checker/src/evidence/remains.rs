@@ -64,7 +64,7 @@ fn assemble<'h>(view: &'h View, ops: Vec<&'h Op>) -> Option<Remains<'h>> {
         if offset > next {
             holes.push(next..offset);
         }
-        next = next.max(offset.plus(1));
+        next = offset.plus(1);
     }
     Some(Remains {
         view,

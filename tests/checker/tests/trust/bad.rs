@@ -74,6 +74,16 @@ fn either<T>(bad: bool, if_bad: T, if_good: T) -> T {
 }
 
 const ACKS: &[Case] = &[
+    (
+        I1,
+        "what was acknowledged before the final read is not in it",
+        |bad| {
+            let story = Story::new().append(0..1, (1, 0), "a", done(0, 1));
+            // The final read begins at 1000: an answer after that is none of its business.
+            let story = story.append(990..either(bad, 999, 1001), (2, 0), "b", done(1, 1));
+            story.finally("head", 0, "a", 1)
+        },
+    ),
     (I1, "the last acknowledged record is gone", |bad| {
         let (records, tail) = either(bad, ("a", 1), ("a b", 2));
         two_acked().finally("head", 0, records, tail)
@@ -213,6 +223,12 @@ const VALUES: &[Case] = &[
 ];
 
 const BATCHES: &[Case] = &[
+    (I4, "the front is gone, of which nobody was told", |bad| {
+        let story = Story::new().append(0..1, (1, 0), "a", Unknown);
+        let story = story.append(2..3, (2, 0), "b", done(1, 1));
+        let (from, records) = either(bad, (1, "b"), (0, "a b"));
+        story.finally("head", from, records, 2)
+    }),
     (I4, "a hole that nobody was told of", |bad| {
         let story = Story::new().append(0..1, (1, 0), "a", done(0, 1));
         let story = story.append(2..3, (2, 0), "b", Unknown);
@@ -265,6 +281,16 @@ const BATCHES: &[Case] = &[
 ];
 
 const ORDER: &[Case] = &[
+    (
+        I5,
+        "a producer's appends, one after the other, were swapped",
+        |bad| {
+            let (first, second) = either(bad, (1, 0), (0, 1));
+            let story = Story::new().append(0..1, (1, 0), "a", done(first, 1));
+            let story = story.append(2..3, (1, 1), "b", done(second, 1));
+            story.finally("head", 0, either(bad, "b a", "a b"), 2)
+        },
+    ),
     (I5, "two appends under way were swapped", |bad| {
         let (first, second) = either(bad, (1, 0), (0, 1));
         let story = Story::new().append(0..10, (1, 0), "a", done(first, 1));
@@ -301,6 +327,15 @@ const ORDER: &[Case] = &[
 ];
 
 const SIGHT: &[Case] = &[
+    (
+        I8,
+        "an answer in the same instant came before or after",
+        |bad| {
+            let at = either(bad, 4..5, 3..5);
+            let story = two_acked().tail(at, Stale, 1, 1);
+            story.finally("head", 0, "a b", 2)
+        },
+    ),
     (I7, "the end fell back behind an acknowledgement", |bad| {
         let story = two_acked().tail(4..5, Linearizable, 5, either(bad, 1, 2));
         story.finally("head", 0, "a b", 2)

@@ -270,7 +270,7 @@ impl World {
     }
 }
 
-/// The log itself, in twenty lines of rules.
+/// The log itself: what every promise is about, kept.
 #[derive(Default)]
 struct Log {
     records: Vec<ValueHash>,
