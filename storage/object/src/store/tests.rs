@@ -207,7 +207,12 @@ async fn a_full_background_queue_refuses_and_leaves_the_foreground_alone() {
     store.get_range(&KEY, 0..1, Lane::Tail).await.unwrap();
     running.await.unwrap().unwrap();
     waiting.await.unwrap().unwrap();
-    store.get_range(&KEY, 0..1, Lane::Backfill).await.unwrap();
+    // Who waited gave the place back.
+    faults.script(Rule::new(Fault::Slow(Duration::from_secs(5))).times(2));
+    let (running, waiting) = (backfill(), backfill());
+    running.await.unwrap().unwrap();
+    waiting.await.unwrap().unwrap();
+    assert_eq!(store.counters().refused, 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -100,6 +100,42 @@ async fn blocks_that_memory_evicts_are_found_on_disk() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_block_that_came_from_disk_is_not_written_there_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk_bytes = 256 * MIB as u64;
+    let cache = open(folder.path(), disk_bytes).await;
+    for block in 0..4 * BLOCKS {
+        read(&cache, key(block), Lane::Tail, BLOCK).await;
+        tokio::time::sleep(Duration::from_millis(4)).await;
+    }
+    cache.close().await;
+    let cache = open(folder.path(), disk_bytes).await;
+    // What is on disk; the reads of a backfill leave no trace in the tail's memory.
+    let mut on_disk = Vec::new();
+    for block in 0..4 * BLOCKS {
+        let hits = cache.counters().disk_hits;
+        read(&cache, key(block), Lane::Backfill, BLOCK).await;
+        if cache.counters().disk_hits > hits {
+            on_disk.push(key(block));
+        }
+    }
+    assert!(on_disk.len() > 2 * BLOCKS as usize, "{}", on_disk.len());
+    cache.close().await;
+    let cache = open(folder.path(), disk_bytes).await;
+    for &key in &on_disk {
+        read(&cache, key, Lane::Tail, BLOCK).await;
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let counters = cache.counters();
+    assert_eq!(counters.disk_written_bytes, 0, "{counters:?}");
+    let read_bytes = (on_disk.len() * BLOCK) as u64;
+    assert!(
+        counters.tail_bytes < read_bytes,
+        "some were evicted: {counters:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn rot_found_when_opening_is_a_miss_and_never_wrong_data() {
     let folder = tempfile::tempdir().unwrap();
     filled(folder.path()).await;
