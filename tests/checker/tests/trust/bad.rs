@@ -3,13 +3,13 @@
 
 use std::collections::BTreeSet;
 
-use esker_checker::{Call, Invariant, Mode, Options, Refusal, Reply, Step, View, check};
+use esker_checker::{Call, Invariant, Mode, Offset, Options, Refusal, Reply, Step, View, check};
 
 use Invariant::{I1, I2, I3, I4, I5, I6, I7, I8, I9, I10, I11, I12, I13, I14};
 use Mode::{Linearizable, Stale};
 use Step::Unknown;
 
-use crate::story::{If, Story, answer, done, ends_at, fenced_by, reading};
+use crate::story::{If, Story, answer, done, ends_at, fenced_by, reading, value};
 
 /// Which promise, how it is broken, and the story of it.
 type Case = (Invariant, &'static str, fn(bool) -> Story);
@@ -327,6 +327,22 @@ const ORDER: &[Case] = &[
 ];
 
 const SIGHT: &[Case] = &[
+    (I9, "a final read comes in another order", |bad| {
+        let (one, two) = ((Offset(0), value("a")), (Offset(1), value("b")));
+        let (first, second) = either(bad, (two, one), (one, two));
+        let records = vec![first, second];
+        let step = Step::Ok(Reply::Read {
+            records,
+            tail: None,
+        });
+        two_acked().call(1000..1001, 5, reading(Mode::Final, "head", 0, 2), step)
+    }),
+    (I9, "a part of a final read begins too early", |bad| {
+        let step = answer(0, "a b", None);
+        let from = either(bad, 1, 0);
+        let story = two_acked().finally("head", 0, "a b", 2);
+        story.call(1010..1011, 5, reading(Mode::Final, "head", from, 2), step)
+    }),
     (
         I8,
         "an answer in the same instant came before or after",
@@ -381,10 +397,7 @@ const SIGHT: &[Case] = &[
         },
     ),
     (I7, "an offset was out of range of an old end", |bad| {
-        let (start, end) = (
-            esker_checker::Offset(0),
-            esker_checker::Offset(either(bad, 1, 2)),
-        );
+        let (start, end) = (Offset(0), Offset(either(bad, 1, 2)));
         let step = Step::Fail(Refusal::OutOfRange { start, end });
         let story = two_acked().call(4..5, 5, reading(Linearizable, "head", 9, 1), step);
         story.finally("head", 0, "a b", 2)
@@ -540,6 +553,28 @@ const fn token(token: u64) -> If {
 }
 
 const TRIMS: &[Case] = &[
+    (
+        I14,
+        "a fresh read may not show what a stale one may",
+        |bad| {
+            let mode = either(bad, Linearizable, Stale);
+            let story = two_acked().trim(4..5, 1, 1);
+            let story = story.call(6..7, 5, reading(mode, "head", 0, 2), answer(0, "a b", None));
+            story.finally("head", 1, "b", 2)
+        },
+    ),
+    (
+        I14,
+        "a fresh start may not fall back as a stale one may",
+        |bad| {
+            let mode = either(bad, Linearizable, Stale);
+            let (start, tail) = (Some(Offset(0)), Offset(2));
+            let step = Step::Ok(Reply::Tail { start, tail });
+            let story = two_acked().trim(4..5, 1, 1);
+            let story = story.call(6..7, 5, Call::CheckTail { mode }, step);
+            story.finally("head", 1, "b", 2)
+        },
+    ),
     (I14, "a trim kept what it was to take", |bad| {
         let story = two_acked().trim(4..5, 1, either(bad, 0, 1));
         story.finally("head", 1, "b", 2)
@@ -556,7 +591,7 @@ const TRIMS: &[Case] = &[
     }),
     (I14, "a trim that failed took something", |bad| {
         let step = either(bad, Step::Fail(Refusal::Other), Unknown);
-        let one = esker_checker::Offset(1);
+        let one = Offset(1);
         let story = two_acked().call(4..5, 5, Call::Trim { to: one }, step);
         let story = story.bounds(6..7, 1, 2);
         // A second trim makes the missing front one that was asked for.
@@ -574,7 +609,7 @@ const TRIMS: &[Case] = &[
         story.finally("head", 1, "b", 2)
     }),
     (I14, "an offset was refused that is there", |bad| {
-        let (start, end) = (esker_checker::Offset(0), esker_checker::Offset(2));
+        let (start, end) = (Offset(0), Offset(2));
         let step = Step::Fail(Refusal::OutOfRange { start, end });
         let from = either(bad, 1, 3);
         let story = two_acked().call(4..5, 5, reading(Linearizable, "head", from, 1), step);
