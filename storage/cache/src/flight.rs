@@ -129,3 +129,47 @@ impl<E: Clone> Drop for Landing<E> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use esker_types::SegmentId;
+
+    use super::*;
+
+    fn key(block: usize) -> BlockKey {
+        BlockKey {
+            segment: SegmentId(1),
+            block: u32::try_from(block).unwrap(),
+        }
+    }
+
+    fn board(flights: &Flights<()>, block: usize, landed: Option<Bytes>) -> Boarding<()> {
+        let load = std::future::pending().boxed();
+        flights.board(key(block), Lane::Tail, || landed, load)
+    }
+
+    #[test]
+    fn a_block_that_landed_meanwhile_is_not_loaded_again() {
+        let flights = Flights::new();
+        let landed = Some(Bytes::from_static(b"block"));
+        assert!(matches!(board(&flights, 0, landed), Boarding::Landed(_)));
+        assert_eq!(flights.len(), 0);
+    }
+
+    #[test]
+    fn past_the_limit_a_flight_is_the_callers_alone() {
+        let flights = Flights::new();
+        let begin = |block| match board(&flights, block, None) {
+            Boarding::Began(flight) => flight,
+            _ => panic!("nobody else flies block {block}"),
+        };
+        let mut under_way: Vec<_> = (0..CACHE_LOADS_MAX).map(begin).collect();
+        let alone = begin(CACHE_LOADS_MAX);
+        let alone_again = begin(CACHE_LOADS_MAX);
+        assert_eq!(flights.len(), CACHE_LOADS_MAX);
+        assert!(matches!(board(&flights, 0, None), Boarding::Joined(..)));
+        under_way.pop();
+        drop((alone, alone_again));
+        assert_eq!(flights.len(), CACHE_LOADS_MAX - 1);
+    }
+}
