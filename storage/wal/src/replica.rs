@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use esker_env::Env;
@@ -21,6 +22,9 @@ use crate::raft::types::{Applied, Proposal, TypeConfig, command_of, entry_id};
 use crate::raft::{Durable, LogStore, Machine, Snapshot};
 
 type Raft = openraft::Raft<TypeConfig, Machine>;
+
+/// How long to wait for a checkpoint before it is asked for again.
+const CHECKPOINT_PATIENCE: Duration = Duration::from_secs(1);
 
 /// One replica of one shard. Clones share it.
 #[derive(Clone)]
@@ -316,15 +320,23 @@ impl Replica {
         };
         let wanted = self.view.borrow().applied().index;
         let mut durable = self.durable.clone();
-        if durable.borrow().last.index < wanted {
+        let last = loop {
+            let last = durable.borrow_and_update().last.index;
+            if last >= wanted {
+                break last;
+            }
             self.raft
                 .trigger()
                 .snapshot()
                 .await
                 .map_err(|error| refused(&error))?;
-        }
-        let reached = durable.wait_for(|durable| durable.last.index >= wanted);
-        let last = reached.await.map_err(|_| refused(&"it ended"))?.last.index;
+            // A build that was under way swallows the request, and may have begun too early: then
+            // it is asked again.
+            let built = tokio::time::timeout(CHECKPOINT_PATIENCE, durable.changed());
+            if let Ok(Err(_)) = built.await {
+                return Err(refused(&"it ended"));
+            }
+        };
         // openraft counts from 0.
         if let Some(upto) = last.0.checked_sub(1) {
             self.raft
@@ -374,7 +386,7 @@ impl fmt::Debug for Replica {
 
 /// openraft as used: checkpoints and purges happen when we say so, and only then.
 fn raft_config(shard: ShardId) -> openraft::Config {
-    let ms = |time: std::time::Duration| u64::try_from(time.as_millis()).expect("seconds at most");
+    let ms = |time: Duration| u64::try_from(time.as_millis()).expect("seconds at most");
     openraft::Config {
         cluster_name: shard.to_string(),
         heartbeat_interval: ms(HEARTBEAT),

@@ -453,6 +453,24 @@ fn the_log_stays_small_and_a_restart_reads_no_more_after_ten_times_the_history()
 }
 
 #[test]
+fn checkpoints_asked_for_at_the_same_time_are_all_made() {
+    run(async {
+        let mut world = World::new(6);
+        let node = world.start().await.expect("a fresh node");
+        node.put_topic().await;
+        for number in 0..20 {
+            accepted(node.append(number, 100).await);
+            let wanted = node.replica.state().applied().index;
+            let (one, two) = (node.replica.checkpoint(), node.replica.checkpoint());
+            let both = async { tokio::join!(one, two, node.append(number + 100, 10)) };
+            let waited = tokio::time::timeout(Duration::from_secs(30), both).await;
+            let (one, two, _) = waited.expect("neither waits for ever");
+            assert!(one.expect("made") >= wanted && two.expect("made") >= wanted);
+        }
+    });
+}
+
+#[test]
 fn a_batch_that_no_checkpoint_knows_as_flushed_is_never_released() {
     run(async {
         let mut world = World::new(5);
