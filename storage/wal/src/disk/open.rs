@@ -46,7 +46,7 @@ pub(crate) async fn open(
         spares,
     } = env.workers.run(settle).await?;
 
-    let file_bytes = options.file_bytes;
+    let (file_bytes, on_hang) = (options.file_bytes, Arc::clone(&on_fatal));
     let written = scanned
         .books
         .iter()
@@ -95,6 +95,7 @@ pub(crate) async fn open(
         stalled: Vec::new(),
     };
     let writer = env.workers.start("wal-writer", Box::new(writer));
+    tokio::spawn(Wal::watch_syncs(Arc::clone(&shared), env.clone(), on_hang));
     tokio::spawn(Wal::keep_sealed(
         Arc::clone(&shared),
         env.clone(),

@@ -11,8 +11,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use esker_env::{Env, Monotonic, Waker, WorkersExt};
 use esker_types::limits::{
-    HEAD_DISK_BYTES_DEV, HEAD_MEMORY_BYTES, LOG_READ_BYTES_MAX, WAL_ALIGN, WAL_FILE_BYTES,
-    WAL_GROUP_BYTES_MAX, WAL_SEAL_IDLE,
+    FSYNC_FATAL, HEAD_DISK_BYTES_DEV, HEAD_MEMORY_BYTES, LOG_READ_BYTES_MAX, WAL_ALIGN,
+    WAL_FILE_BYTES, WAL_GROUP_BYTES_MAX, WAL_SEAL_IDLE,
 };
 use esker_types::{EntryId, RaftIndex, ShardId};
 use tokio::sync::{Notify, watch};
@@ -51,6 +51,8 @@ pub struct WalOptions {
     pub memory_bytes: usize,
     /// Idleness after which the tail is sealed. Default: [`WAL_SEAL_IDLE`].
     pub seal_idle: Duration,
+    /// A sync that takes longer ends the process. Default: [`FSYNC_FATAL`].
+    pub sync_fatal: Duration,
 }
 
 impl Default for WalOptions {
@@ -61,6 +63,7 @@ impl Default for WalOptions {
             disk_bytes: HEAD_DISK_BYTES_DEV,
             memory_bytes: HEAD_MEMORY_BYTES,
             seal_idle: WAL_SEAL_IDLE,
+            sync_fatal: FSYNC_FATAL,
         }
     }
 }
@@ -415,7 +418,7 @@ impl Wal {
     /// Whether the log has failed. Nothing is written any more.
     #[must_use]
     pub fn has_failed(&self) -> bool {
-        self.shared.failed.load(Ordering::Acquire)
+        self.shared.has_failed()
     }
 
     /// How long the sync under way has taken so far, if one is.
@@ -520,10 +523,33 @@ impl Wal {
         self.writer.wake();
     }
 
+    /// Ends the log, and so the process, when a sync hangs past the bound: half-alive is worse than
+    /// dead, and nobody else can lead while this node keeps its lease. Runs as a task, since the
+    /// writer itself is what hangs.
+    pub(crate) async fn watch_syncs(shared: Arc<Shared>, env: Env, on_hang: OnFatal) {
+        let bound = shared.options.sync_fatal;
+        while !shared.has_failed() && !shared.queue().refusing {
+            tokio::time::sleep(bound / 8).await;
+            let now = env.clock.monotonic();
+            let Some(age) = shared.sync_age(now).filter(|age| *age > bound) else {
+                continue;
+            };
+            let path = shared.active_path();
+            let error = format!("no answer for {} ms", age.as_millis());
+            // Not by way of the note for the next start: the disk that hangs would hang that too.
+            let fatal = Fatal {
+                doing: "syncing",
+                path,
+                error,
+            };
+            shared.fail_with(&fatal, &on_hang);
+        }
+    }
+
     /// Seals the tail when it has been idle, until the log is closed. Runs as a task.
     pub(crate) async fn keep_sealed(shared: Arc<Shared>, env: Env, writer: Waker) {
         let idle = shared.options.seal_idle;
-        while !shared.failed.load(Ordering::Acquire) && !shared.queue().refusing {
+        while !shared.has_failed() && !shared.queue().refusing {
             let unsealed = *shared.unsealed();
             let stalled = shared.stalled.load(Ordering::Acquire);
             let Some(since) = unsealed.filter(|_| !stalled) else {
@@ -657,6 +683,19 @@ impl Shared {
             .expect("nothing panics under this lock")
     }
 
+    fn sync_age(&self, now: Monotonic) -> Option<Duration> {
+        let since = self.sync_since.load(Ordering::Acquire).checked_sub(1)?;
+        Some(now.since(Monotonic(Duration::from_nanos(since))))
+    }
+
+    fn active_path(&self) -> PathBuf {
+        self.files()
+            .sequence
+            .last()
+            .map(|file| file.path.clone())
+            .unwrap_or_default()
+    }
+
     pub(crate) fn set_stalled(&self, stalled: bool) {
         if self.stalled.swap(stalled, Ordering::AcqRel) != stalled {
             self.wrote.notify_one();
@@ -772,11 +811,22 @@ impl Shared {
         unreferenced.then(|| files.sequence.remove(0))
     }
 
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Acquire)
+    }
+
+    /// Ends the log; whoever is first says why.
     pub(crate) fn fail(&self, fatal: &Fatal) {
-        self.failed.store(true, Ordering::Release);
+        self.fail_with(fatal, &self.on_fatal);
+    }
+
+    fn fail_with(&self, fatal: &Fatal, told: &OnFatal) {
+        if self.failed.swap(true, Ordering::AcqRel) {
+            return;
+        }
         self.synced.send_modify(|_| {});
         self.wrote.notify_one();
-        (self.on_fatal)(fatal);
+        told(fatal);
     }
 
     fn room(&self) -> u64 {

@@ -131,6 +131,11 @@ impl Writer {
             self.fail(items, "syncing", &error);
             return false;
         }
+        // A sync that took too long has ended the log meanwhile: its success comes too late.
+        if self.shared.has_failed() {
+            self.fail(items, "syncing", &io::ErrorKind::TimedOut.into());
+            return false;
+        }
         let payload_base = self.active.end;
         self.active.end += padded as u64;
         self.complete(items, &layout, payload_base);

@@ -3,5 +3,6 @@
 mod crash; // kills, power cuts, failed writes and syncs, against a model
 mod golden; // the bytes stay what they are
 mod damage; // cut at every byte, flip every byte
+mod hang; // a disk that does not answer
 mod life; // restarts, recycling, moved entries, seals
 mod world; // a log on a simulated disk, and the calls tests make

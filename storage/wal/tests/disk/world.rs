@@ -33,6 +33,7 @@ impl World {
             disk_bytes: 4 << 20,
             memory_bytes: 16 << 10,
             seal_idle: Duration::from_millis(10),
+            ..WalOptions::default()
         };
         Self {
             disk: SimDisk::new(seed),
