@@ -173,7 +173,8 @@ impl Appender {
             let shard = self.replica.shard();
             return Err(AppendRefusal::HeadFull { shard, held, share });
         }
-        let room = self.replica.wal().room();
+        // What is in flight has not reached the disk yet, and will take its part of the room.
+        let room = self.replica.wal().room().saturating_sub(flying);
         if bytes > room {
             return Err(AppendRefusal::DiskFull { room, bytes });
         }

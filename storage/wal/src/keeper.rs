@@ -104,6 +104,7 @@ impl Keeper {
                 replica.checkpoint().await?;
                 *checkpointed_at = now;
             }
+            replica.forget().await?;
             replica.release();
         }
         if !self
@@ -126,7 +127,8 @@ fn is_due(
 ) -> bool {
     let state = replica.state();
     let (last, flushed) = replica.checkpointed();
-    let since = state.applied().index.0 - last.0;
+    // An installed checkpoint is current a moment before its state is shown.
+    let since = state.applied().index.0.saturating_sub(last.0);
     // A checkpoint lets go of something only if more is flushed now than it says.
     let helps = state.flushed() > flushed;
     since >= options.entries

@@ -337,15 +337,29 @@ impl Replica {
                 return Err(refused(&"it ended"));
             }
         };
-        // openraft counts from 0.
-        if let Some(upto) = last.0.checked_sub(1) {
-            self.raft
-                .trigger()
-                .purge_log(upto)
-                .await
-                .map_err(|error| refused(&error))?;
-        }
+        self.forget().await?;
         Ok(last)
+    }
+
+    /// Lets raft forget what lies below the durable checkpoint. Raft may not know of the
+    /// checkpoint yet, and then does less or nothing: it is asked again until it has.
+    ///
+    /// # Errors
+    /// [`Error::Raft`] if raft ended.
+    pub async fn forget(&self) -> Result<(), Error> {
+        let last = self.durable.borrow().last.index;
+        // openraft counts from 0.
+        let Some(upto) = last.0.checked_sub(1) else {
+            return Ok(());
+        };
+        if self.wal.bounds(self.shard).purged.index >= last {
+            return Ok(());
+        }
+        let purged = self.raft.trigger().purge_log(upto).await;
+        purged.map_err(|error| Error::Raft {
+            shard: self.shard,
+            what: error.to_string(),
+        })
     }
 
     /// Lets the log go of what neither raft nor the durable checkpoint needs any more. Returns up

@@ -48,7 +48,7 @@ impl Files for SystemFiles {
     }
 
     fn create_dir_all(&self, directory: &Path) -> io::Result<()> {
-        if directory.as_os_str().is_empty() || directory.is_dir() {
+        if directory.as_os_str().is_empty() || directory.parent().is_none() {
             return Ok(());
         }
         let parent = directory.parent().unwrap_or(Path::new(""));

@@ -108,9 +108,14 @@ pub(crate) struct Books {
     books: BTreeMap<ShardId, Book>,
     /// Entries that are on disk and still in memory, oldest first.
     evictable: VecDeque<(ShardId, RaftIndex, Term)>,
+    /// How many notes of that are kept before the stale ones are swept.
+    evictable_max: usize,
     cached_bytes: usize,
     cached_bytes_max: usize,
 }
+
+/// Notes that are kept without a sweep.
+const EVICTABLE_MIN: usize = 4096;
 
 impl Books {
     pub(crate) fn new(cached_bytes_max: usize) -> Self {
@@ -119,6 +124,7 @@ impl Books {
             books: BTreeMap::new(),
             evictable,
             cached_bytes: 0,
+            evictable_max: EVICTABLE_MIN,
             cached_bytes_max,
         }
     }
@@ -206,13 +212,18 @@ impl Books {
         self.forget(old);
     }
 
-    /// The log ends at `last` from here on.
-    pub(crate) fn truncate(&mut self, shard: ShardId, last: EntryId) -> Option<()> {
+    /// The log ends at `last` from here on. Returns where the entries lie that it cuts off: until
+    /// the truncation is on disk, the next start still needs them.
+    pub(crate) fn truncate(&mut self, shard: ShardId, last: EntryId) -> Option<Vec<Place>> {
         let book = self.books.entry(shard).or_default();
         book.bounds.truncate(last)?;
-        let cut = book.slots.split_off(&last.index.next());
+        let mut cut = book.slots.split_off(&last.index.next());
+        let places = cut
+            .values_mut()
+            .filter_map(|slot| slot.place.take())
+            .collect();
         cut.into_values().for_each(|slot| self.forget(Some(slot)));
-        Some(())
+        Some(places)
     }
 
     /// Nobody needs entries up to `upto` any more.
@@ -275,6 +286,17 @@ impl Books {
         found
     }
 
+    /// Whether the entry `id` is still part of its shard's log, and lies in the file `sequence`.
+    pub(crate) fn lies_in(&self, shard: ShardId, id: EntryId, sequence: u64) -> bool {
+        let slot = self
+            .books
+            .get(&shard)
+            .and_then(|book| book.slots.get(&id.index));
+        let slot = slot.filter(|slot| slot.id == id);
+        slot.and_then(|slot| slot.place.as_ref())
+            .is_some_and(|p| p.file.sequence == sequence)
+    }
+
     /// Drops from memory what is on disk as well, oldest first, until the budget is met.
     pub(crate) fn evict(&mut self) {
         while self.cached_bytes > self.cached_bytes_max {
@@ -296,15 +318,14 @@ impl Books {
         let body = slot.and_then(|slot| slot.body);
         self.cached_bytes -= body.map_or(0, |body| body.weight());
         // Stale notes of what may be evicted are harmless, but must not pile up.
-        while let Some((shard, index, _)) = self.evictable.front() {
-            let held = self
-                .books
-                .get(shard)
-                .is_some_and(|book| book.slots.contains_key(index));
-            if held {
-                break;
-            }
-            self.evictable.pop_front();
+        if self.evictable.len() > self.evictable_max {
+            let books = &self.books;
+            self.evictable.retain(|(shard, index, _)| {
+                books
+                    .get(shard)
+                    .is_some_and(|book| book.slots.contains_key(index))
+            });
+            self.evictable_max = EVICTABLE_MIN.max(2 * self.evictable.len());
         }
     }
 }
@@ -353,7 +374,7 @@ mod tests {
             "an older term"
         );
         books.append(SHARD, id(2, 3), body(1)).unwrap();
-        assert_eq!(books.truncate(SHARD, id(3, 3)), None, "beyond the end");
+        assert!(books.truncate(SHARD, id(3, 3)).is_none(), "beyond the end");
         books.truncate(SHARD, id(1, 2)).unwrap();
         books.append(SHARD, id(2, 4), body(1)).unwrap();
         assert_eq!(books.book(SHARD).unwrap().bounds.last, id(2, 4));

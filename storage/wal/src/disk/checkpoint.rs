@@ -61,7 +61,9 @@ impl Checkpoints {
     /// [`Error::Io`].
     pub fn open(env: &Env, directory: &Path) -> Result<Self, Error> {
         let made = env.files.create_dir_all(directory);
-        made.map_err(|source| Error::Io {
+        // What is listed now must not be taken back by a power cut later.
+        let named = made.and_then(|()| env.files.sync_dir(directory));
+        named.map_err(|source| Error::Io {
             doing: "making",
             path: directory.to_owned(),
             source,

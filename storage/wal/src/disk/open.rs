@@ -121,6 +121,10 @@ fn settle(
     };
     let made = env.files.create_dir_all(directory);
     made.map_err(|source| io("making", directory, source))?;
+    // A kill may have come between a rename and the sync of its directory: what is listed now must
+    // not be taken back by a power cut later.
+    let named = env.files.sync_dir(directory);
+    named.map_err(|source| io("syncing", directory, source))?;
     let failures = failures(env, directory)?;
     if failures >= FAILURES_MAX {
         return Err(Error::FailedBefore {

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use esker_types::limits::WAL_ALIGN;
 use esker_types::{EntryId, ShardId};
 
+use super::file::Place;
 use super::frame::{FRAME_HEADER_BYTES, FrameKind};
 
 /// Called once a frame is on disk, or never will be.
@@ -18,6 +19,8 @@ pub(crate) struct Item {
     pub(crate) kind: FrameKind,
     pub(crate) id: EntryId,
     pub(crate) payload: Vec<Bytes>,
+    /// What must stay readable until this is on disk: the entries that a truncation cuts off.
+    pub(crate) keeps: Vec<Place>,
     pub(crate) done: Option<Done>,
 }
 
@@ -38,7 +41,6 @@ pub(crate) struct Queue {
     group_bytes: usize,
     items: VecDeque<Item>,
     bytes: usize,
-    truncations: usize,
     /// Shards whose committed id moved since it was last written.
     pub(crate) committed: BTreeSet<ShardId>,
     /// A seal was asked for; it is written if nothing else is waiting.
@@ -54,7 +56,6 @@ impl Queue {
             group_bytes,
             items: VecDeque::new(),
             bytes: 0,
-            truncations: 0,
             committed: BTreeSet::new(),
             seal: false,
             refusing: false,
@@ -67,7 +68,6 @@ impl Queue {
             return Err(item);
         }
         self.bytes += item.framed_bytes();
-        self.truncations += usize::from(item.kind == FrameKind::Truncate);
         self.items.push_back(item);
         Ok(())
     }
@@ -85,7 +85,6 @@ impl Queue {
             }
             let item = self.items.pop_front().expect("it was just seen");
             self.bytes -= item.framed_bytes();
-            self.truncations -= usize::from(item.kind == FrameKind::Truncate);
             taken.push(item);
         }
         taken
@@ -94,14 +93,8 @@ impl Queue {
     /// Takes everything, to tell its owners that it will not be written.
     pub(crate) fn refuse(&mut self) -> Vec<Item> {
         self.refusing = true;
-        (self.bytes, self.truncations) = (0, 0);
+        self.bytes = 0;
         self.items.drain(..).collect()
-    }
-
-    /// Whether a truncation waits: until it is on disk, entries it cuts off must stay readable to
-    /// the next start.
-    pub(crate) fn truncates(&self) -> bool {
-        self.truncations > 0
     }
 
     pub(crate) fn bytes(&self) -> usize {

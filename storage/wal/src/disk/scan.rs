@@ -313,7 +313,7 @@ impl Scan<'_> {
             FrameKind::Vote => {
                 self.books.book_mut(shard).bounds.vote = Some(Vote::decode(id, payload)?);
             }
-            FrameKind::Truncate => self.books.truncate(shard, id)?,
+            FrameKind::Truncate => drop(self.books.truncate(shard, id)?),
             FrameKind::Purge => self.books.book_mut(shard).bounds.purge(id),
             FrameKind::Committed => self.books.book_mut(shard).bounds.committed = id,
         }

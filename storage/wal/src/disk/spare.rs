@@ -35,8 +35,14 @@ pub(crate) fn prewrite(env: &Env, directory: &Path, bytes: u64) -> io::Result<Sp
         let length = usize::try_from(bytes - at).map_or(MIB, |rest| rest.min(MIB));
         file.write_all_at(&[IoSlice::new(&zeroes[..length])], at)
     });
-    let synced = filled.and_then(|()| file.sync_data());
-    match synced.and_then(|()| env.files.sync_dir(directory)) {
+    // Only a write may find the disk full; a sync that says so is a sync that failed.
+    let synced = filled.and_then(|()| {
+        let synced = file
+            .sync_data()
+            .and_then(|()| env.files.sync_dir(directory));
+        synced.map_err(|error| io::Error::other(error.to_string()))
+    });
+    match synced {
         Ok(()) => Ok(Spare { path, file }),
         Err(error) => {
             // Half a spare is worth nothing. The next start would remove it as well.

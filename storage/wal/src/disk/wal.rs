@@ -79,6 +79,13 @@ pub struct Fatal {
     pub error: String,
 }
 
+impl std::fmt::Display for Fatal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { doing, path, error } = self;
+        write!(f, "the WAL failed {doing} {}: {error}", path.display())
+    }
+}
+
 /// Called once, when the log fails.
 pub type OnFatal = Arc<dyn Fn(&Fatal) + Send + Sync>;
 
@@ -114,6 +121,8 @@ pub(crate) struct Shared {
     files: Mutex<Files>,
     failed: AtomicBool,
     stalled: AtomicBool,
+    /// Entries are being copied to the tail.
+    moving: AtomicBool,
     /// Nanoseconds of the monotonic clock at which the sync under way began, plus one; 0 if none.
     sync_since: AtomicU64,
     counts: Counts,
@@ -286,15 +295,13 @@ impl Wal {
     ) -> Result<(), Error> {
         let mut books = self.shared.books();
         let end = books.book_mut(shard).bounds.last;
-        books.truncate(shard, last).ok_or(Error::Hole {
+        let keeps = books.truncate(shard, last).ok_or(Error::Hole {
             shard,
             last: end,
             id: last,
         })?;
-        self.enqueue(
-            vec![frame(shard, FrameKind::Truncate, last, Vec::new())],
-            done,
-        );
+        let item = frame(shard, FrameKind::Truncate, last, Vec::new());
+        self.enqueue(vec![Item { keeps, ..item }], done);
         Ok(())
     }
 
@@ -466,6 +473,10 @@ impl Wal {
     /// # Errors
     /// [`Error::Corrupt`], [`Error::Io`].
     pub async fn move_oldest(&self) -> Result<usize, Error> {
+        // A disk that hangs must not be handed the same entries again and again.
+        if self.shared.moving.load(Ordering::Acquire) {
+            return Ok(0);
+        }
         let Some(oldest) = self
             .shared
             .files()
@@ -479,7 +490,6 @@ impl Wal {
             .shared
             .books()
             .entries_in(oldest, self.shared.options.group_bytes / 2);
-        let count = entries.len();
         let load = move || {
             let read = |(shard, id, place): (ShardId, EntryId, Place)| {
                 Ok(frame(shard, FrameKind::Moved, id, vec![place.read()?]))
@@ -489,9 +499,16 @@ impl Wal {
                 .map(read)
                 .collect::<Result<Vec<_>, Error>>()
         };
-        let items = self.env.workers.run(load).await?;
-        let _books = self.shared.books();
-        self.enqueue(items, |_| {});
+        let mut items = self.env.workers.run(load).await?;
+        let books = self.shared.books();
+        // Raft may have cut off and written anew what was read meanwhile.
+        items.retain(|item| books.lies_in(item.shard, item.id, oldest));
+        let count = items.len();
+        let shared = Arc::clone(&self.shared);
+        shared.moving.store(true, Ordering::Release);
+        self.enqueue(items, move |_| {
+            shared.moving.store(false, Ordering::Release)
+        });
         Ok(count)
     }
 
@@ -590,6 +607,7 @@ fn frame(shard: ShardId, kind: FrameKind, id: EntryId, payload: Vec<Bytes>) -> I
         kind,
         id,
         payload,
+        keeps: Vec::new(),
         done: None,
     }
 }
@@ -650,6 +668,7 @@ impl Shared {
             files: Mutex::new(files),
             failed: AtomicBool::new(false),
             stalled: AtomicBool::new(false),
+            moving: AtomicBool::new(false),
             sync_since: AtomicU64::new(0),
             counts: Counts::default(),
             synced: watch::Sender::new(synced),
@@ -715,6 +734,10 @@ impl Shared {
     pub(crate) fn sync_began(&self, at: Monotonic) {
         let nanos = u64::try_from(at.0.as_nanos()).unwrap_or(u64::MAX - 1);
         self.sync_since.store(nanos + 1, Ordering::Release);
+    }
+
+    pub(crate) fn sync_gave_up(&self) {
+        self.sync_since.store(0, Ordering::Release);
     }
 
     pub(crate) fn sync_ended(&self, took: Duration, bytes: usize) {
@@ -824,6 +847,10 @@ impl Shared {
         if self.failed.swap(true, Ordering::AcqRel) {
             return;
         }
+        let waiting = self.queue().refuse();
+        for done in waiting.into_iter().filter_map(|item| item.done) {
+            done(Err(io::Error::other(fatal.to_string())));
+        }
         self.synced.send_modify(|_| {});
         self.wrote.notify_one();
         told(fatal);
@@ -875,8 +902,19 @@ pub(crate) fn spare_maker(
         while let Some(shared) = shared.upgrade().filter(|shared| shared.wants_spare()) {
             let spare = spare::prewrite(&env, &directory, file_bytes);
             let failed = spare.is_err();
-            if let Err(error) = &spare {
-                tracing::warn!(%error, "a WAL file could not be prewritten");
+            match &spare {
+                Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                    tracing::warn!(%error, "a WAL file could not be prewritten: the disk is full");
+                }
+                Err(error) => {
+                    let (path, error) = (directory.clone(), error.to_string());
+                    shared.fail(&Fatal {
+                        doing: "prewriting a file in",
+                        path,
+                        error,
+                    });
+                }
+                Ok(_) => {}
             }
             shared.spare_came(spare.ok());
             if failed {

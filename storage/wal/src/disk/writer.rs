@@ -51,15 +51,18 @@ impl Worker for Writer {
             let items = self.take();
             let Some(items) = items else { break };
             if !self.has_room(&items) {
-                match self.roll() {
+                self.shared.sync_began(self.env.clock.monotonic());
+                let rolled = self.roll();
+                self.shared.sync_gave_up();
+                match rolled {
                     Ok(()) => {}
                     // The disk is full. Nothing is lost: the items wait for a release.
-                    Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                    Err(Roll::Full) => {
                         self.shared.set_stalled(true);
                         self.stalled = items;
                         break;
                     }
-                    Err(error) => {
+                    Err(Roll::Failed(error)) => {
                         self.fail(items, "starting a file", &error);
                         break;
                     }
@@ -77,12 +80,16 @@ impl Worker for Writer {
 impl Writer {
     /// The items of the next group; empty for a seal; `None` if there is nothing to do.
     fn take(&mut self) -> Option<Vec<Item>> {
-        if !self.stalled.is_empty() {
-            return Some(std::mem::take(&mut self.stalled));
-        }
         let mut queue = self.shared.queue();
         if queue.refusing {
+            drop(queue);
+            for done in self.stalled.drain(..).filter_map(|item| item.done) {
+                done(Err(io::Error::other("the WAL has failed or is closed")));
+            }
             return None;
+        }
+        if !self.stalled.is_empty() {
+            return Some(std::mem::take(&mut self.stalled));
         }
         let mut items = queue.take_group();
         let seal = std::mem::take(&mut queue.seal);
@@ -113,6 +120,7 @@ impl Writer {
         let header = layout.header(uuid, position);
         let padded = padded_bytes(layout.bytes);
 
+        self.shared.sync_began(self.env.clock.monotonic());
         let written = self
             .active
             .file
@@ -123,7 +131,6 @@ impl Writer {
             return false;
         }
         let began = self.env.clock.monotonic();
-        self.shared.sync_began(began);
         let synced = self.active.file.file.sync_data();
         self.shared
             .sync_ended(self.env.clock.monotonic().since(began), padded);
@@ -167,6 +174,8 @@ impl Writer {
         self.shared
             .wrote(&self.written, &items, self.env.clock.monotonic(), sealed);
         for item in items {
+            // A truncation is on disk: what it cut off may go.
+            drop(item.keeps);
             if let Some(done) = item.done {
                 done(Ok(()));
             }
@@ -176,31 +185,26 @@ impl Writer {
     /// Nothing more is written, acked or tried again: what the disk holds now, only the next start
     /// can tell, by reading it back.
     fn fail(&mut self, items: Vec<Item>, doing: &'static str, error: &io::Error) {
-        let path = self.active.file.path.clone();
-        let waiting = self.shared.queue().refuse();
-        for item in items.into_iter().chain(waiting) {
-            if let Some(done) = item.done {
-                done(Err(io::Error::new(
-                    error.kind(),
-                    format!("the WAL failed {doing}: {error}"),
-                )));
-            }
+        let (path, error) = (self.active.file.path.clone(), error.to_string());
+        let fatal = Fatal { doing, path, error };
+        for done in items.into_iter().filter_map(|item| item.done) {
+            done(Err(io::Error::other(fatal.to_string())));
         }
-        self.shared.fail(&Fatal {
-            doing,
-            path,
-            error: error.to_string(),
-        });
+        self.shared.fail(&fatal);
     }
 
     /// Begins the next file: its preamble is synced and its name durable before anything follows.
-    fn roll(&mut self) -> io::Result<()> {
+    fn roll(&mut self) -> Result<(), Roll> {
         let spare = match self.shared.take_spare() {
             Some(spare) => spare,
             None if self.shared.may_grow() => {
-                spare::prewrite(&self.env, &self.directory, self.file_bytes)?
+                let made = spare::prewrite(&self.env, &self.directory, self.file_bytes);
+                made.map_err(|error| match error.kind() {
+                    io::ErrorKind::StorageFull => Roll::Full,
+                    _ => Roll::Failed(error),
+                })?
             }
-            None => return Err(io::ErrorKind::StorageFull.into()),
+            None => return Err(Roll::Full),
         };
         let preamble = Preamble {
             uuid: self.env.entropy.next_u128(),
@@ -212,18 +216,16 @@ impl Writer {
                 .map(|(shard, bounds)| (*shard, *bounds))
                 .collect(),
         };
-        self.active = begin_file(&self.env, &self.directory, spare, &preamble)?;
+        // From here on no error is "full": part of the step may be durable, and is not tried again.
+        let begun = begin_file(&self.env, &self.directory, spare, &preamble);
+        self.active = begun.map_err(Roll::Failed)?;
         self.shared.began_file(&self.active.file, self.active.end);
         Ok(())
     }
 
     /// Takes back files that nothing refers to, oldest first, so that the sequence has no hole.
     fn recycle(&mut self) {
-        let (failed, truncates) = {
-            let queue = self.shared.queue();
-            (queue.refusing, queue.truncates())
-        };
-        if failed || truncates {
+        if self.shared.queue().refusing {
             return;
         }
         while let Some(file) = self.shared.take_unreferenced() {
@@ -239,6 +241,14 @@ impl Writer {
             });
         }
     }
+}
+
+/// Why there is no next file.
+enum Roll {
+    /// No room: it is tried again once there is some.
+    Full,
+    /// The disk failed.
+    Failed(io::Error),
 }
 
 /// Makes `spare` the next file of the sequence, durably.

@@ -46,6 +46,8 @@ struct Shared {
     env: Env,
     wal: Arc<Wal>,
     checkpoints: Checkpoints,
+    /// Held while a checkpoint is made current: builder and installer run side by side.
+    turn: tokio::sync::Mutex<()>,
     /// The current checkpoint.
     current: Mutex<Option<Arc<Checkpoint>>>,
     /// Its state's readings that release goes by.
@@ -109,6 +111,7 @@ impl Machine {
             env: env.clone(),
             wal,
             checkpoints,
+            turn: tokio::sync::Mutex::default(),
             current,
             durable,
         });
@@ -298,6 +301,7 @@ impl Shared {
         checkpoint: Checkpoint,
         state: &State,
     ) -> io::Result<Arc<Checkpoint>> {
+        let _turn = self.turn.lock().await;
         let checkpoint = Arc::new(checkpoint);
         let newer = self
             .current()

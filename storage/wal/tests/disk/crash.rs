@@ -1,12 +1,15 @@
 //! Kills, power cuts, failed writes and syncs, against a model: whatever dies, a start finds the
 //! log as it stood after some call, and never before one that was answered.
 
+use std::path::Path;
+
 use esker_env::sim::{Crash, SeededEntropy};
+use esker_env::{Files as _, OpenMode};
 use esker_types::{RaftIndex, Term};
 use esker_wal::Error;
 use esker_wal::disk::Vote;
 
-use crate::world::{Content, Log, SHARD, World, body, flat, id, run};
+use crate::world::{Content, DIRECTORY, Log, SHARD, World, body, flat, id, run};
 
 /// The log as it must stand after each call so far, and how many were answered.
 struct Model {
@@ -138,6 +141,57 @@ fn no_answered_call_is_lost_to_kills_and_power_cuts() {
         kills > 300 && cuts > 300 && torn > 10,
         "{kills} kills, {cuts} cuts, {torn} torn tails"
     );
+}
+
+#[test]
+fn what_a_start_goes_on_from_is_not_taken_back_wherever_the_life_before_was_killed() {
+    let mut lives = 0;
+    for call in 1..=90 {
+        for seed in 0..3 {
+            run(async {
+                let mut world = World::new(seed);
+                let log = world.open().await.expect("an empty log");
+                drop(log);
+                // Spares are at hand, so that a start has nothing of its own to sync.
+                let bytes = world.options.file_bytes;
+                for name in ["1.spare", "2.spare", "3.spare"] {
+                    let path = Path::new(DIRECTORY).join(name);
+                    let file = world
+                        .disk
+                        .open(&path, OpenMode::CreateNew)
+                        .expect("created");
+                    file.set_len(bytes)
+                        .and_then(|()| file.sync_data())
+                        .expect("synced");
+                }
+                world.disk.sync_dir(Path::new(DIRECTORY)).expect("synced");
+                world.disk.crash(Crash::Kill);
+                let log = world.open().await.expect("it opens");
+                world.disk.kill_before(call);
+                for index in 1..=60 {
+                    let entry = (id(index, 1), body(index, 20_000));
+                    if log.append(SHARD, vec![entry]).await.is_err() {
+                        break;
+                    }
+                }
+                drop(log);
+                world.disk.crash(Crash::Kill);
+
+                let log = world.open().await.expect("it opens after a kill");
+                let next = log.content(SHARD).await.bounds.last.index.0 + 1;
+                log.append(SHARD, vec![(id(next, 2), body(next, 100))])
+                    .await
+                    .expect("acked");
+                let acked = log.content(SHARD).await;
+                drop(log);
+                world.disk.crash(Crash::PowerCut);
+                let log = world.open().await.expect("it opens after a power cut");
+                assert_eq!(log.content(SHARD).await, acked, "call {call}, seed {seed}");
+                lives += 1;
+            });
+        }
+    }
+    assert_eq!(lives, 270);
 }
 
 /// Runs a fixed load with a fault at one call, and then cuts the power: what was answered is
