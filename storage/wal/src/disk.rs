@@ -23,15 +23,19 @@ mod group; // what one write and one sync carry
 mod inspect; // a look inside one file
 mod open; // reading it back, settling the tail, starting the writer
 mod preamble; // how a file begins
+mod options; // how it is laid out, and what it tells of itself
 mod queue; // what waits for the writer
 mod scan; // reading it all back at start
+mod shared; // what the writer and everybody else share
 mod spare; // files prewritten ahead of need
 mod wal; // the whole
+mod watch; // an idle tail sealed, a hanging disk ended
 mod writer; // the one writer
 
 pub use body::Body;
 pub use book::{LogBounds, Vote};
 pub use checkpoint::{Checkpoint, Checkpoints};
 pub use inspect::{FileReport, FrameReport, GroupReport};
+pub use options::{Fatal, OnFatal, Stats, WalOptions};
 pub use scan::{Recovery, Torn};
-pub use wal::{Fatal, OnFatal, Stats, Wal, WalOptions};
+pub use wal::Wal;

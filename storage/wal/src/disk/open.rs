@@ -10,10 +10,13 @@ use esker_types::{RaftIndex, ShardId};
 
 use super::book::Books;
 use super::file::WalFile;
+use super::options::{Fatal, OnFatal, WalOptions};
 use super::preamble::Preamble;
 use super::scan::{self, Recovery, Scanned};
-use super::spare::{self, Spare};
-use super::wal::{Fatal, OnFatal, Shared, Start, Wal, WalOptions, spare_maker};
+use super::shared::{Shared, Start};
+use super::spare::{self, Spare, spare_maker};
+use super::wal::Wal;
+use super::watch::{keep_sealed, watch_syncs};
 use super::writer::{Active, Writer, begin_file};
 use crate::Error;
 
@@ -95,8 +98,8 @@ pub(crate) async fn open(
         stalled: Vec::new(),
     };
     let writer = env.workers.start("wal-writer", Box::new(writer));
-    tokio::spawn(Wal::watch_syncs(Arc::clone(&shared), env.clone(), on_hang));
-    tokio::spawn(Wal::keep_sealed(
+    tokio::spawn(watch_syncs(Arc::clone(&shared), env.clone(), on_hang));
+    tokio::spawn(keep_sealed(
         Arc::clone(&shared),
         env.clone(),
         writer.clone(),

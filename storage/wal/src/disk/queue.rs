@@ -25,6 +25,17 @@ pub(crate) struct Item {
 }
 
 impl Item {
+    pub(crate) fn new(shard: ShardId, kind: FrameKind, id: EntryId, payload: Vec<Bytes>) -> Self {
+        Self {
+            shard,
+            kind,
+            id,
+            payload,
+            keeps: Vec::new(),
+            done: None,
+        }
+    }
+
     pub(crate) fn payload_bytes(&self) -> usize {
         self.payload.iter().map(Bytes::len).sum()
     }

@@ -3,10 +3,13 @@
 
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use esker_env::{Env, File, OpenMode};
 use esker_types::limits::MIB;
+
+use super::options::Fatal;
+use super::shared::Shared;
 
 /// A file of the right length, all of it written, that is not part of the sequence.
 pub(crate) struct Spare {
@@ -60,4 +63,37 @@ pub(crate) fn adopt(env: &Env, path: PathBuf, bytes: u64) -> io::Result<Option<S
     }
     env.files.remove(&path)?;
     Ok(None)
+}
+
+/// Prewrites a spare whenever one is wanted. Runs on a thread of its own.
+pub(crate) fn spare_maker(
+    env: Env,
+    directory: PathBuf,
+    file_bytes: u64,
+    shared: Weak<Shared>,
+) -> impl FnMut() + Send {
+    move || {
+        while let Some(shared) = shared.upgrade().filter(|shared| shared.wants_spare()) {
+            let spare = prewrite(&env, &directory, file_bytes);
+            let failed = spare.is_err();
+            match &spare {
+                Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                    tracing::warn!(%error, "a WAL file could not be prewritten: the disk is full");
+                }
+                Err(error) => {
+                    let (path, error) = (directory.clone(), error.to_string());
+                    shared.fail(&Fatal {
+                        doing: "prewriting a file in",
+                        path,
+                        error,
+                    });
+                }
+                Ok(_) => {}
+            }
+            shared.spare_came(spare.ok());
+            if failed {
+                break;
+            }
+        }
+    }
 }

@@ -16,10 +16,11 @@ use super::book::{LogBounds, Vote};
 use super::file::{Place, WalFile};
 use super::frame::{FRAME_HEADER_BYTES, FileUuid, FrameHeader, FrameKind, seeded_crc};
 use super::group::{GROUP_HEADER_BYTES, GroupHeader, Position, padded_bytes};
+use super::options::Fatal;
 use super::preamble::Preamble;
 use super::queue::Item;
+use super::shared::Shared;
 use super::spare::{self, Spare};
-use super::wal::{Fatal, Shared};
 
 /// Parts below this are copied next to their frame's header: a page-table walk and an entry of
 /// the kernel's vector cost more than the copy.

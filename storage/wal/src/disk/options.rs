@@ -1,0 +1,85 @@
+//! How a log is laid out, and what it tells of itself.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use esker_types::limits::{
+    FSYNC_FATAL, HEAD_DISK_BYTES_DEV, HEAD_MEMORY_BYTES, WAL_FILE_BYTES, WAL_GROUP_BYTES_MAX,
+    WAL_SEAL_IDLE,
+};
+
+/// How a WAL is laid out.
+#[derive(Clone, Debug)]
+pub struct WalOptions {
+    /// Bytes of one file. Default: [`WAL_FILE_BYTES`].
+    pub file_bytes: u64,
+    /// Bytes of one group: what one write and one sync carry. An entry must fit one. Default:
+    /// [`WAL_GROUP_BYTES_MAX`], which is also the most.
+    pub group_bytes: usize,
+    /// Bytes of all files together, spares included. Default: [`HEAD_DISK_BYTES_DEV`].
+    pub disk_bytes: u64,
+    /// Bytes of entries kept in memory once they are on disk. Default: [`HEAD_MEMORY_BYTES`].
+    pub memory_bytes: usize,
+    /// Idleness after which the tail is sealed. Default: [`WAL_SEAL_IDLE`].
+    pub seal_idle: Duration,
+    /// A sync that takes longer ends the process. Default: [`FSYNC_FATAL`].
+    pub sync_fatal: Duration,
+}
+
+impl Default for WalOptions {
+    fn default() -> Self {
+        Self {
+            file_bytes: WAL_FILE_BYTES,
+            group_bytes: WAL_GROUP_BYTES_MAX,
+            disk_bytes: HEAD_DISK_BYTES_DEV,
+            memory_bytes: HEAD_MEMORY_BYTES,
+            seal_idle: WAL_SEAL_IDLE,
+            sync_fatal: FSYNC_FATAL,
+        }
+    }
+}
+
+/// Why the log failed. Whoever hears of it ends the process.
+#[derive(Clone, Debug)]
+pub struct Fatal {
+    /// What was being done.
+    pub doing: &'static str,
+    /// To which file.
+    pub path: PathBuf,
+    /// What the system said.
+    pub error: String,
+}
+
+impl std::fmt::Display for Fatal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { doing, path, error } = self;
+        write!(f, "the WAL failed {doing} {}: {error}", path.display())
+    }
+}
+
+/// Called once, when the log fails.
+pub type OnFatal = Arc<dyn Fn(&Fatal) + Send + Sync>;
+
+/// Counts since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Groups written, seals included.
+    pub groups: u64,
+    /// Bytes written in groups, padding included.
+    pub bytes: u64,
+    /// Frames written.
+    pub frames: u64,
+    /// Nanoseconds spent in fdatasync.
+    pub sync_nanos: u64,
+    /// The longest of them.
+    pub sync_nanos_max: u64,
+    /// Files in the sequence.
+    pub files: u64,
+    /// Files ready to be used.
+    pub spares: u64,
+    /// Bytes of entries in memory.
+    pub cached_bytes: u64,
+    /// Bytes waiting for the writer.
+    pub queued_bytes: u64,
+}
