@@ -39,6 +39,25 @@ pub async fn records(store: &Store, key: &Key, id: SegmentId) -> BTreeMap<Partit
     records
 }
 
+/// The partitions of the segment, with what they say beside their batches.
+pub async fn partitions(store: &Store, key: &Key, id: SegmentId) -> Vec<Partition> {
+    let length = store.head(key).await.expect("it is there");
+    let get = async |range| {
+        store
+            .get_range(key, range, Lane::Tail)
+            .await
+            .expect("readable")
+    };
+    let segment = open(id, length, &get).await;
+    let mut partitions = Vec::new();
+    for page in segment.directory_pages() {
+        let bytes = get(page.position..page.position + u64::from(page.bytes)).await;
+        let page = segment.decode_directory_page(page, &bytes).expect("whole");
+        partitions.extend(page.into_partitions());
+    }
+    partitions
+}
+
 async fn open(
     id: SegmentId,
     length: u64,

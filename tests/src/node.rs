@@ -13,8 +13,8 @@ use esker_record::{Builder, Depth, NewRecord, Rules, Scratch, admit};
 use esker_shard::{AppendBatch, AppendOutcome, Command, Genesis, Outcome, PutTopic, TopicConfig};
 use esker_types::limits::{BATCH_BYTES_DEFAULT, GIB, MIB};
 use esker_types::{
-    Incarnation, LeaderEpoch, NodeId, PartitionId, PartitionIndex, ShardId, Timestamp, TopicId,
-    TopicName, TopicVersion,
+    Incarnation, LeaderEpoch, NodeId, PartitionId, PartitionIndex, ProducerStamp, ShardId,
+    Timestamp, TopicId, TopicName, TopicVersion,
 };
 use esker_wal::disk::{Checkpoints, Recovery, Wal, WalOptions};
 use esker_wal::{Alone, AppendAnswer, Appender, Error, Keeper, KeeperOptions, Replica};
@@ -157,7 +157,7 @@ impl Node {
     }
 
     pub async fn try_append(&self, partition: PartitionId, values: &[Vec<u8>]) -> AppendAnswer {
-        let (batch, bytes) = batch(partition, values);
+        let (batch, bytes) = batch(partition, values, None);
         self.appender.append(batch, bytes).await?.await
     }
 
@@ -173,14 +173,18 @@ impl Node {
 }
 
 /// A batch of `values` as an agent would hand it on, its deep check passed.
-pub fn batch(partition: PartitionId, values: &[Vec<u8>]) -> (AppendBatch, Bytes) {
+pub fn batch(
+    partition: PartitionId,
+    values: &[Vec<u8>],
+    producer: Option<ProducerStamp>,
+) -> (AppendBatch, Bytes) {
     let mut builder = Builder::new(Compression::None, BATCH_BYTES_DEFAULT);
     for (number, value) in (0..).zip(values) {
         builder
             .push(&NewRecord::value(Timestamp(1000 + number), value))
             .expect("small");
     }
-    let batch = builder.finish(None).expect("not empty");
+    let batch = builder.finish(producer).expect("not empty");
     let rules = Rules {
         depth: Depth::Deep,
         batch_bytes_max: BATCH_BYTES_DEFAULT,
@@ -193,7 +197,7 @@ pub fn batch(partition: PartitionId, values: &[Vec<u8>]) -> (AppendBatch, Bytes)
         records: header.records,
         base_timestamp: header.base_timestamp,
         max_timestamp: header.max_timestamp,
-        producer: None,
+        producer,
         hash: checked.hash,
         expected_end: None,
         fencing: None,

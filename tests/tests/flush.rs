@@ -11,8 +11,10 @@ use esker_object::{Key, Options, Store, Verb};
 use esker_record::ZstdLevel;
 use esker_shard::Command;
 use esker_tests::bucket::{self, Values};
-use esker_tests::node::{Node, SHARD, World, partition, run};
-use esker_types::{PartitionId, ShardId};
+use esker_tests::node::{self, Node, SHARD, World, partition, run};
+use esker_types::{
+    Incarnation, PartitionId, ProducerEpoch, ProducerId, ProducerStamp, Sequence, ShardId,
+};
 use esker_wal::KeeperOptions;
 
 const ALL: u64 = u64::MAX;
@@ -204,6 +206,52 @@ fn a_topic_deleted_while_it_is_flushed_harms_nobody() {
         }
         assert!(flusher.flush(SHARD, ALL).await.is_ok());
         assert_eq!(node.replica.state().head_size().batches, 0);
+    });
+}
+
+#[test]
+fn a_segment_tells_the_windows_of_its_own_batches_however_much_came_after() {
+    run(async {
+        let mut world = World::new(6);
+        let node = world.start().await.expect("a fresh node");
+        let (store, _) = bucket_of(&node, "flush-6");
+        node.put_topic(1).await;
+        let id = ProducerId::new(Incarnation::FIRST, 7).expect("a small sequence");
+        for sequence in 0..20 {
+            let sequence = Sequence::from_i32(sequence).expect("small");
+            let stamp = ProducerStamp {
+                id,
+                epoch: ProducerEpoch::FIRST,
+                sequence,
+            };
+            let values = [b"a line".repeat(20).clone()];
+            let (batch, bytes) = node::batch(partition(0), &values, Some(stamp));
+            let answer = node.appender.append(batch, bytes).await.expect("admitted");
+            answer.await.expect("accepted");
+        }
+        let flusher = flusher(&node, &store);
+        let mut next = 0;
+        while let Some(flushed) = flusher.flush(SHARD, 1500).await.expect("flushed") {
+            let key = &flushed.key;
+            let partitions = bucket::partitions(&store, key, flushed.summary.segment).await;
+            let [partition] = &partitions[..] else {
+                unreachable!("one partition")
+            };
+            let [window] = &partition.producers[..] else {
+                unreachable!("one producer")
+            };
+            next += partition.range.len();
+            let sequences: Vec<_> = window
+                .marks
+                .iter()
+                .map(|mark| mark.sequence.as_i32())
+                .collect();
+            let last = i32::try_from(next).expect("small");
+            let first =
+                (last - 5).max(i32::try_from(partition.range.start().get()).expect("small"));
+            assert_eq!(sequences, (first..last).collect::<Vec<_>>());
+        }
+        assert_eq!(next, 20);
     });
 }
 

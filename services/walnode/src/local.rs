@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use esker_log::{AcceptedBatch, AcceptedRun, FlushJob, Head, HeadError};
-use esker_segment::{Mark, PartitionFacts, ProducerWindow, Tombstone};
-use esker_shard::{Command, Data, HeadEntry, Outcome, Partition, State};
+use esker_segment::{PartitionFacts, Tombstone};
+use esker_shard::{Command, Data, HeadEntry, Outcome, State};
 use esker_types::{OffsetRange, PartitionId, RaftIndex, RaftRange, ShardId};
 use esker_wal::{Accepted, Error, ProposeError, Replica};
 use futures::future::BoxFuture;
@@ -153,35 +153,6 @@ fn facts(data: &Data, id: PartitionId, range: OffsetRange) -> Option<PartitionFa
         start: range.start(),
         log_start: partition.log_start(),
         fencing: partition.fencing(),
-        producers: producers(partition, range),
+        producers: Vec::new(),
     })
-}
-
-/// Windows of the producers with a batch in `range`, without what lies above it: a segment holds
-/// no fact about batches that it does not cover.
-fn producers(partition: &Partition, range: OffsetRange) -> Vec<ProducerWindow> {
-    let windows = partition.producers().filter_map(|(id, producer)| {
-        let below = producer
-            .window()
-            .iter()
-            .filter(|mark| mark.start < range.end());
-        let marks: Vec<_> = below
-            .map(|mark| Mark {
-                sequence: mark.sequence,
-                records: mark.records,
-                base_offset: mark.start,
-                hash: mark.hash,
-            })
-            .collect();
-        let in_range = marks
-            .last()
-            .is_some_and(|mark| mark.base_offset >= range.start());
-        in_range.then(|| ProducerWindow {
-            id,
-            epoch: producer.epoch(),
-            last_append: producer.last_append(),
-            marks,
-        })
-    });
-    windows.collect()
 }

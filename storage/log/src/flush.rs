@@ -14,11 +14,12 @@ use esker_env::{Env, WorkersExt};
 use esker_object::{Key, Store};
 use esker_record::{Batch, ZstdLevel};
 use esker_segment::{
-    Assembler, Checksum, Index, Origin, Placement, RawBlock, SealedBlock, Sealer, Summary, Writer,
+    Assembler, Checksum, Index, Mark, Origin, PartitionFacts, Placement, ProducerWindow, RawBlock,
+    SealedBlock, Sealer, Summary, Writer,
 };
 use esker_shard::{Command, CommitSegment, ObjectChecksum, Outcome};
-use esker_types::limits::{LOG_READ_BYTES_MAX, MIB};
-use esker_types::{Lane, PartitionId, RaftIndex, RaftRange, SegmentId, ShardId};
+use esker_types::limits::{LOG_READ_BYTES_MAX, MIB, PRODUCER_WINDOW};
+use esker_types::{Lane, PartitionId, ProducerId, RaftIndex, RaftRange, SegmentId, ShardId};
 
 use crate::error::Error;
 use crate::head::{AcceptedBatch, FlushJob, Head};
@@ -152,10 +153,15 @@ impl Flusher {
             if covered != Some((range.start(), range.end())) || facts.id != *partition {
                 return Err(of_another());
             }
-            writer.begin(facts.clone())?;
-            for accepted in batches {
-                let batch = open(job.shard, &accepted)?;
-                if let Some(block) = writer.push(&batch, &placement(&accepted))? {
+            let opened = batches.iter().map(|accepted| open(job.shard, accepted));
+            let opened = opened.collect::<Result<Vec<_>, _>>()?;
+            let producers = windows(batches.iter().zip(&opened));
+            writer.begin(PartitionFacts {
+                producers,
+                ..facts.clone()
+            })?;
+            for (accepted, batch) in batches.iter().zip(&opened) {
+                if let Some(block) = writer.push(batch, &placement(accepted))? {
                     chunks.push(assembler.push(self.seal(block).await?));
                 }
             }
@@ -268,6 +274,42 @@ fn open(shard: ShardId, accepted: &AcceptedBatch) -> Result<Batch, Error> {
         return Err(damaged(format!("it has {records} records")));
     }
     Ok(batch)
+}
+
+/// Windows of the producers of `batches`, from these batches alone: a segment says nothing of what
+/// it does not hold, and a recovery that chains segments sees the earlier ones first.
+fn windows<'a>(
+    batches: impl Iterator<Item = (&'a AcceptedBatch, &'a Batch)>,
+) -> Vec<ProducerWindow> {
+    let mut windows: BTreeMap<ProducerId, ProducerWindow> = BTreeMap::new();
+    for (accepted, batch) in batches {
+        let Some(stamp) = batch.header().producer else {
+            continue;
+        };
+        let (id, last_append) = (stamp.id, accepted.append_time);
+        let fresh = || ProducerWindow {
+            id,
+            epoch: stamp.epoch,
+            last_append,
+            marks: Vec::new(),
+        };
+        let window = windows.entry(id).or_insert_with(fresh);
+        // A new session begins with an empty window, as it does when it is applied.
+        if window.epoch != stamp.epoch {
+            *window = fresh();
+        }
+        window.last_append = last_append;
+        if window.marks.len() == PRODUCER_WINDOW {
+            window.marks.remove(0);
+        }
+        window.marks.push(Mark {
+            sequence: stamp.sequence,
+            records: batch.header().records,
+            base_offset: accepted.range.start(),
+            hash: accepted.hash,
+        });
+    }
+    windows.into_values().collect()
 }
 
 fn placement(accepted: &AcceptedBatch) -> Placement {

@@ -26,7 +26,8 @@ pub struct FlushJob {
     pub ranges: RangeList,
     /// Payload bytes.
     pub bytes: u64,
-    /// One for each of `ranges`, in their order.
+    /// One for each of `ranges`, in their order; producers are left to the flusher, who sees them
+    /// in the batches.
     pub partitions: Vec<PartitionFacts>,
     /// The shard's, ascending.
     pub tombstones: Vec<Tombstone>,
