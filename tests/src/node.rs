@@ -17,7 +17,7 @@ use esker_types::{
     Timestamp, TopicId, TopicName, TopicVersion,
 };
 use esker_wal::disk::{Checkpoints, Recovery, Wal, WalOptions};
-use esker_wal::{Alone, AppendAnswer, Appender, Error, Keeper, KeeperOptions, Replica};
+use esker_wal::{Alone, AppendAnswer, Appender, Error, Keeper, KeeperOptions, Replica, Share};
 use esker_walnode::LocalHead;
 
 pub const SHARD: ShardId = ShardId(1);
@@ -106,7 +106,7 @@ impl World {
             shard: SHARD,
             what: error.to_string(),
         })?;
-        let appender = Appender::start(replica.clone(), Arc::clone(&env.clock), GIB);
+        let appender = Appender::start(replica.clone(), Arc::clone(&env.clock), Share::of(GIB));
         Ok(Node {
             env,
             wal,

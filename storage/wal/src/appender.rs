@@ -11,17 +11,16 @@
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use esker_env::Clock;
 use esker_shard::{Append, AppendBatch, AppendOutcome, Command, Outcome};
 use esker_types::limits::{
     APPEND_BYTES_IN_FLIGHT, APPENDS_WAITING_MAX, BATCH_BYTES_MAX, ENTRIES_IN_FLIGHT,
-    ENTRY_BATCHES_MAX, ENTRY_PAYLOAD_BYTES_MAX,
+    ENTRY_BATCHES_MAX, ENTRY_PAYLOAD_BYTES_MAX, HEAD_BATCHES_MAX,
 };
 use esker_types::{Durability, EntryId, ShardId};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use crate::replica::{ProposeError, Replica};
 use crate::shard_clock::{ShardClock, Stamp};
@@ -39,6 +38,19 @@ pub enum AppendRefusal {
         shard: ShardId,
         /// Unflushed bytes, with what is in flight.
         held: u64,
+        /// Its share.
+        share: u64,
+    },
+    /// More unflushed batches than a head may hold, however small: the bucket is behind.
+    #[error(
+        "{shard} has {batches} unflushed batches of the {share} that its head may hold; retry once \
+         the bucket has taken some, and send larger batches"
+    )]
+    HeadCrowded {
+        /// The shard.
+        shard: ShardId,
+        /// Unflushed batches.
+        batches: u64,
         /// Its share.
         share: u64,
     },
@@ -84,7 +96,27 @@ pub struct Appender {
     replica: Replica,
     queue: mpsc::Sender<Waiting>,
     in_flight: Arc<Semaphore>,
-    share: Arc<AtomicU64>,
+    share: watch::Sender<Share>,
+}
+
+/// What a shard's head may hold.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Share {
+    /// Payload bytes that are in no segment yet.
+    pub bytes: u64,
+    /// Batches that are in no segment yet. Default: [`HEAD_BATCHES_MAX`].
+    pub batches: u64,
+}
+
+impl Share {
+    /// A share of `bytes`, in as many batches as a head can name.
+    #[must_use]
+    pub const fn of(bytes: u64) -> Self {
+        Self {
+            bytes,
+            batches: HEAD_BATCHES_MAX,
+        }
+    }
 }
 
 /// An append on its way.
@@ -97,9 +129,9 @@ struct Waiting {
 }
 
 impl Appender {
-    /// Starts the queue of `replica`, which leads. The head may hold `share` bytes.
+    /// Starts the queue of `replica`, which leads. Its head may hold `share`.
     #[must_use]
-    pub fn start(replica: Replica, clock: Arc<dyn Clock>, share: u64) -> Self {
+    pub fn start(replica: Replica, clock: Arc<dyn Clock>, share: Share) -> Self {
         let (queue, waiting) = mpsc::channel(APPENDS_WAITING_MAX);
         let time = replica.state().time();
         let task = Task {
@@ -115,13 +147,13 @@ impl Appender {
             replica,
             queue,
             in_flight,
-            share: Arc::new(AtomicU64::new(share)),
+            share: watch::Sender::new(share),
         }
     }
 
-    /// Changes how many unflushed bytes the shard may hold: an idle shard lends its share.
-    pub fn set_share(&self, bytes: u64) {
-        self.share.store(bytes, Ordering::Relaxed);
+    /// Changes what the head may hold: an idle shard lends its share.
+    pub fn set_share(&self, share: Share) {
+        self.share.send_replace(share);
     }
 
     /// Queues a batch, `batch.bytes` long, and returns a future of its answer. Waits while too
@@ -167,11 +199,20 @@ impl Appender {
 
     fn admit(&self, bytes: u64) -> Result<(), AppendRefusal> {
         let flying = (APPEND_BYTES_IN_FLIGHT - self.in_flight.available_permits()) as u64;
-        let held = self.replica.state().head_size().bytes + flying;
-        let share = self.share.load(Ordering::Relaxed);
-        if held > share {
-            let shard = self.replica.shard();
+        let head = self.replica.state().head_size();
+        let held = head.bytes + flying;
+        let share = *self.share.borrow();
+        if held > share.bytes {
+            let (shard, share) = (self.replica.shard(), share.bytes);
             return Err(AppendRefusal::HeadFull { shard, held, share });
+        }
+        if head.batches >= share.batches {
+            let (shard, batches, share) = (self.replica.shard(), head.batches, share.batches);
+            return Err(AppendRefusal::HeadCrowded {
+                shard,
+                batches,
+                share,
+            });
         }
         // What is in flight has not reached the disk yet, and will take its part of the room.
         let room = self.replica.wal().room().saturating_sub(flying);

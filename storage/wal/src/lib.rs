@@ -21,7 +21,7 @@ mod keeper; // checkpoints, purges, releases
 mod error; // what can go wrong
 
 pub use alone::Alone;
-pub use appender::{AppendAnswer, AppendRefusal, Appender};
+pub use appender::{AppendAnswer, AppendRefusal, Appender, Share};
 pub use error::Error;
 pub use keeper::{Keeper, KeeperOptions};
 pub use replica::{Accepted, ProposeError, Replica};

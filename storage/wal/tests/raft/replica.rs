@@ -23,7 +23,7 @@ use esker_wal::disk::{Checkpoints, Recovery, Wal, WalOptions};
 use esker_wal::raft::LogStore;
 use esker_wal::raft::types::{Entry, Payload, RaftVote, log_id};
 use esker_wal::{
-    Alone, AppendAnswer, AppendRefusal, Appender, Error, Keeper, KeeperOptions, Replica,
+    Alone, AppendAnswer, AppendRefusal, Appender, Error, Keeper, KeeperOptions, Replica, Share,
 };
 use openraft::impls::leader_id_std::LeaderId;
 use openraft::storage::{IOFlushed, RaftLogReader as _, RaftLogStorage as _};
@@ -115,7 +115,7 @@ impl World {
             shard: SHARD,
             what: error.to_string(),
         })?;
-        let appender = Appender::start(replica.clone(), Arc::clone(&env.clock), GIB);
+        let appender = Appender::start(replica.clone(), Arc::clone(&env.clock), Share::of(GIB));
         Ok(Node {
             env,
             wal,
@@ -378,7 +378,7 @@ fn a_full_head_is_refused_with_both_numbers_and_a_flush_lets_appends_on() {
         let mut world = World::new(3);
         let node = world.start().await.expect("a fresh node");
         node.put_topic().await;
-        node.appender.set_share(20_000);
+        node.appender.set_share(Share::of(20_000));
         let mut number = 0;
         let refusal = loop {
             match node.append(number, 3000).await {
@@ -395,6 +395,23 @@ fn a_full_head_is_refused_with_both_numbers_and_a_flush_lets_appends_on() {
         assert_eq!(number, 6);
         node.flush().await.expect("there is a head");
         assert_eq!(accepted(node.append(number, 3000).await), number);
+
+        // Small batches fill a head by their number.
+        node.appender.set_share(Share {
+            batches: 3,
+            ..Share::of(GIB)
+        });
+        for _ in 0..2 {
+            number += 1;
+            accepted(node.append(number, 10).await);
+        }
+        let refusal = node.append(number + 1, 10).await.expect_err("crowded");
+        let crowded = AppendRefusal::HeadCrowded {
+            shard: SHARD,
+            batches: 3,
+            share: 3,
+        };
+        assert_eq!(refusal, crowded, "{refusal}");
     });
 }
 
