@@ -25,6 +25,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use crate::replica::{ProposeError, Replica};
 use crate::shard_clock::{ShardClock, Stamp};
 
+/// Bytes that describe one batch in an entry's head, at most.
+const DESCRIBED_BYTES_MAX: usize = 256;
+
 /// Why an append did not end with an answer of the shard.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum AppendRefusal {
@@ -257,7 +260,8 @@ impl Task {
                     None => break,
                 },
             };
-            let (joined, rest) = join(first, &mut queue);
+            let bytes_max = self.replica.wal().entry_bytes_max();
+            let (joined, rest) = join(first, &mut queue, bytes_max);
             held_over = rest;
             self.propose(joined, turn).await;
         }
@@ -302,13 +306,18 @@ impl Task {
 }
 
 /// All that waits and fits one entry with `first`, and the one that no longer fits.
-fn join(first: Waiting, queue: &mut mpsc::Receiver<Waiting>) -> (Vec<Waiting>, Option<Waiting>) {
+fn join(
+    first: Waiting,
+    queue: &mut mpsc::Receiver<Waiting>,
+    entry_bytes_max: usize,
+) -> (Vec<Waiting>, Option<Waiting>) {
     let mut bytes = first.bytes.len();
     let mut joined = vec![first];
     while joined.len() < ENTRY_BATCHES_MAX {
         let Ok(next) = queue.try_recv() else { break };
         bytes += next.bytes.len();
-        if bytes > ENTRY_PAYLOAD_BYTES_MAX {
+        let described = (joined.len() + 1) * DESCRIBED_BYTES_MAX;
+        if bytes > ENTRY_PAYLOAD_BYTES_MAX || bytes + described > entry_bytes_max {
             return (joined, Some(next));
         }
         joined.push(next);

@@ -82,8 +82,8 @@ pub enum Error {
     },
     /// Groups that files cannot hold.
     #[error(
-        "groups of {group_bytes} bytes do not fit twice into a WAL file of {file_bytes} bytes, or \
-         exceed 16 MiB"
+        "groups of {group_bytes} bytes: they must exceed 16 KiB, be 16 MiB at most, and fit twice \
+         into a WAL file, which has {file_bytes} bytes"
     )]
     GroupTooLarge {
         /// Bytes of a group.

@@ -210,6 +210,12 @@ impl Replica {
             shard,
             what: error.to_string(),
         })?;
+        // Raft takes an entry that its log refuses for a broken disk, and ends.
+        let (bytes, bytes_max) = (proposal.entry_bytes(), self.wal.entry_bytes_max());
+        if bytes > bytes_max {
+            let what = format!("an entry of {bytes} bytes, the limit of this WAL is {bytes_max}");
+            return Err(ProposeError::Refused { shard, what });
+        }
         let (responder, answered) = ProgressResponder::complete_only();
         self.raft
             .client_write_ff(proposal, Some(responder))

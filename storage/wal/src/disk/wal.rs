@@ -65,7 +65,8 @@ impl Wal {
                 files_min: FILES_MIN,
             });
         }
-        let fits = 2 * options.group_bytes as u64 <= options.file_bytes;
+        let holds_an_entry = options.group_bytes > 2 * ENTRY_FRAMING_BYTES;
+        let fits = 2 * options.group_bytes as u64 <= options.file_bytes && holds_an_entry;
         if !fits || options.group_bytes > WAL_GROUP_BYTES_MAX {
             let (group_bytes, file_bytes) = (options.group_bytes, options.file_bytes);
             return Err(Error::GroupTooLarge {
@@ -84,6 +85,12 @@ impl Wal {
         })
     }
 
+    /// Bytes of the largest entry that this log takes, head and payload together.
+    #[must_use]
+    pub fn entry_bytes_max(&self) -> usize {
+        self.shared.options.group_bytes - ENTRY_FRAMING_BYTES
+    }
+
     /// Adds entries at the end of a shard's log. They can be read at once; `done` is called when
     /// all of them are on disk, or never will be.
     ///
@@ -100,7 +107,7 @@ impl Wal {
         let mut outcome = Ok(());
         // The order in the queue is the order in the books: one lock spans both.
         let mut books = self.shared.books();
-        let bytes_max = self.shared.options.group_bytes - ENTRY_FRAMING_BYTES;
+        let bytes_max = self.entry_bytes_max();
         for (id, body) in entries {
             let bytes = body.weight();
             outcome = if bytes > bytes_max {

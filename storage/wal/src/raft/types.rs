@@ -60,6 +60,12 @@ impl Proposal {
         Command::decode(&self.0.head()[1..])
     }
 
+    /// Bytes that an entry of it takes in a log.
+    #[must_use]
+    pub fn entry_bytes(&self) -> usize {
+        self.0.weight()
+    }
+
     /// Bytes of the payload.
     #[must_use]
     pub fn payload_bytes(&self) -> usize {

@@ -373,6 +373,39 @@ fn appends_that_wait_share_entries_and_syncs() {
 }
 
 #[test]
+fn an_append_that_fits_no_group_is_refused_and_many_that_fit_are_not_joined_past_it() {
+    run(async {
+        let mut world = World::new(7);
+        let node = world.start().await.expect("a fresh node");
+        node.put_topic().await;
+        let refusal = node
+            .append(0, 64 << 10)
+            .await
+            .expect_err("larger than a group");
+        assert_eq!(refusal.durability(), Durability::NotWritten);
+        assert!(
+            refusal
+                .to_string()
+                .contains("the limit of this WAL is 57344"),
+            "{refusal}"
+        );
+        // Together they are many times what a group holds, and they all wait at the same time.
+        let mut answers = Vec::new();
+        for number in 0..300 {
+            let bytes = if number % 3 == 0 { 20_000 } else { 50 };
+            let queued = node
+                .appender
+                .append(batch(number, bytes), payload(number, bytes))
+                .await;
+            answers.push(queued.expect("admitted"));
+        }
+        for (number, answer) in (0..).zip(answers) {
+            assert_eq!(accepted(answer.await), number);
+        }
+    });
+}
+
+#[test]
 fn a_full_head_is_refused_with_both_numbers_and_a_flush_lets_appends_on() {
     run(async {
         let mut world = World::new(3);
