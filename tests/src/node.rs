@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use esker_env::Env;
-use esker_env::sim::{Inline, SeededEntropy, SimClock, SimDisk};
+use esker_env::sim::{Inline, SeededEntropy, SimClock, SimDisk, SimNetwork};
 use esker_record::codec::Compression;
 use esker_record::{Builder, Depth, NewRecord, Rules, Scratch, admit};
 use esker_shard::{AppendBatch, AppendOutcome, Command, Genesis, Outcome, PutTopic, TopicConfig};
@@ -77,6 +77,7 @@ impl World {
             entropy: Arc::new(SeededEntropy::new(self.seed << 8 | self.lives)),
             files: Arc::new(self.disk.mount()),
             workers: Arc::new(Inline),
+            network: Arc::new(SimNetwork::new()),
         }
     }
 

@@ -1,17 +1,18 @@
 //! The outside world behind traits, so that a whole node can run under a deterministic simulator.
 //!
-//! Promise: every clock, random number, file and thread of `storage/` and `services/` comes from
+//! Promise: every clock, random number, file, thread and connection of `storage/` and `services/` comes from
 //! here. Knows no sibling crate.
 //!
 //! ```text
-//!              Clock        Entropy      Files                     Workers
-//!   real       the system   the kernel   a file system             threads
-//!   sim        set by hand  a seed       synced / unsynced bytes   the caller's own task
+//!              Clock        Entropy      Files                     Workers                 Network
+//!   real       the system   the kernel   a file system             threads                 TCP
+//!   sim        set by hand  a seed       synced / unsynced bytes   the caller's own task   memory
 //! ```
 
 mod clock; // wall and monotonic time
 mod entropy; // random bytes
 mod files; // files whose durability is explicit
+mod network; // connections, listened for and made
 mod workers; // named threads, and work that may take long
 
 mod real; // the twins that a release binary uses
@@ -23,10 +24,11 @@ use std::sync::Arc;
 pub use clock::{Clock, Monotonic, WallMs};
 pub use entropy::Entropy;
 pub use files::{File, Files, Lock, OpenMode, Space, replace_file};
-pub use real::{OsEntropy, SystemClock, SystemFiles, Threads};
+pub use network::{Connection, Duplex, Listener, Network, Pending};
+pub use real::{OsEntropy, SystemClock, SystemFiles, Tcp, Threads};
 pub use workers::{Job, Waker, Worker, Workers, WorkersExt};
 
-/// The four of them, handed to everything that needs the outside world.
+/// All of them, handed to everything that needs the outside world.
 #[derive(Clone, Debug)]
 pub struct Env {
     /// What time it is.
@@ -37,6 +39,8 @@ pub struct Env {
     pub files: Arc<dyn Files>,
     /// Threads.
     pub workers: Arc<dyn Workers>,
+    /// Connections.
+    pub network: Arc<dyn Network>,
 }
 
 impl Env {
@@ -48,6 +52,7 @@ impl Env {
             entropy: Arc::new(OsEntropy),
             files: Arc::new(SystemFiles),
             workers: Arc::new(Threads::new()),
+            network: Arc::new(Tcp),
         }
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use esker_env::sim::{Inline, SeededEntropy, SimClock, SimDisk};
+use esker_env::sim::{Inline, SeededEntropy, SimClock, SimDisk, SimNetwork};
 use esker_env::{Env, Files};
 use esker_types::{EntryId, RaftIndex, ShardId, Term};
 use esker_wal::Error;
@@ -83,6 +83,7 @@ impl World {
             entropy: Arc::new(SeededEntropy::new(self.lives)),
             files: Arc::new(self.disk.mount()),
             workers: Arc::new(Inline),
+            network: Arc::new(SimNetwork::new()),
         }
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use esker_env::Env;
-use esker_env::sim::{Crash, Inline, SeededEntropy, SimClock, SimDisk};
+use esker_env::sim::{Crash, Inline, SeededEntropy, SimClock, SimDisk, SimNetwork};
 use esker_shard::{
     AppendBatch, AppendOutcome, Command, CommitSegment, Genesis, ObjectChecksum, Outcome, PutTopic,
     TopicConfig, Trim,
@@ -80,6 +80,7 @@ impl World {
             entropy: Arc::new(SeededEntropy::new(self.lives)),
             files: Arc::new(self.disk.mount()),
             workers: Arc::new(Inline),
+            network: Arc::new(SimNetwork::new()),
         }
     }
 

@@ -1,0 +1,129 @@
+//! The network, both twins: what holds for one holds for the other, and what a test does to the
+//! simulated one.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::io::ErrorKind;
+
+use esker_env::sim::{BACKLOG_MAX, PIPE_BYTES, SimNetwork};
+use esker_env::{Connection, Listener, Network, Tcp};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+async fn pair(network: &dyn Network) -> (Box<dyn Listener>, Connection, Connection) {
+    let mut listener = network.listen("127.0.0.1:0").await.unwrap();
+    let near = network.connect(listener.address()).await.unwrap();
+    let far = listener.accept().await.unwrap();
+    (listener, near, far)
+}
+
+async fn conforms(network: &dyn Network) {
+    let (listener, mut near, mut far) = pair(network).await;
+    near.write_all(b"there").await.unwrap();
+    near.flush().await.unwrap();
+    let mut heard = [0; 5];
+    far.read_exact(&mut heard).await.unwrap();
+    assert_eq!(&heard, b"there");
+    assert_eq!(near.peer(), listener.address());
+    assert!(!far.peer().is_empty());
+
+    far.write_all(b"and back").await.unwrap();
+    far.shutdown().await.unwrap();
+    let mut rest = Vec::new();
+    near.read_to_end(&mut rest).await.unwrap();
+    assert_eq!(rest, b"and back");
+
+    let taken = network.listen(listener.address()).await.unwrap_err();
+    assert_eq!(taken.kind(), ErrorKind::AddrInUse);
+    assert!(taken.to_string().contains(listener.address()), "{taken}");
+
+    let address = listener.address().to_owned();
+    drop(listener);
+    let refused = network.connect(&address).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+    assert!(refused.to_string().contains(&address), "{refused}");
+    let again = network.listen(&address).await.unwrap();
+    assert_eq!(again.address(), address);
+}
+
+#[tokio::test]
+async fn the_simulated_network_conforms() {
+    conforms(&SimNetwork::new()).await;
+}
+
+#[tokio::test]
+async fn tcp_conforms() {
+    conforms(&Tcp).await;
+}
+
+#[tokio::test]
+async fn an_address_that_is_none_is_an_error_that_names_it() {
+    let error = Tcp.listen("nowhere").await.unwrap_err();
+    assert!(error.to_string().contains("nowhere"), "{error}");
+}
+
+#[tokio::test]
+async fn an_accept_that_is_dropped_loses_no_connection() {
+    let network = SimNetwork::new();
+    let mut listener = network.listen("node:1").await.unwrap();
+    drop(listener.accept());
+    let near = network.connect("node:1").await.unwrap();
+    assert_eq!(near.peer(), "node:1");
+    listener.accept().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_cut_ends_both_sides_even_while_they_wait() {
+    let network = SimNetwork::new();
+    let (listener, mut near, mut far) = pair(&network).await;
+    let address = listener.address().to_owned();
+    let mut full = network.connect(&address).await.unwrap();
+    let reader = tokio::spawn(async move { near.read_u8().await.unwrap_err().kind() });
+    let other_side = tokio::spawn(async move { far.read_u8().await.unwrap_err().kind() });
+    let writer = tokio::spawn(async move {
+        let more_than_fits = vec![0; PIPE_BYTES + 1];
+        full.write_all(&more_than_fits).await.unwrap_err().kind()
+    });
+    tokio::task::yield_now().await;
+    assert_eq!(network.cut(&address), 2);
+    assert_eq!(reader.await.unwrap(), ErrorKind::ConnectionReset);
+    assert_eq!(other_side.await.unwrap(), ErrorKind::ConnectionReset);
+    assert_eq!(writer.await.unwrap(), ErrorKind::ConnectionReset);
+    assert_eq!(network.cut(&address), 0);
+    network
+        .connect(&address)
+        .await
+        .expect("only what was there is cut");
+}
+
+#[tokio::test]
+async fn refusing_is_for_new_connections_alone() {
+    let network = SimNetwork::new();
+    let (listener, mut near, mut far) = pair(&network).await;
+    network.refuse(listener.address(), true);
+    let refused = network.connect(listener.address()).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+    near.write_u8(7).await.unwrap();
+    assert_eq!(far.read_u8().await.unwrap(), 7);
+    network.refuse(listener.address(), false);
+    network.connect(listener.address()).await.unwrap();
+    assert_eq!(network.connections(), 2);
+}
+
+#[tokio::test]
+async fn a_full_backlog_refuses() {
+    let network = SimNetwork::new();
+    let _listener = network.listen("node:1").await.unwrap();
+    let mut held = Vec::new();
+    for _ in 0..BACKLOG_MAX {
+        held.push(network.connect("node:1").await.unwrap());
+    }
+    let refused = network.connect("node:1").await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+}
+
+#[tokio::test]
+async fn networks_do_not_meet() {
+    let (one, other) = (SimNetwork::new(), SimNetwork::new());
+    let _listener = one.listen("node:1").await.unwrap();
+    assert!(one.clone().connect("node:1").await.is_ok());
+    assert!(other.connect("node:1").await.is_err());
+}
