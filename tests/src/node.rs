@@ -18,7 +18,8 @@ use esker_types::{
 };
 use esker_wal::disk::{Checkpoints, Recovery, Wal, WalOptions};
 use esker_wal::{Alone, AppendAnswer, Appender, Error, Keeper, KeeperOptions, Replica, Share};
-use esker_walnode::LocalHead;
+use esker_walnode::{Led, LocalHead};
+use tokio::sync::watch;
 
 pub const SHARD: ShardId = ShardId(1);
 
@@ -120,7 +121,17 @@ impl World {
 
 impl Node {
     pub fn head(&self) -> Arc<LocalHead> {
-        Arc::new(LocalHead::new([self.replica.clone()]))
+        let led = Led {
+            replica: self.replica.clone(),
+            appender: Some(self.appender.clone()),
+        };
+        // No keeper runs by itself here, so nobody waits for the oldest file.
+        let (_, holders) = watch::channel(Arc::default());
+        Arc::new(LocalHead::new(
+            [led],
+            holders,
+            Arc::clone(&self.env.workers),
+        ))
     }
 
     pub async fn propose(&self, command: Command) -> Outcome {

@@ -1,49 +1,252 @@
 //! The head in this very process.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
 
-use esker_log::{AcceptedBatch, AcceptedRun, FlushJob, Head, HeadError};
-use esker_segment::{PartitionFacts, Tombstone};
-use esker_shard::{Command, Data, HeadEntry, Outcome, State};
-use esker_types::{OffsetRange, PartitionId, RaftIndex, RaftRange, ShardId};
-use esker_wal::{Accepted, Error, ProposeError, Replica};
-use futures::future::BoxFuture;
+use bytes::Bytes;
+use esker_env::{Workers, WorkersExt};
+use esker_log::{
+    AcceptedBatch, AcceptedRun, Answer, Bounds, BucketCheckpoint, FlushJob, Head, HeadError,
+    HeadRead, HeadRecords, Listing, Mark, Place, Progress, ShardTopic, TopicView,
+};
+use esker_shard::checkpoint::{self, Scope};
+use esker_shard::{
+    AppendBatch, AppendOutcome, Command, Data, HeadEntry, HeadPosition, MixedSegment, Outcome,
+    SegmentPlace, State,
+};
+use esker_types::limits::HEAD_READS_MAX;
+use esker_types::{
+    Offset, PartitionId, RaftIndex, RaftRange, ShardId, Timestamp, TopicId, TopicName,
+};
+use esker_wal::{Accepted, AppendRefusal, Appender, Error, ProposeError, Replica};
+use tokio::sync::watch;
 
-/// The head of the shards whose replicas are here.
+use crate::view;
+
+/// The head of the shards whose replicas are here, and lead. Clones share it.
 #[derive(Clone, Debug)]
 pub struct LocalHead {
-    replicas: BTreeMap<ShardId, Replica>,
+    shards: BTreeMap<ShardId, Led>,
+    /// Shards that hold the oldest WAL file, as the keeper last saw it.
+    holders: watch::Receiver<Arc<BTreeSet<ShardId>>>,
+    workers: Arc<dyn Workers>,
+}
+
+/// A shard that is led here.
+#[derive(Clone, Debug)]
+pub struct Led {
+    /// Its replica.
+    pub replica: Replica,
+    /// Its queue; the catalog has none.
+    pub appender: Option<Appender>,
 }
 
 impl LocalHead {
-    /// The head of the shards of `replicas`.
+    /// The head of `shards`. `holders` is what [`esker_wal::Keeper::holders`] hands out.
     #[must_use]
-    pub fn new(replicas: impl IntoIterator<Item = Replica>) -> Self {
-        let replicas = replicas
-            .into_iter()
-            .map(|replica| (replica.shard(), replica));
+    pub fn new(
+        shards: impl IntoIterator<Item = Led>,
+        holders: watch::Receiver<Arc<BTreeSet<ShardId>>>,
+        workers: Arc<dyn Workers>,
+    ) -> Self {
+        let shards = shards.into_iter().map(|led| (led.replica.shard(), led));
         Self {
-            replicas: replicas.collect(),
+            shards: shards.collect(),
+            holders,
+            workers,
         }
     }
 
+    fn led(&self, shard: ShardId) -> Result<&Led, HeadError> {
+        self.shards.get(&shard).ok_or(HeadError::NoShard { shard })
+    }
+
     fn replica(&self, shard: ShardId) -> Result<&Replica, HeadError> {
-        self.replicas
-            .get(&shard)
-            .ok_or(HeadError::NoShard { shard })
+        Ok(&self.led(shard)?.replica)
+    }
+
+    /// The state, by the word of a quorum.
+    async fn fresh(&self, shard: ShardId) -> Result<State, HeadError> {
+        let replica = self.replica(shard)?;
+        let asked = replica.read_index().await;
+        asked.map_err(|error| not_proposed(&error))?;
+        Ok(replica.state())
+    }
+
+    fn stand(&self, shard: ShardId) -> Result<Progress, HeadError> {
+        let led = self.led(shard)?;
+        let state = led.replica.state();
+        let data = state.data();
+        let share = led.appender.as_ref().map_or(0, |queue| queue.share().bytes);
+        Ok(Progress {
+            mark: view::mark(&state),
+            time: state.time(),
+            flush_position: data.map_or(RaftIndex::ZERO, Data::flush_position),
+            flushed: state.flushed(),
+            head: state.head_size(),
+            head_bytes_max: share,
+            segments: data.map_or(0, |data| data.segment_count() as u64),
+            gc_boundary: data.map_or(RaftIndex::ZERO, Data::gc_boundary),
+            holds_oldest: self.holders.borrow().contains(&shard),
+        })
+    }
+
+    /// Batches of the head from `from` on. Starts over from a newer state if the head lets go of
+    /// one while it is read.
+    async fn batches(
+        &self,
+        shard: ShardId,
+        partition: PartitionId,
+        from: Offset,
+        bytes_max: usize,
+    ) -> Result<Option<HeadRead>, HeadError> {
+        let replica = self.replica(shard)?;
+        for _ in 0..HEAD_READS_MAX {
+            let state = replica.state();
+            let at_end = view::bounds(&state, partition)
+                .is_none_or(|bounds| bounds.place(from) != Place::Head);
+            let state = if at_end {
+                self.fresh(shard).await?
+            } else {
+                state
+            };
+            let Some(bounds) = view::bounds(&state, partition) else {
+                return Ok(None);
+            };
+            let positions = match bounds.place(from) {
+                Place::Head => run(&state, partition, from, bytes_max),
+                _ => Vec::new(),
+            };
+            if let Some(batches) = read_all(replica, shard, &positions).await? {
+                return Ok(Some(HeadRead { bounds, batches }));
+            }
+        }
+        Err(HeadError::Refused {
+            shard,
+            what: format!("the head moved {HEAD_READS_MAX} times while it was read; read again"),
+        })
     }
 }
 
 impl Head for LocalHead {
-    fn flush_job(
+    fn shards(&self) -> Vec<ShardId> {
+        let shards = self.shards.keys().copied();
+        shards.filter(|shard| shard.carries_data()).collect()
+    }
+
+    fn append(
         &self,
         shard: ShardId,
-        bytes_max: u64,
-    ) -> BoxFuture<'_, Result<Option<FlushJob>, HeadError>> {
+        batch: AppendBatch,
+        bytes: Bytes,
+    ) -> Answer<'_, Answer<'static, AppendOutcome>> {
         Box::pin(async move {
-            let state = self.replica(shard)?.state();
-            Ok(job(&state, bytes_max))
+            let queue = self.led(shard)?.appender.as_ref();
+            let queue = queue.ok_or(HeadError::NoShard { shard })?;
+            let answer = queue.append(batch, bytes).await;
+            let answer = answer.map_err(|refusal| not_appended(shard, &refusal))?;
+            let answer: Answer<'static, AppendOutcome> = Box::pin(async move {
+                let answer = answer.await;
+                answer
+                    .map(|(_, outcome)| outcome)
+                    .map_err(|refusal| not_appended(shard, &refusal))
+            });
+            Ok(answer)
         })
+    }
+
+    fn propose(&self, shard: ShardId, command: Command) -> Answer<'_, Outcome> {
+        Box::pin(async move {
+            let outcome = self.replica(shard)?.propose(&command, Vec::new()).await;
+            let applied = outcome.map_err(|error| not_proposed(&error))?.await;
+            applied
+                .map(|(_, outcome)| outcome)
+                .map_err(|error| not_proposed(&error))
+        })
+    }
+
+    fn read_index(&self, shard: ShardId) -> Answer<'_, Mark> {
+        Box::pin(async move { Ok(view::mark(&self.fresh(shard).await?)) })
+    }
+
+    fn bounds(&self, shard: ShardId, partition: PartitionId) -> Answer<'_, Option<Bounds>> {
+        Box::pin(async move { Ok(view::bounds(&self.fresh(shard).await?, partition)) })
+    }
+
+    fn read(
+        &self,
+        shard: ShardId,
+        partition: PartitionId,
+        from: Offset,
+        bytes_max: usize,
+    ) -> Answer<'_, Option<HeadRead>> {
+        Box::pin(self.batches(shard, partition, from, bytes_max))
+    }
+
+    fn by_time(
+        &self,
+        shard: ShardId,
+        partition: PartitionId,
+        time: Timestamp,
+        from: Offset,
+    ) -> Answer<'_, Option<Offset>> {
+        Box::pin(async move {
+            let state = self.fresh(shard).await?;
+            Ok(view::by_time(&state, partition, time, from))
+        })
+    }
+
+    fn past(
+        &self,
+        shard: ShardId,
+        partition: PartitionId,
+        seen: Bounds,
+    ) -> Answer<'_, Option<Bounds>> {
+        Box::pin(async move {
+            let mut states = self.replica(shard)?.watch();
+            loop {
+                let bounds = view::bounds(&states.borrow_and_update(), partition);
+                let left = |now: &Bounds| now.end > seen.end || now.log_start > seen.log_start;
+                if bounds.as_ref().is_none_or(left) {
+                    return Ok(bounds);
+                }
+                states.changed().await.map_err(|_| ended(shard))?;
+            }
+        })
+    }
+
+    fn manifest(
+        &self,
+        shard: ShardId,
+        after: Option<SegmentPlace>,
+        count: usize,
+    ) -> Answer<'_, Listing<MixedSegment>> {
+        Box::pin(async move { Ok(view::manifest(&self.replica(shard)?.state(), after, count)) })
+    }
+
+    fn progress(&self, shard: ShardId) -> Answer<'_, Progress> {
+        Box::pin(async move { self.stand(shard) })
+    }
+
+    fn progress_past(
+        &self,
+        shard: ShardId,
+        seen: RaftIndex,
+        patience: Duration,
+    ) -> Answer<'_, Progress> {
+        Box::pin(async move {
+            let mut states = self.replica(shard)?.watch();
+            let above = states.wait_for(|state| state.applied().index > seen);
+            if let Ok(Err(_)) = tokio::time::timeout(patience, above).await {
+                return Err(ended(shard));
+            }
+            self.stand(shard)
+        })
+    }
+
+    fn flush_job(&self, shard: ShardId, bytes_max: u64) -> Answer<'_, Option<FlushJob>> {
+        Box::pin(async move { Ok(view::flush_job(&self.replica(shard)?.state(), bytes_max)) })
     }
 
     fn accepted(
@@ -51,7 +254,7 @@ impl Head for LocalHead {
         shard: ShardId,
         raft: RaftRange,
         bytes_max: usize,
-    ) -> BoxFuture<'_, Result<AcceptedRun, HeadError>> {
+    ) -> Answer<'_, AcceptedRun> {
         Box::pin(async move {
             let replica = self.replica(shard)?;
             let state = replica.state();
@@ -81,19 +284,98 @@ impl Head for LocalHead {
         })
     }
 
-    fn propose(
-        &self,
-        shard: ShardId,
-        command: Command,
-    ) -> BoxFuture<'_, Result<Outcome, HeadError>> {
+    fn checkpoint(&self, shard: ShardId) -> Answer<'_, BucketCheckpoint> {
         Box::pin(async move {
-            let outcome = self.replica(shard)?.propose(&command, Vec::new()).await;
-            let applied = outcome.map_err(|error| not_proposed(&error))?.await;
-            applied
-                .map(|(_, outcome)| outcome)
-                .map_err(|error| not_proposed(&error))
+            let state = self.fresh(shard).await?;
+            let mark = view::mark(&state);
+            let encode = move || {
+                let mut chunks = Vec::new();
+                let Ok(()) = checkpoint::encode(&state, Scope::Bucket, |chunk| {
+                    chunks.push(chunk);
+                    Ok::<_, std::convert::Infallible>(())
+                });
+                chunks
+            };
+            let chunks = self.workers.run(encode).await;
+            Ok(BucketCheckpoint { mark, chunks })
         })
     }
+
+    fn topic(&self, name: &TopicName) -> Answer<'_, Option<TopicView>> {
+        let name = name.clone();
+        Box::pin(async move {
+            let find = |state: &State| {
+                let (id, topic) = state.catalog()?.find(name.as_str())?;
+                Some(view::topic(id, topic))
+            };
+            let known = find(&self.replica(ShardId::CATALOG)?.state());
+            match known {
+                Some(topic) => Ok(Some(topic)),
+                None => Ok(find(&self.fresh(ShardId::CATALOG).await?)),
+            }
+        })
+    }
+
+    fn topics(&self, after: Option<TopicId>, count: usize) -> Answer<'_, Listing<TopicView>> {
+        Box::pin(async move {
+            let state = self.fresh(ShardId::CATALOG).await?;
+            Ok(view::topics(&state, after, count))
+        })
+    }
+
+    fn shard_topics(
+        &self,
+        shard: ShardId,
+        after: Option<TopicId>,
+        count: usize,
+    ) -> Answer<'_, Listing<ShardTopic>> {
+        Box::pin(async move { Ok(view::shard_topics(&self.fresh(shard).await?, after, count)) })
+    }
+
+    fn tombstones(
+        &self,
+        shard: ShardId,
+        after: Option<TopicId>,
+        count: usize,
+    ) -> Answer<'_, Listing<(TopicId, u64)>> {
+        Box::pin(async move { Ok(view::tombstones(&self.fresh(shard).await?, after, count)) })
+    }
+}
+
+/// Places of the batches from the one that holds `from` on, until they pass `bytes_max`.
+fn run(state: &State, partition: PartitionId, from: Offset, bytes_max: usize) -> Vec<HeadPosition> {
+    let mut bytes = 0;
+    let batches = state
+        .data()
+        .into_iter()
+        .flat_map(|data| data.head_batches(partition, from));
+    let fits = batches.take_while(|position| {
+        let first = bytes == 0;
+        bytes += position.batch.bytes as usize;
+        first || bytes <= bytes_max
+    });
+    fits.collect()
+}
+
+/// Reads them; `None` if one of them was released meanwhile.
+async fn read_all(
+    replica: &Replica,
+    shard: ShardId,
+    positions: &[HeadPosition],
+) -> Result<Option<Vec<HeadRecords>>, HeadError> {
+    let mut batches = Vec::with_capacity(positions.len());
+    for position in positions {
+        let read = replica.read_batch(position).await;
+        let Some(bytes) = read.map_err(|error| unreadable(shard, &error))? else {
+            return Ok(None);
+        };
+        batches.push(HeadRecords {
+            range: position.batch.range,
+            leader_epoch: position.epoch,
+            bytes,
+        });
+    }
+    Ok(Some(batches))
 }
 
 fn hand_out(entry: &HeadEntry, accepted: Accepted) -> AcceptedBatch {
@@ -104,6 +386,32 @@ fn hand_out(entry: &HeadEntry, accepted: Accepted) -> AcceptedBatch {
         append_time: entry.time,
         hash: accepted.hash,
         bytes: accepted.bytes,
+    }
+}
+
+fn not_appended(shard: ShardId, refusal: &AppendRefusal) -> HeadError {
+    let what = refusal.to_string();
+    match *refusal {
+        AppendRefusal::HeadFull { held, share, .. } => HeadError::HeadFull {
+            shard,
+            what,
+            limit: share,
+            held,
+        },
+        AppendRefusal::HeadCrowded { batches, share, .. } => HeadError::HeadFull {
+            shard,
+            what,
+            limit: share,
+            held: batches,
+        },
+        AppendRefusal::DiskFull { room, bytes } => HeadError::DiskFull {
+            shard,
+            what,
+            room,
+            needed: bytes,
+        },
+        AppendRefusal::TooLarge { .. } => HeadError::Refused { shard, what },
+        AppendRefusal::Proposal(ref error) => not_proposed(error),
     }
 }
 
@@ -123,36 +431,9 @@ fn unreadable(shard: ShardId, error: &Error) -> HeadError {
     }
 }
 
-/// What the state says is to be flushed next, with the facts of its partitions.
-fn job(state: &State, bytes_max: u64) -> Option<FlushJob> {
-    let plan = state.flush_plan(bytes_max, state.applied().index)?;
-    let data = state.data()?;
-    let facts = |(id, range): &(PartitionId, OffsetRange)| facts(data, *id, *range);
-    Some(FlushJob {
-        shard: state.shard(),
-        incarnation: state.incarnation(),
-        raft: plan.raft,
-        bytes: plan.bytes,
-        partitions: plan.ranges.iter().map(facts).collect::<Option<_>>()?,
-        ranges: plan.ranges,
-        tombstones: data
-            .tombstones()
-            .map(|(topic, tombstone)| Tombstone {
-                topic,
-                version: tombstone.version(),
-            })
-            .collect(),
-    })
-}
-
-fn facts(data: &Data, id: PartitionId, range: OffsetRange) -> Option<PartitionFacts> {
-    let partition = data.partition(id)?;
-    Some(PartitionFacts {
-        id,
-        topic: data.topic(id.topic)?.name().clone(),
-        start: range.start(),
-        log_start: partition.log_start(),
-        fencing: partition.fencing(),
-        producers: Vec::new(),
-    })
+fn ended(shard: ShardId) -> HeadError {
+    HeadError::NotLeader {
+        shard,
+        what: "its raft has ended".into(),
+    }
 }

@@ -36,6 +36,30 @@ pub enum HeadError {
         /// Why.
         what: String,
     },
+    /// The head holds what it may: the bucket is behind. Nothing was written.
+    #[error("{what}")]
+    HeadFull {
+        /// The shard.
+        shard: ShardId,
+        /// What it holds, and may hold, in words.
+        what: String,
+        /// The limit: bytes, or batches if those are what is too many.
+        limit: u64,
+        /// What is held.
+        held: u64,
+    },
+    /// The WAL has no room above its reserve. Nothing was written.
+    #[error("{what}")]
+    DiskFull {
+        /// The shard.
+        shard: ShardId,
+        /// In words.
+        what: String,
+        /// Bytes of room.
+        room: u64,
+        /// Bytes needed.
+        needed: u64,
+    },
     /// It was proposed, and what became of it is unknown.
     #[error("{shard}: {what}")]
     Unknown {

@@ -17,4 +17,7 @@ mod error; // what can go wrong
 
 pub use error::{Error, HeadError};
 pub use flush::{Flushed, Flusher};
-pub use head::{AcceptedBatch, AcceptedRun, FlushJob, Head};
+pub use head::{
+    AcceptedBatch, AcceptedRun, Answer, Bounds, BucketCheckpoint, FlushJob, Head, HeadRead,
+    HeadRecords, Listing, Mark, Place, Progress, ShardTopic, TopicView,
+};

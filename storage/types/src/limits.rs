@@ -85,6 +85,10 @@ pub const WAL_FILE_BYTES: u64 = 64 * MIB as u64;
 /// After this long without an append, the tail is sealed by a group header of its own.
 pub const WAL_SEAL_IDLE: Duration = Duration::from_millis(10);
 
+/// A frame that waits this long for a WAL file ends the process: the reserve is there so that none
+/// ever does, and what would make room waits behind it.
+pub const WAL_STALL_FATAL: Duration = Duration::from_secs(60);
+
 // ── Head ─────────────────────────────────────────────────────────────────────────────────────
 
 /// WAL bytes on disk of a single node (`dev`).
@@ -100,6 +104,9 @@ pub const HEAD_BATCHES_MAX: u64 = 1 << 20;
 pub const DATA_SHARDS_DEV: u32 = 4;
 /// Data shards of a cluster, fixed at init.
 pub const DATA_SHARDS_CLUSTER: u32 = 16;
+
+/// Times that a read of the head starts over because the head lets go of what is being read.
+pub const HEAD_READS_MAX: usize = 8;
 
 // ── Flush and segments ───────────────────────────────────────────────────────────────────────
 

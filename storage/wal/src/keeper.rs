@@ -13,6 +13,7 @@ use esker_types::ShardId;
 use esker_types::limits::{
     CHECKPOINT_AGE, CHECKPOINT_ENTRIES, KEEP_INTERVAL, WAL_FILES_HELD, WAL_FILES_MOVED,
 };
+use tokio::sync::watch;
 
 use crate::Error;
 use crate::disk::Wal;
@@ -52,6 +53,7 @@ pub struct Keeper {
     replicas: Vec<(Replica, Monotonic)>,
     clock: Arc<dyn Clock>,
     options: KeeperOptions,
+    holders: watch::Sender<Arc<BTreeSet<ShardId>>>,
 }
 
 impl Keeper {
@@ -70,7 +72,15 @@ impl Keeper {
             replicas,
             clock,
             options,
+            holders: watch::Sender::default(),
         }
+    }
+
+    /// Shards that hold the oldest file of a log that has grown too long, as of the last turn: they
+    /// are to be flushed out of turn.
+    #[must_use]
+    pub fn holders(&self) -> watch::Receiver<Arc<BTreeSet<ShardId>>> {
+        self.holders.subscribe()
     }
 
     /// Looks after the log until it, or a replica, fails; returns why.
@@ -93,6 +103,7 @@ impl Keeper {
             .holders_of_oldest(self.options.files_held)
             .into_iter()
             .collect();
+        self.holders.send_replace(Arc::new(holders.clone()));
         let now = self.clock.monotonic();
         for (replica, checkpointed_at) in &mut self.replicas {
             if is_due(
@@ -113,7 +124,9 @@ impl Keeper {
             .is_empty()
         {
             let entries = self.wal.move_oldest().await?;
-            tracing::info!(entries, "copied what holds the oldest WAL file to the tail");
+            if entries > 0 {
+                tracing::info!(entries, "copied what holds the oldest WAL file to the tail");
+            }
         }
         Ok(())
     }
