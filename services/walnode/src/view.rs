@@ -1,0 +1,144 @@
+//! What a shard's state says, in the words of the head: pure, from one view that never changes.
+
+use esker_log::{Bounds, FlushJob, Listing, Mark, ShardTopic, TopicView};
+use esker_segment::{PartitionFacts, Tombstone};
+use esker_shard::{CatalogTopic, Data, MixedSegment, SegmentPlace, State};
+use esker_types::{Offset, OffsetRange, PartitionId, Timestamp, TopicId};
+
+pub(crate) fn mark(state: &State) -> Mark {
+    Mark {
+        incarnation: state.incarnation(),
+        index: state.applied().index,
+    }
+}
+
+pub(crate) fn bounds(state: &State, partition: PartitionId) -> Option<Bounds> {
+    let partition = state.data()?.partition(partition)?;
+    Some(Bounds {
+        log_start: partition.log_start(),
+        tiered_end: partition.tiered_end(),
+        end: partition.end(),
+        mark: mark(state),
+    })
+}
+
+/// The first batch of the head, at `from` or above, with a record of `time` or later.
+pub(crate) fn by_time(
+    state: &State,
+    partition: PartitionId,
+    time: Timestamp,
+    from: Offset,
+) -> Option<Offset> {
+    let mut batches = state.data()?.head_batches(partition, from);
+    let found = batches.find(|position| position.batch.max_timestamp >= time)?;
+    Some(found.batch.range.start().max(from))
+}
+
+pub(crate) fn manifest(
+    state: &State,
+    after: Option<SegmentPlace>,
+    count: usize,
+) -> Listing<MixedSegment> {
+    let segments = state.data().into_iter().flat_map(Data::manifest);
+    let above = segments.filter(|segment| after.is_none_or(|after| segment.place() > after));
+    listing(state, above.cloned(), count)
+}
+
+pub(crate) fn topic(id: TopicId, topic: &CatalogTopic) -> TopicView {
+    TopicView {
+        id,
+        name: topic.name().clone(),
+        version: topic.version(),
+        config: topic.config().clone(),
+        placement: topic.placement().to_vec(),
+        ending: topic.awaiting(),
+    }
+}
+
+pub(crate) fn topics(state: &State, after: Option<TopicId>, count: usize) -> Listing<TopicView> {
+    let all = state
+        .catalog()
+        .into_iter()
+        .flat_map(|catalog| catalog.topics());
+    let above = all.filter(|(id, _)| after.is_none_or(|after| *id > after));
+    listing(state, above.map(|(id, of)| topic(id, of)), count)
+}
+
+pub(crate) fn shard_topics(
+    state: &State,
+    after: Option<TopicId>,
+    count: usize,
+) -> Listing<ShardTopic> {
+    let data = state.data();
+    let all = data.into_iter().flat_map(Data::topics);
+    let above = all.filter(|(id, _)| after.is_none_or(|after| *id > after));
+    let partitions = |topic| {
+        let of_topic = data
+            .into_iter()
+            .flat_map(move |data| data.partitions_of(topic));
+        of_topic
+            .filter_map(|(id, _)| Some((id.index, bounds(state, id)?)))
+            .collect()
+    };
+    let views = above.map(|(id, topic)| ShardTopic {
+        id,
+        version: topic.version(),
+        config: topic.config().clone(),
+        partitions: partitions(id),
+    });
+    listing(state, views, count)
+}
+
+pub(crate) fn tombstones(
+    state: &State,
+    after: Option<TopicId>,
+    count: usize,
+) -> Listing<(TopicId, u64)> {
+    let all = state.data().into_iter().flat_map(Data::tombstones);
+    let above = all.filter(|(id, _)| after.is_none_or(|after| *id > after));
+    listing(state, above.map(|(id, of)| (id, of.mixed_ranges())), count)
+}
+
+fn listing<T>(state: &State, items: impl Iterator<Item = T>, count: usize) -> Listing<T> {
+    let mut items = items.peekable();
+    let taken: Vec<_> = items.by_ref().take(count).collect();
+    Listing {
+        items: taken,
+        more: items.peek().is_some(),
+        mark: mark(state),
+    }
+}
+
+/// What the state says is to be flushed next, with the facts of its partitions.
+pub(crate) fn flush_job(state: &State, bytes_max: u64) -> Option<FlushJob> {
+    let plan = state.flush_plan(bytes_max, state.applied().index)?;
+    let data = state.data()?;
+    let facts = |(id, range): &(PartitionId, OffsetRange)| facts(data, *id, *range);
+    Some(FlushJob {
+        shard: state.shard(),
+        incarnation: state.incarnation(),
+        raft: plan.raft,
+        bytes: plan.bytes,
+        partitions: plan.ranges.iter().map(facts).collect::<Option<_>>()?,
+        ranges: plan.ranges,
+        tombstones: data
+            .tombstones()
+            .map(|(topic, tombstone)| Tombstone {
+                topic,
+                version: tombstone.version(),
+            })
+            .collect(),
+    })
+}
+
+fn facts(data: &Data, id: PartitionId, range: OffsetRange) -> Option<PartitionFacts> {
+    let partition = data.partition(id)?;
+    Some(PartitionFacts {
+        id,
+        topic: data.topic(id.topic)?.name().clone(),
+        start: range.start(),
+        log_start: partition.log_start(),
+        fencing: partition.fencing(),
+        producers: Vec::new(),
+    })
+}
