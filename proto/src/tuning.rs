@@ -1,0 +1,63 @@
+//! What both sides of a connection set. Each is a bound of its own or was measured to matter.
+
+use std::time::Duration;
+
+use tonic::transport::{Endpoint, Server};
+
+/// Bytes of one gRPC message, in either direction. tonic's own default, 4 MiB, is below the
+/// largest batch: hand this to `max_decoding_message_size` and `max_encoding_message_size` of
+/// every client and server.
+pub const MESSAGE_BYTES_MAX: usize = esker_types::limits::MESSAGE_BYTES_MAX;
+/// Bytes that a peer may send on one stream before they are read. HTTP/2's default, 64 KiB, makes
+/// every message wait for round trips.
+pub const STREAM_WINDOW_BYTES: u32 = 8 << 20;
+/// The same for a whole connection.
+pub const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+/// Bytes of one HTTP/2 frame.
+pub const FRAME_BYTES_MAX: u32 = 1 << 20;
+/// Bytes of the headers of a request.
+pub const HEADER_BYTES_MAX: u32 = 16 << 10;
+/// Streams of one connection: each reader is one, each producer one, each call one while it lasts.
+pub const STREAMS_MAX: u32 = 1024;
+/// Silence after which a peer is asked whether it is there.
+pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+/// Silence after that question which ends the connection.
+pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// What a client waits for a connection.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+// A stream's window is part of the connection's; a message of any size passes in few frames.
+const _: () = assert!(STREAM_WINDOW_BYTES <= CONNECTION_WINDOW_BYTES);
+const _: () = assert!(FRAME_BYTES_MAX <= STREAM_WINDOW_BYTES);
+// HTTP/2's own bounds (RFC 9113, 6.5.2).
+const _: () = assert!(FRAME_BYTES_MAX >= 1 << 14 && FRAME_BYTES_MAX < 1 << 24);
+const _: () = assert!(CONNECTION_WINDOW_BYTES < 1 << 31);
+
+/// A server as all of ours are set. Serve it with [`crate::transport::incoming`], and set the
+/// message limit on each service.
+#[must_use]
+pub fn server() -> Server {
+    Server::builder()
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_frame_size(FRAME_BYTES_MAX)
+        .http2_max_header_list_size(HEADER_BYTES_MAX)
+        .max_concurrent_streams(STREAMS_MAX)
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+}
+
+/// A client's end of a connection to `uri` (`http://host:port`), set likewise.
+///
+/// # Errors
+/// If `uri` is none.
+pub fn endpoint(uri: &str) -> Result<Endpoint, tonic::transport::Error> {
+    Ok(Endpoint::from_shared(uri.to_owned())?
+        .connect_timeout(CONNECT_TIMEOUT)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .http2_max_header_list_size(HEADER_BYTES_MAX)
+        .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
+        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+        .keep_alive_while_idle(true))
+}
