@@ -1,7 +1,7 @@
 //! What can go wrong.
 
 use esker_shard::Refusal;
-use esker_types::{Durability, OffsetRange, PartitionId, RaftIndex, SegmentId, ShardId};
+use esker_types::{Durability, Offset, OffsetRange, PartitionId, RaftIndex, SegmentId, ShardId};
 
 /// Why the head did not answer.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -149,5 +149,74 @@ pub enum Error {
         segment: SegmentId,
         /// Why.
         refusal: Refusal,
+    },
+}
+
+/// Why nothing could be read. Nothing is ever skipped unless a reader asks for it.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The head did not answer.
+    #[error(transparent)]
+    Head(#[from] HeadError),
+    /// No such partition, or not any more.
+    #[error("there is no partition {partition}; it never was, or its topic was deleted")]
+    UnknownPartition {
+        /// The partition.
+        partition: PartitionId,
+    },
+    /// Below the log start or above the end.
+    #[error("offset {offset} is out of range: {partition} has [{log_start}, {end})")]
+    OutOfRange {
+        /// The partition.
+        partition: PartitionId,
+        /// What was asked for.
+        offset: Offset,
+        /// The first offset kept.
+        log_start: Offset,
+        /// The first unwritten offset.
+        end: Offset,
+    },
+    /// The bucket did not answer.
+    #[error("the segment {segment} cannot be read now: {source}")]
+    Bucket {
+        /// The segment.
+        segment: SegmentId,
+        /// What the bucket said.
+        source: esker_object::Error,
+    },
+    /// The bucket does not have a segment that the log names.
+    #[error("the bucket has no segment {segment}, which the log names: its data is lost")]
+    Gone {
+        /// The segment.
+        segment: SegmentId,
+    },
+    /// A segment is not what was written.
+    #[error(transparent)]
+    Damaged(#[from] esker_segment::Error),
+    /// A batch that is not what its producer sent, or never was one.
+    #[error("the batch {range} of {partition} cannot be read: {what}")]
+    Batch {
+        /// The partition.
+        partition: PartitionId,
+        /// Its offsets.
+        range: OffsetRange,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// No segment holds an offset that lies below the tiered end.
+    #[error("no segment of the log holds offset {offset} of {partition}: its data is lost")]
+    Uncovered {
+        /// The partition.
+        partition: PartitionId,
+        /// The offset.
+        offset: Offset,
+    },
+    /// What was to be read kept moving from head to bucket.
+    #[error("offset {offset} of {partition} kept moving while it was read; read again")]
+    Restless {
+        /// The partition.
+        partition: PartitionId,
+        /// The offset.
+        offset: Offset,
     },
 }

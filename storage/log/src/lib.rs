@@ -1,23 +1,34 @@
-//! The engine an agent runs. So far: the seam to the head, and flushing.
+//! The engine an agent runs: append, flush, read, follow.
 //!
-//! Promise: what a flush commits is in the bucket, verified, before the head may let go of it.
+//! Promise: what a flush commits is in the bucket, verified, before the head may let go of it; a
+//! reader gets every record of its range once, in order, or an error that names the range.
 //! Not here: raft, WAL files, gRPC.
 //!
 //! ```text
+//!   append ─► check ─► Head ─► offsets
+//!
 //!             Head (in process, or over the network)
 //!              │ job, accepted batches        ▲ CommitSegment
 //!              ▼                              │
 //!   flush:  sort ─► blocks ─► seal ─► PUT ─► verify
 //!                              └ worker threads
+//!
+//!   read:   head ◄── splice ──► ahead ─► block cache ─► ranged GETs of segments
+//!                       └ manifest: which segments
 //! ```
 
 mod head; // the seam between compute and storage
 mod flush; // from the head to the bucket
+mod read; // one splice of head, cache and bucket
+mod ahead; // blocks on their way before they are asked for
+mod manifest; // which segments hold what
+mod segments; // segments opened, their pages and blocks
 mod error; // what can go wrong
 
-pub use error::{Error, HeadError};
+pub use error::{Error, HeadError, ReadError};
 pub use flush::{Flushed, Flusher};
 pub use head::{
     AcceptedBatch, AcceptedRun, Answer, Bounds, BucketCheckpoint, FlushJob, Head, HeadRead,
     HeadRecords, Listing, Mark, Place, Progress, ShardTopic, TopicView,
 };
+pub use read::{Chunk, ReadBatch, Reader, Readers};

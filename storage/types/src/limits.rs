@@ -159,6 +159,26 @@ pub const CACHE_LOADS_MAX: usize = 4096;
 /// limit, alone in its block. A larger value passes through.
 pub const CACHE_BLOCK_BYTES_MAX: usize = BATCH_DECODED_BYTES_MAX + MIB;
 
+// ── Reading ──────────────────────────────────────────────────────────────────────────────────
+
+/// Segments that one question for a manifest is answered with.
+pub const MANIFEST_PAGE: usize = 1000;
+/// Bytes of opened segments (tail, footer, directory) that an agent keeps.
+pub const OPENED_SEGMENTS_BYTES: usize = 64 * MIB;
+/// Raw bytes that a reader of the bucket is ahead at first.
+pub const READ_AHEAD_BYTES_MIN: usize = 2 * MIB;
+/// The most it comes to be ahead.
+pub const READ_AHEAD_BYTES_MAX: usize = 32 * MIB;
+/// Blocks that it is ahead, however small.
+pub const READ_AHEAD_BLOCKS_MAX: usize = 64;
+/// Stored bytes of neighbouring blocks that one GET brings.
+pub const READ_RUN_BYTES_MAX: usize = 4 * MIB;
+/// Bytes of the head that one step of a reader brings, one batch aside.
+pub const READ_HEAD_BYTES: usize = MIB;
+/// Times that one step of a reader starts over because what it reads moved from the head to the
+/// bucket, or out of the manifest.
+pub const READ_TURNS_MAX: usize = 8;
+
 // ── Raft timing ──────────────────────────────────────────────────────────────────────────────
 
 /// How often a leader shows that it lives.

@@ -1,0 +1,371 @@
+//! One splice of three sources, newest to oldest: head, cache, bucket. A reader goes from the log
+//! start to the end and on, and never sees where one source ends and the next begins.
+//!
+//! ```text
+//!   log start ──────────────► tiered end ──────────► end
+//!        segments, read ahead      │   head, asked     │  waits for more
+//!        through the block cache   │   of the shard    │
+//! ```
+//! The head hands over to the bucket while it is read. Then the reader finds its offset below the
+//! tiered end, and goes on there: watermarks never go back, so this cannot go on for ever.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use esker_record::Batch;
+use esker_types::limits::{READ_HEAD_BYTES, READ_TURNS_MAX};
+use esker_types::{
+    Lane, LeaderEpoch, Offset, OffsetRange, PartitionId, SegmentId, ShardId, Timestamp,
+};
+
+use crate::ahead::{Ahead, Block, Wanted};
+use crate::error::ReadError;
+use crate::head::{Bounds, Head, HeadRecords, Place};
+use crate::manifest::Manifests;
+use crate::segments::Segments;
+
+/// Reads partitions. Clones share everything.
+#[derive(Clone, Debug)]
+pub struct Readers {
+    head: Arc<dyn Head>,
+    segments: Segments,
+    manifests: Manifests,
+}
+
+/// A batch as a reader gets it.
+#[derive(Clone, Debug)]
+pub struct ReadBatch {
+    /// Its offsets. The first batch of a read may begin below the offset asked for.
+    pub range: OffsetRange,
+    /// The epoch it was appended under.
+    pub leader_epoch: Option<LeaderEpoch>,
+    /// The batch; base offset and epoch in it are set only if it comes from the bucket.
+    pub bytes: Bytes,
+}
+
+/// One step of a reader.
+#[derive(Clone, Debug)]
+pub struct Chunk {
+    /// Batches in offset order, without a gap. Empty at the end of the partition.
+    pub batches: Vec<ReadBatch>,
+    /// Where the next step goes on.
+    pub next: Offset,
+    /// The partition's watermarks as of late; not older than the call if the chunk is empty.
+    pub bounds: Bounds,
+}
+
+/// A reader of one partition.
+#[derive(Debug)]
+pub struct Reader {
+    readers: Readers,
+    shard: ShardId,
+    partition: PartitionId,
+    lane: Lane,
+    next: Offset,
+    bounds: Bounds,
+    ahead: Option<Ahead>,
+    /// The segment whose object was gone at the last try, so that it is tried only once more.
+    gone: Option<SegmentId>,
+}
+
+impl Readers {
+    pub(crate) fn new(head: Arc<dyn Head>, segments: Segments, manifests: Manifests) -> Self {
+        Self {
+            head,
+            segments,
+            manifests,
+        }
+    }
+
+    /// The watermarks of a partition, not older than the call.
+    ///
+    /// # Errors
+    /// [`ReadError::UnknownPartition`], [`ReadError::Head`].
+    pub async fn bounds(
+        &self,
+        shard: ShardId,
+        partition: PartitionId,
+    ) -> Result<Bounds, ReadError> {
+        let bounds = self.head.bounds(shard, partition).await?;
+        bounds.ok_or(ReadError::UnknownPartition { partition })
+    }
+
+    /// A reader from `from` on, which may be the end.
+    ///
+    /// # Errors
+    /// [`ReadError::OutOfRange`] outside `[log_start, end]`; as [`Readers::bounds`].
+    pub async fn open(
+        &self,
+        shard: ShardId,
+        partition: PartitionId,
+        from: Offset,
+        lane: Lane,
+    ) -> Result<Reader, ReadError> {
+        let bounds = self.bounds(shard, partition).await?;
+        let reader = Reader {
+            readers: self.clone(),
+            shard,
+            partition,
+            lane,
+            next: from,
+            bounds,
+            ahead: None,
+            gone: None,
+        };
+        match bounds.place(from) {
+            Place::Below | Place::Above => Err(reader.out_of_range()),
+            Place::Tiered | Place::Head | Place::End => Ok(reader),
+        }
+    }
+
+    /// The first offset of a record of `time` or later, in offset order, from the log start on;
+    /// `None` if there is none.
+    ///
+    /// # Errors
+    /// As reading there would say.
+    pub async fn by_time(
+        &self,
+        shard: ShardId,
+        partition: PartitionId,
+        time: Timestamp,
+    ) -> Result<Option<Offset>, ReadError> {
+        let bounds = self.bounds(shard, partition).await?;
+        let from = bounds.log_start;
+        let known = self.manifests.known(shard, bounds.mark).await?;
+        let tiered = self
+            .manifests
+            .by_time(shard, &known, partition, time, from)
+            .await?;
+        let found = match tiered {
+            Some(found) => Some(found),
+            None => self.head.by_time(shard, partition, time, from).await?,
+        };
+        let Some(found) = found else { return Ok(None) };
+        // The batch is found; its records need not ascend in time.
+        let mut reader = self.open(shard, partition, found, Lane::Tail).await?;
+        let chunk = reader.step().await?;
+        let first = chunk.batches.into_iter().next();
+        first.map_or(Ok(Some(found)), |batch| {
+            first_at(&batch, time, found, partition).map(Some)
+        })
+    }
+
+    pub(crate) fn manifests(&self) -> &Manifests {
+        &self.manifests
+    }
+
+    pub(crate) fn segments(&self) -> &Segments {
+        &self.segments
+    }
+}
+
+/// The first record of `time` or later in `batch`, at `from` or above.
+fn first_at(
+    batch: &ReadBatch,
+    time: Timestamp,
+    from: Offset,
+    partition: PartitionId,
+) -> Result<Offset, ReadError> {
+    let damaged = |error: esker_record::Error| ReadError::Batch {
+        partition,
+        range: batch.range,
+        what: error.to_string(),
+    };
+    let opened = Batch::open(batch.bytes.clone()).map_err(damaged)?;
+    let mut scratch = esker_record::Scratch::new(0);
+    let plain = scratch.decode(&opened).map_err(damaged)?;
+    // Base offsets of the head are not set: offsets are counted from the range.
+    for (count, record) in (0..).zip(plain.records()) {
+        let record = record.map_err(damaged)?;
+        let offset = batch.range.start().checked_add(count);
+        let offset = offset.expect("a batch lies inside its range");
+        if record.timestamp >= time && offset >= from {
+            return Ok(offset);
+        }
+    }
+    Ok(batch.range.end())
+}
+
+impl Reader {
+    /// Where the next step begins.
+    #[must_use]
+    pub const fn position(&self) -> Offset {
+        self.next
+    }
+
+    /// The partition's watermarks as of late.
+    #[must_use]
+    pub const fn bounds(&self) -> Bounds {
+        self.bounds
+    }
+
+    /// The next batches: those of a block, or about `READ_HEAD_BYTES` of the head. An empty chunk
+    /// says that the partition ends here: [`Reader::grown`] waits for more. Stopped half-way, it
+    /// loses nothing.
+    ///
+    /// # Errors
+    /// [`ReadError`]; the reader stands where it stood. A damaged batch is an error with its
+    /// range: [`Reader::skip_to`] steps over it.
+    pub async fn step(&mut self) -> Result<Chunk, ReadError> {
+        for _ in 0..READ_TURNS_MAX {
+            match self.bounds.place(self.next) {
+                Place::Below | Place::Above => {
+                    self.refresh().await?;
+                    if matches!(self.bounds.place(self.next), Place::Below | Place::Above) {
+                        return Err(self.out_of_range());
+                    }
+                }
+                Place::Tiered => match self.tiered().await {
+                    Ok(Some(batches)) => return Ok(self.advance(batches)),
+                    Ok(None) => {}
+                    Err(error) => self.recover(error).await?,
+                },
+                Place::Head | Place::End => {
+                    if let Some(chunk) = self.of_head().await? {
+                        return Ok(chunk);
+                    }
+                }
+            }
+        }
+        Err(ReadError::Restless {
+            partition: self.partition,
+            offset: self.next,
+        })
+    }
+
+    /// Waits until the partition grows beyond `next`, or its log start moves.
+    ///
+    /// # Errors
+    /// [`ReadError::UnknownPartition`] once the topic is deleted; [`ReadError::Head`].
+    pub async fn grown(&mut self) -> Result<(), ReadError> {
+        let (shard, partition) = (self.shard, self.partition);
+        let past = self
+            .readers
+            .head
+            .past(shard, partition, self.bounds)
+            .await?;
+        self.bounds = past.ok_or(ReadError::UnknownPartition { partition })?;
+        Ok(())
+    }
+
+    /// Goes on at `offset`, which a person or a program has decided to skip to.
+    pub fn skip_to(&mut self, offset: Offset) {
+        self.ahead = None;
+        self.next = offset;
+    }
+
+    /// The next block's batches; `None` if the bucket is read up to where it was known to reach.
+    async fn tiered(&mut self) -> Result<Option<Vec<ReadBatch>>, ReadError> {
+        if self.ahead.is_none() {
+            let readers = &self.readers;
+            let known = readers
+                .manifests
+                .known(self.shard, self.bounds.mark)
+                .await?;
+            let wanted = Wanted {
+                shard: self.shard,
+                partition: self.partition,
+                lane: self.lane,
+                from: self.next,
+                to: self.bounds.tiered_end,
+            };
+            let (segments, manifests) = (readers.segments.clone(), readers.manifests.clone());
+            self.ahead = Some(Ahead::start(segments, manifests, known, wanted));
+        }
+        let ahead = self.ahead.as_mut().expect("it was just made");
+        let block = ahead.next().await;
+        let batches = match block {
+            None => {
+                self.ahead = None;
+                return Ok(None);
+            }
+            Some(Ok(block)) => batches(self.partition, &block),
+            Some(Err(error)) => Err(error),
+        };
+        if batches.is_err() {
+            self.ahead = None;
+        }
+        batches.map(Some)
+    }
+
+    /// Batches of the head, or the end; `None` if they are in the bucket by now.
+    async fn of_head(&mut self) -> Result<Option<Chunk>, ReadError> {
+        let (shard, partition) = (self.shard, self.partition);
+        let head = &self.readers.head;
+        let read = head
+            .read(shard, partition, self.next, READ_HEAD_BYTES)
+            .await?;
+        let read = read.ok_or(ReadError::UnknownPartition { partition })?;
+        self.bounds = read.bounds;
+        let batches: Vec<_> = read.batches.into_iter().map(ReadBatch::from).collect();
+        let at_end = self.bounds.place(self.next) == Place::End;
+        Ok((at_end || !batches.is_empty()).then(|| self.advance(batches)))
+    }
+
+    fn advance(&mut self, batches: Vec<ReadBatch>) -> Chunk {
+        if let Some(last) = batches.last() {
+            self.next = last.range.end();
+            self.gone = None;
+        }
+        Chunk {
+            batches,
+            next: self.next,
+            bounds: self.bounds,
+        }
+    }
+
+    /// An object that is gone may have left the manifest since: it is looked up once more.
+    async fn recover(&mut self, error: ReadError) -> Result<(), ReadError> {
+        let retry = match &error {
+            ReadError::Gone { segment } => self.gone.replace(*segment) != Some(*segment),
+            ReadError::Uncovered { .. } => true,
+            _ => false,
+        };
+        if !retry {
+            return Err(error);
+        }
+        if let ReadError::Gone { segment } = error {
+            self.readers.segments.forget(segment);
+        }
+        self.readers.manifests.reload(self.shard).await?;
+        self.refresh().await
+    }
+
+    async fn refresh(&mut self) -> Result<(), ReadError> {
+        self.bounds = self.readers.bounds(self.shard, self.partition).await?;
+        Ok(())
+    }
+
+    fn out_of_range(&self) -> ReadError {
+        ReadError::OutOfRange {
+            partition: self.partition,
+            offset: self.next,
+            log_start: self.bounds.log_start,
+            end: self.bounds.end,
+        }
+    }
+}
+
+/// The batches of a block that were asked for, each checked.
+fn batches(partition: PartitionId, block: &Block) -> Result<Vec<ReadBatch>, ReadError> {
+    let cut = block.entries.iter().map(|entry| {
+        let segment = block.segment.segment();
+        let batch = segment.batch(partition, entry, &block.bytes)?;
+        Ok(ReadBatch {
+            range: entry.range(),
+            leader_epoch: batch.header().leader_epoch,
+            bytes: batch.into_bytes(),
+        })
+    });
+    cut.collect()
+}
+
+impl From<HeadRecords> for ReadBatch {
+    fn from(records: HeadRecords) -> Self {
+        Self {
+            range: records.range,
+            leader_epoch: Some(records.leader_epoch),
+            bytes: records.bytes,
+        }
+    }
+}
