@@ -1,11 +1,19 @@
-//! Serves the head of a node's shards. So far: in process, as `dev` and tests use it.
+//! A WAL node, and the head of its shards. So far: in process, as `dev` and tests use it.
 //!
 //! ```text
-//!   log::Head ◄── LocalHead ──► wal::Replica, wal::Appender, one of each per shard
-//!                     └ view: what a state says, in the words of the head
+//!   Node ──┬─ lock, identity
+//!          ├─ Wal, Checkpoints, Keeper            one of each
+//!          └─ Replica, Appender                   one of each per shard
+//!                 ▲
+//!   log::Head ◄── LocalHead
+//!                 └ view: what a state says, in the words of the head
 //! ```
 
+mod node; // a node, whole
+mod identity; // who a data directory belongs to
 mod local; // the head in this very process
 mod view; // what a shard's state says
 
+pub use identity::{Identity, IdentityError};
 pub use local::{Led, LocalHead};
+pub use node::{Node, NodeError, NodeOptions};

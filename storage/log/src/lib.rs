@@ -17,7 +17,11 @@
 //!                       └ manifest: which segments
 //! ```
 
+mod engine; // the whole, as an agent holds it
 mod head; // the seam between compute and storage
+mod topics; // found by name, created, changed, ended
+mod append; // batches checked and handed to their shard
+mod schedule; // when a shard is flushed
 mod flush; // from the head to the bucket
 mod read; // one splice of head, cache and bucket
 mod ahead; // blocks on their way before they are asked for
@@ -25,6 +29,8 @@ mod manifest; // which segments hold what
 mod segments; // segments opened, their pages and blocks
 mod error; // what can go wrong
 
+pub use append::{AppendError, Appended, Appends, NewAppend, Ready};
+pub use engine::{Engine, EngineOptions, FlushedNow};
 pub use error::{Error, HeadError, ReadError};
 pub use flush::{Flushed, Flusher};
 pub use head::{
@@ -32,3 +38,5 @@ pub use head::{
     HeadRecords, Listing, Mark, Place, Progress, ShardTopic, TopicView,
 };
 pub use read::{Chunk, ReadBatch, Reader, Readers};
+pub use schedule::FlushTriggers;
+pub use topics::{Alteration, TopicError, Topics};

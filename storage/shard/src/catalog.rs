@@ -70,6 +70,12 @@ impl Catalog {
         self.load.values().sum()
     }
 
+    /// Sequence of the node id that is given next.
+    #[must_use]
+    pub const fn next_node(&self) -> u64 {
+        self.next_node
+    }
+
     /// A topic, even while it is being deleted.
     #[must_use]
     pub fn topic(&self, topic: TopicId) -> Option<&CatalogTopic> {

@@ -119,6 +119,35 @@ pub const FLUSH_AGE: Duration = Duration::from_secs(10);
 /// The same for `dev`.
 pub const FLUSH_AGE_DEV: Duration = Duration::from_secs(5);
 
+/// Flushes of one agent at once: each holds its run and its segment in memory.
+pub const FLUSHES_IN_FLIGHT: usize = 2;
+/// How often a busy shard is looked at, to see whether a flush is due.
+pub const FLUSH_LOOK: Duration = Duration::from_millis(20);
+/// First pause after a flush that failed.
+pub const FLUSH_BACKOFF_MIN: Duration = Duration::from_millis(100);
+/// The longest.
+pub const FLUSH_BACKOFF_MAX: Duration = Duration::from_secs(10);
+/// Times that a forced flush lets another flusher go first.
+pub const FLUSH_NOW_TURNS_MAX: usize = 1000;
+
+// ── Topics ───────────────────────────────────────────────────────────────────────────────────
+
+/// How long an agent goes by what it knows of a topic's settings.
+pub const TOPIC_VIEW_AGE: Duration = Duration::from_secs(1);
+/// Topics of one page of a listing.
+pub const TOPIC_PAGE: usize = 1000;
+/// How often an agent looks whether every data shard has what the catalog says.
+pub const SETTLE_INTERVAL: Duration = Duration::from_secs(60);
+
+// ── Checking batches ─────────────────────────────────────────────────────────────────────────
+
+/// Bytes of a plain batch that is checked without a change of thread.
+pub const CHECK_INLINE_BYTES: usize = 64 * KIB;
+/// Buffers for decoding that an agent keeps.
+pub const SCRATCHES_MAX: usize = 16;
+/// Bytes of each of them between two batches.
+pub const SCRATCH_BYTES: usize = 4 * MIB;
+
 // ── Segment format ───────────────────────────────────────────────────────────────────────────
 
 /// Batches of one segment: what a flush of the smallest ones holds, so that the index fits memory.

@@ -1,0 +1,192 @@
+//! Who a data directory belongs to: one small file, written once at founding and once more when
+//! the bucket is claimed.
+//!
+//! ```text
+//!   identity.json   { "version": 1, "cluster": "<32 hex>", "incarnation": 1, "node": 4294967297,
+//!                     "data_shards": 4, "claimed": true }
+//! ```
+//! The cluster's id stands on the disk before the bucket is claimed under it: a founding that dies
+//! half-way goes on under the same id.
+
+use std::io::{self, IoSlice};
+use std::path::{Path, PathBuf};
+
+use esker_env::{Env, Files, OpenMode, replace_file};
+use esker_types::limits::DATA_SHARDS_MAX;
+use esker_types::{ClusterId, Incarnation, NodeId};
+use serde::{Deserialize, Serialize};
+
+/// Version of the file.
+const VERSION: u32 = 1;
+/// Bytes that such a file never has.
+const BYTES_MAX: u64 = 4096;
+
+/// Who a data directory belongs to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Identity {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// The life of it in which the directory was founded.
+    pub incarnation: Incarnation,
+    /// The node.
+    pub node: NodeId,
+    /// Data shards of the cluster.
+    pub data_shards: u32,
+    /// The bucket was claimed.
+    pub claimed: bool,
+}
+
+/// Why a directory has no identity that can be used.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    /// The file system said no.
+    #[error("{path}: {source}", path = path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What it said.
+        source: io::Error,
+    },
+    /// It does not say what it should.
+    #[error(
+        "{path} is no identity of a node: {what}; put it back from a copy, or start the node anew in \
+         an empty directory under a new id",
+        path = path.display()
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Stored {
+    version: u32,
+    cluster: String,
+    incarnation: u32,
+    node: u64,
+    data_shards: u32,
+    claimed: bool,
+}
+
+impl Identity {
+    /// The first node of a new cluster of `data_shards`.
+    #[must_use]
+    pub fn founder(env: &Env, data_shards: u32) -> Self {
+        let node = NodeId::new(Incarnation::FIRST, 1).expect("1 is a small sequence");
+        Self {
+            cluster: ClusterId(env.entropy.next_u128()),
+            incarnation: Incarnation::FIRST,
+            node,
+            data_shards,
+            claimed: false,
+        }
+    }
+
+    /// What stands in `directory`; `None` if nothing does.
+    ///
+    /// # Errors
+    /// [`IdentityError`].
+    pub fn load(files: &dyn Files, directory: &Path) -> Result<Option<Self>, IdentityError> {
+        let path = path(directory);
+        let read = || {
+            let file = files.open(&path, OpenMode::Read)?;
+            let bytes = usize::try_from(file.size()?.min(BYTES_MAX)).expect("4096 fits");
+            let mut buffer = vec![0; bytes];
+            let read = file.read_at(&mut buffer, 0)?;
+            buffer.truncate(read);
+            Ok::<_, io::Error>(buffer)
+        };
+        let bytes = match read() {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(IdentityError::Io { path, source }),
+        };
+        parse(&bytes)
+            .map(Some)
+            .map_err(|what| IdentityError::Damaged { path, what })
+    }
+
+    /// Writes it to `directory`, durably.
+    ///
+    /// # Errors
+    /// [`IdentityError::Io`].
+    pub fn save(&self, files: &dyn Files, directory: &Path) -> Result<(), IdentityError> {
+        let stored = Stored {
+            version: VERSION,
+            cluster: self.cluster.to_string(),
+            incarnation: self.incarnation.get(),
+            node: self.node.as_u64(),
+            data_shards: self.data_shards,
+            claimed: self.claimed,
+        };
+        let text = serde_json::to_vec_pretty(&stored).expect("plain fields become JSON");
+        let path = path(directory);
+        let written = replace_file(files, &path, &[IoSlice::new(&text)]);
+        written.map_err(|source| IdentityError::Io { path, source })
+    }
+}
+
+fn path(directory: &Path) -> PathBuf {
+    directory.join("identity.json")
+}
+
+fn parse(bytes: &[u8]) -> Result<Identity, String> {
+    let stored: Stored = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+    if stored.version != VERSION {
+        let version = stored.version;
+        return Err(format!(
+            "it has version {version}, this binary reads {VERSION}"
+        ));
+    }
+    let field = |name: &str| format!("its {name} is out of bounds");
+    if !(1..=DATA_SHARDS_MAX).contains(&stored.data_shards) {
+        return Err(field("data_shards"));
+    }
+    Ok(Identity {
+        cluster: ClusterId::parse(&stored.cluster).ok_or_else(|| field("cluster"))?,
+        incarnation: Incarnation::new(stored.incarnation).ok_or_else(|| field("incarnation"))?,
+        node: NodeId::from_u64(stored.node).ok_or_else(|| field("node"))?,
+        data_shards: stored.data_shards,
+        claimed: stored.claimed,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_saved_is_loaded_and_what_is_not_ours_is_refused() {
+        let (env, _, _) = Env::simulated(1);
+        let directory = Path::new("/data");
+        env.files.create_dir_all(directory).expect("made");
+        let load = || Identity::load(&*env.files, directory);
+        assert_eq!(load().expect("readable"), None);
+        let mut identity = Identity::founder(&env, 4);
+        for claimed in [false, true] {
+            identity.claimed = claimed;
+            identity.save(&*env.files, directory).expect("written");
+            assert_eq!(load().expect("readable"), Some(identity));
+        }
+        let spoil = [
+            "",
+            "{}",
+            r#"{"version":2}"#,
+            r#"{"version":1,"cluster":"x","incarnation":1,"node":1,"data_shards":4,"claimed":true}"#,
+        ];
+        for text in spoil {
+            replace_file(
+                &*env.files,
+                &path(directory),
+                &[IoSlice::new(text.as_bytes())],
+            )
+            .expect("written");
+            let error = load().expect_err("no identity");
+            assert!(error.to_string().contains("identity.json"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,293 @@
+//! A WAL node, whole: its lock, its log, a replica of every shard, and what keeps them.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use esker_env::{Env, Lock};
+use esker_shard::{Command, Genesis, Outcome};
+use esker_types::limits::{HEAD_BATCHES_MAX, KEEP_INTERVAL};
+use esker_types::{LeaderEpoch, NodeId, ShardId};
+use esker_wal::disk::{Checkpoints, Fatal, OnFatal, Recovery, Stats, Wal, WalOptions};
+use esker_wal::{Alone, Appender, Error, Keeper, KeeperOptions, ProposeError, Replica, Share};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use crate::identity::Identity;
+use crate::local::{Led, LocalHead};
+
+/// How a node is set up.
+#[derive(Clone, Debug)]
+pub struct NodeOptions {
+    /// Where it keeps everything.
+    pub directory: PathBuf,
+    /// Its log.
+    pub wal: WalOptions,
+    /// When checkpoints and moves are due.
+    pub keeper: KeeperOptions,
+    /// Payload bytes that the heads of all shards hold together.
+    pub head_bytes: u64,
+}
+
+/// Why a node does not start, or has ended.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// Another process has the directory.
+    #[error("another process uses {path}; stop it, or choose another data directory", path = path.display())]
+    Locked {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The file system said no.
+    #[error("{path}: {source}", path = path.display())]
+    Io {
+        /// Where.
+        path: PathBuf,
+        /// What it said.
+        source: io::Error,
+    },
+    /// The log, a checkpoint or raft.
+    #[error(transparent)]
+    Wal(#[from] Error),
+    /// The log ended. Nothing is acknowledged after it; the next start reads back what is there.
+    #[error("{0}; what was acknowledged is durable, start again to go on from the disk")]
+    Fatal(Fatal),
+    /// A replica ended by itself.
+    #[error("the raft of {shard} has ended; start again")]
+    Ended {
+        /// Its shard.
+        shard: ShardId,
+    },
+    /// A shard does not come to a decision.
+    #[error(transparent)]
+    Propose(#[from] ProposeError),
+}
+
+/// A running node.
+pub struct Node {
+    head: Arc<LocalHead>,
+    wal: Arc<Wal>,
+    recovery: Recovery,
+    replicas: Vec<Replica>,
+    ends: mpsc::Receiver<NodeError>,
+    /// Stops with the node.
+    _tasks: JoinSet<()>,
+    _lock: Box<dyn Lock>,
+}
+
+impl Node {
+    /// Starts the node of `identity`, alone: every shard has one voter, this one. Returns when it
+    /// leads all of them. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// [`NodeError`].
+    pub async fn start(
+        env: &Env,
+        identity: &Identity,
+        options: NodeOptions,
+    ) -> Result<Self, NodeError> {
+        let lock = lock(env, &options.directory)?;
+        let (tell, ends) = mpsc::channel(1);
+        let fatal = tell.clone();
+        // The first reason is the one that is told.
+        let on_fatal: OnFatal = Arc::new(move |why: &Fatal| {
+            let _ = fatal.try_send(NodeError::Fatal(why.clone()));
+        });
+        let (wal, recovery, replicas) = open(env, identity, &options, on_fatal).await?;
+        let replicas = lead(replicas, identity.node).await?;
+        let share = options.head_bytes / u64::from(identity.data_shards).max(1);
+        let led = replicas.iter().map(|replica| {
+            let data = replica.shard().carries_data();
+            let clock = Arc::clone(&env.clock);
+            Led {
+                replica: replica.clone(),
+                appender: data.then(|| Appender::start(replica.clone(), clock, Share::of(share))),
+            }
+        });
+        let led: Vec<_> = led.collect();
+        let clock = Arc::clone(&env.clock);
+        let keeper = Keeper::new(Arc::clone(&wal), replicas.clone(), clock, options.keeper);
+        let head = LocalHead::new(led.clone(), keeper.holders(), Arc::clone(&env.workers));
+        let mut tasks = JoinSet::new();
+        for replica in &replicas {
+            tasks.spawn(told_when_ended(
+                replica.watch(),
+                replica.shard(),
+                tell.clone(),
+            ));
+        }
+        tasks.spawn(async move {
+            let error = keeper.run().await;
+            let _ = tell.try_send(NodeError::Wal(error));
+        });
+        tasks.spawn(lend(led, options.head_bytes));
+        Ok(Self {
+            head: Arc::new(head),
+            wal,
+            recovery,
+            replicas,
+            ends,
+            _tasks: tasks,
+            _lock: lock,
+        })
+    }
+
+    /// The heads of its shards.
+    #[must_use]
+    pub fn head(&self) -> Arc<LocalHead> {
+        Arc::clone(&self.head)
+    }
+
+    /// What the start found in the log.
+    #[must_use]
+    pub const fn recovery(&self) -> &Recovery {
+        &self.recovery
+    }
+
+    /// What its log did, and how it stands.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.wal.stats()
+    }
+
+    /// Bytes of room for appends.
+    #[must_use]
+    pub fn room(&self) -> u64 {
+        self.wal.room()
+    }
+
+    /// Waits until the node has ended by itself, and says why. The process must end then: half
+    /// alive is worse than dead.
+    pub async fn ended(&mut self) -> NodeError {
+        let told = self.ends.recv().await;
+        told.expect("the node holds a sender for as long as its tasks run")
+    }
+
+    /// Ends the node: checkpoints what it can, so that the next start has little to do.
+    pub async fn close(self) {
+        for replica in &self.replicas {
+            // A checkpoint spares the next start work, no more.
+            let _ = replica.checkpoint().await;
+        }
+        for replica in &self.replicas {
+            replica.close().await;
+        }
+    }
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Node")
+            .field("shards", &self.replicas.len())
+            .finish_non_exhaustive()
+    }
+}
+
+fn lock(env: &Env, directory: &Path) -> Result<Box<dyn Lock>, NodeError> {
+    let io = |source| NodeError::Io {
+        path: directory.to_owned(),
+        source,
+    };
+    env.files.create_dir_all(directory).map_err(io)?;
+    match env.files.lock(&directory.join("lock")) {
+        Ok(lock) => Ok(lock),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(NodeError::Locked {
+            path: directory.to_owned(),
+        }),
+        Err(error) => Err(io(error)),
+    }
+}
+
+/// Opens log and replicas; the catalog is the first of them.
+async fn open(
+    env: &Env,
+    identity: &Identity,
+    options: &NodeOptions,
+    on_fatal: OnFatal,
+) -> Result<(Arc<Wal>, Recovery, Vec<Replica>), NodeError> {
+    let checkpoints = Checkpoints::open(env, &options.directory.join("checkpoints"))?;
+    let indexes = checkpoints.indexes()?.into_iter();
+    let covered: BTreeMap<_, _> = indexes.map(|(shard, id)| (shard, id.index)).collect();
+    let directory = options.directory.join("wal");
+    let opened = Wal::open(env, &directory, options.wal.clone(), covered, on_fatal).await?;
+    let (wal, recovery) = opened;
+    let mut replicas = Vec::new();
+    for shard in 0..=identity.data_shards {
+        let genesis = Genesis {
+            shard: ShardId(shard),
+            incarnation: identity.incarnation,
+            epoch_base: LeaderEpoch(0),
+            data_shards: identity.data_shards,
+        };
+        let (wal, checkpoints) = (Arc::clone(&wal), checkpoints.clone());
+        let node = identity.node;
+        replicas.push(Replica::open(env, wal, checkpoints, node, genesis, Alone).await?);
+    }
+    Ok((wal, recovery, replicas))
+}
+
+/// Waits until every shard is led, and has given this node's id to nobody else.
+async fn lead(replicas: Vec<Replica>, node: NodeId) -> Result<Vec<Replica>, NodeError> {
+    for replica in &replicas {
+        replica.found_alone().await?;
+    }
+    for replica in &replicas {
+        replica.lead().await?;
+    }
+    let catalog = &replicas[0];
+    loop {
+        let state = catalog.state();
+        let next = state.catalog().map(esker_shard::Catalog::next_node);
+        if next.is_none_or(|next| next > node.sequence()) {
+            return Ok(replicas);
+        }
+        // The founder takes its own id from the catalog, so that nobody gets it again.
+        let applied = catalog.propose(&Command::AllocateNode, Vec::new()).await?;
+        match applied.await? {
+            (_, Outcome::Node(_)) => {}
+            (entry, other) => {
+                unreachable!("entry {entry}: an allocation was answered with {other:?}")
+            }
+        }
+    }
+}
+
+async fn told_when_ended(
+    mut states: watch::Receiver<esker_shard::State>,
+    shard: ShardId,
+    tell: mpsc::Sender<NodeError>,
+) {
+    while states.changed().await.is_ok() {}
+    let _ = tell.try_send(NodeError::Ended { shard });
+}
+
+/// Shares the heads' budget out, again and again: a shard may hold what the others leave, and each
+/// of the others is left half of an equal part, however idle it is.
+async fn lend(led: Vec<Led>, head_bytes: u64) {
+    let shards: Vec<_> = led
+        .iter()
+        .filter_map(|led| Some((led.replica.clone(), led.appender.clone()?)))
+        .collect();
+    let equal = head_bytes / (shards.len() as u64).max(1);
+    loop {
+        let held: Vec<_> = shards
+            .iter()
+            .map(|(replica, _)| replica.state().head_size().bytes.max(equal / 2))
+            .collect();
+        let all: u64 = held.iter().sum();
+        for ((_, appender), own) in shards.iter().zip(&held) {
+            let left = head_bytes.saturating_sub(all - own);
+            appender.set_share(Share {
+                bytes: left.max(equal / 2),
+                batches: HEAD_BATCHES_MAX,
+            });
+        }
+        tokio::time::sleep(Duration::min(KEEP_INTERVAL, LEND_INTERVAL)).await;
+    }
+}
+
+/// How often the heads' budget is shared out.
+const LEND_INTERVAL: Duration = Duration::from_millis(200);

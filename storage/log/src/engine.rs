@@ -1,0 +1,250 @@
+//! The whole engine: what an agent holds.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use esker_cache::{BlockCache, Counters};
+use esker_env::Env;
+use esker_object::Store;
+use esker_record::ZstdLevel;
+use esker_types::ShardId;
+use esker_types::limits::{
+    FLUSH_AGE, FLUSH_BACKOFF_MAX, FLUSH_BYTES, FLUSH_NOW_TURNS_MAX, OPENED_SEGMENTS_BYTES,
+    SETTLE_INTERVAL,
+};
+use futures::future::try_join_all;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+
+use crate::append::Appends;
+use crate::error::{Error, HeadError, ReadError};
+use crate::flush::Flusher;
+use crate::head::Head;
+use crate::manifest::Manifests;
+use crate::read::Readers;
+use crate::schedule::{FlushTriggers, Schedule, flush_permits};
+use crate::segments::Segments;
+use crate::topics::Topics;
+
+/// How an engine works.
+#[derive(Clone, Copy, Debug)]
+pub struct EngineOptions {
+    /// When shards are flushed.
+    pub flush: FlushTriggers,
+    /// How hard blocks of plain batches are compressed. Default: 1.
+    pub zstd_level: ZstdLevel,
+    /// Memory for opened segments. Default: `OPENED_SEGMENTS_BYTES`.
+    pub opened_bytes: usize,
+}
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        Self {
+            flush: FlushTriggers {
+                bytes: FLUSH_BYTES,
+                age: FLUSH_AGE,
+            },
+            zstd_level: ZstdLevel::new(1).expect("1 is a level"),
+            opened_bytes: OPENED_SEGMENTS_BYTES,
+        }
+    }
+}
+
+/// The engine. Clones share everything.
+#[derive(Clone)]
+pub struct Engine {
+    head: Arc<dyn Head>,
+    store: Store,
+    env: Env,
+    options: EngineOptions,
+    blocks: BlockCache<ReadError>,
+    topics: Topics,
+    appends: Appends,
+    readers: Readers,
+    flusher: Flusher,
+    permits: Arc<Semaphore>,
+    trouble: Arc<BTreeMap<ShardId, watch::Sender<Option<String>>>>,
+}
+
+/// What a forced flush has done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct FlushedNow {
+    /// Segments written by this call.
+    pub segments: u32,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+impl Engine {
+    /// An engine over `head` and `store`, reading through `blocks`. It does nothing by itself
+    /// before [`Engine::run`].
+    #[must_use]
+    pub fn new(
+        head: Arc<dyn Head>,
+        store: Store,
+        env: Env,
+        blocks: BlockCache<ReadError>,
+        options: EngineOptions,
+    ) -> Self {
+        let topics = Topics::new(Arc::clone(&head), Arc::clone(&env.clock));
+        let appends = Appends::new(Arc::clone(&head), topics.clone(), env.clone());
+        let segments = Segments::new(
+            store.clone(),
+            env.clone(),
+            blocks.clone(),
+            options.opened_bytes,
+        );
+        let manifests = Manifests::new(Arc::clone(&head), segments.clone());
+        let readers = Readers::new(Arc::clone(&head), segments, manifests);
+        let level = options.zstd_level;
+        let flusher = Flusher::new(Arc::clone(&head), store.clone(), env.clone(), level);
+        let shards = head.shards().into_iter();
+        let trouble = shards.map(|shard| (shard, watch::Sender::default()));
+        Self {
+            trouble: Arc::new(trouble.collect()),
+            head,
+            store,
+            env,
+            options,
+            blocks,
+            topics,
+            appends,
+            readers,
+            flusher,
+            permits: flush_permits(),
+        }
+    }
+
+    /// Flushes what is due and settles what is unsettled, until the head is gone; returns why.
+    /// Dropping it stops everything; what was under way leaves an orphan at most.
+    pub async fn run(&self) -> HeadError {
+        let mut tasks = JoinSet::new();
+        for (shard, trouble) in self.trouble.iter() {
+            let schedule = Schedule {
+                shard: *shard,
+                head: Arc::clone(&self.head),
+                flusher: self.flusher.clone(),
+                env: self.env.clone(),
+                triggers: self.options.flush,
+                permits: Arc::clone(&self.permits),
+                trouble: trouble.clone(),
+            };
+            tasks.spawn(schedule.run());
+        }
+        let topics = self.topics.clone();
+        tasks.spawn(async move {
+            loop {
+                if let Err(error) = topics.settle_all().await {
+                    tracing::warn!(%error, "topics could not be settled; it is tried again");
+                }
+                tokio::time::sleep(SETTLE_INTERVAL).await;
+            }
+        });
+        let ended = tasks.join_next().await.expect("there are tasks");
+        // A task that panicked takes the engine down with it.
+        ended.expect("a loop of the engine panicked")
+    }
+
+    /// Flushes everything that is acknowledged by now, and returns when it is in the bucket.
+    ///
+    /// # Errors
+    /// [`Error`]; the head still has what was not flushed.
+    pub async fn flush_now(&self) -> Result<FlushedNow, Error> {
+        let shards = self.head.shards().into_iter();
+        let each = try_join_all(shards.map(|shard| self.flush_shard(shard))).await?;
+        let sum = each
+            .into_iter()
+            .fold(FlushedNow::default(), |sum, one| FlushedNow {
+                segments: sum.segments + one.segments,
+                bytes: sum.bytes + one.bytes,
+            });
+        Ok(sum)
+    }
+
+    async fn flush_shard(&self, shard: ShardId) -> Result<FlushedNow, Error> {
+        let target = self.head.read_index(shard).await?.index;
+        let mut done = FlushedNow::default();
+        let mut lost = 0;
+        while self.head.progress(shard).await?.flushed < target {
+            let flushed = {
+                let permit = self.permits.acquire().await;
+                let _permit = permit.expect("the semaphore is never closed");
+                self.flusher.flush(shard, self.options.flush.bytes).await
+            };
+            match flushed {
+                Ok(Some(flushed)) => {
+                    done.segments += 1;
+                    done.bytes += flushed.summary.length;
+                }
+                Ok(None) => break,
+                // Another flusher was faster, and the shard has moved on.
+                Err(Error::Refused { .. }) if lost < FLUSH_NOW_TURNS_MAX => lost += 1,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(done)
+    }
+
+    /// Waits until nothing is unflushed, or for `patience`: what a graceful stop may do.
+    pub async fn drain(&self, patience: Duration) -> bool {
+        let flush = tokio::time::timeout(patience.min(FLUSH_BACKOFF_MAX), self.flush_now());
+        matches!(flush.await, Ok(Ok(_)))
+    }
+
+    /// Topics.
+    #[must_use]
+    pub fn topics(&self) -> &Topics {
+        &self.topics
+    }
+
+    /// Appending.
+    #[must_use]
+    pub fn appends(&self) -> &Appends {
+        &self.appends
+    }
+
+    /// Reading.
+    #[must_use]
+    pub fn readers(&self) -> &Readers {
+        &self.readers
+    }
+
+    /// The head it works on.
+    #[must_use]
+    pub fn head(&self) -> &Arc<dyn Head> {
+        &self.head
+    }
+
+    /// The bucket it works on.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Why a shard cannot flush at the moment, if it cannot.
+    #[must_use]
+    pub fn flush_trouble(&self, shard: ShardId) -> Option<String> {
+        self.trouble.get(&shard)?.borrow().clone()
+    }
+
+    /// What the block cache did.
+    #[must_use]
+    pub fn cache_counters(&self) -> Counters {
+        self.blocks.counters()
+    }
+
+    /// Writes what the cache holds to its disk tier.
+    pub async fn close(&self) {
+        self.blocks.close().await;
+    }
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine")
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,136 @@
+//! When a shard is flushed: by bytes, by age, when its head fills, or when the WAL's oldest file
+//! waits for it. Durability never waits for a flush, so the triggers go by what requests cost.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use esker_env::{Env, Monotonic};
+use esker_types::limits::{
+    FLUSH_BACKOFF_MAX, FLUSH_BACKOFF_MIN, FLUSH_LOOK, FLUSHES_IN_FLIGHT, HEAD_BATCHES_MAX,
+};
+use esker_types::{RaftIndex, ShardId, ShardTime};
+use tokio::sync::{Semaphore, watch};
+
+use crate::error::{Error, HeadError};
+use crate::flush::Flusher;
+use crate::head::{Head, Progress};
+
+/// When a flush is due.
+#[derive(Clone, Copy, Debug)]
+pub struct FlushTriggers {
+    /// Head bytes of a shard; also what one flush takes. Default: `FLUSH_BYTES`.
+    pub bytes: u64,
+    /// Age of a shard's oldest batch. Default: `FLUSH_AGE`.
+    pub age: Duration,
+}
+
+/// Flushes one shard whenever that is due.
+#[derive(Debug)]
+pub(crate) struct Schedule {
+    pub(crate) shard: ShardId,
+    pub(crate) head: Arc<dyn Head>,
+    pub(crate) flusher: Flusher,
+    pub(crate) env: Env,
+    pub(crate) triggers: FlushTriggers,
+    /// Flushes of all shards at once: each holds its run and its segment in memory.
+    pub(crate) permits: Arc<Semaphore>,
+    /// Why the last flush failed, if it did.
+    pub(crate) trouble: watch::Sender<Option<String>>,
+}
+
+/// The oldest batch of a head, and since when we know of it. Shard time stands still where nothing
+/// is appended, so age is measured here.
+#[derive(Clone, Copy, Debug)]
+struct Oldest {
+    time: ShardTime,
+    since: Monotonic,
+}
+
+pub(crate) fn flush_permits() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(FLUSHES_IN_FLIGHT))
+}
+
+impl Schedule {
+    /// Runs until the head is gone.
+    pub(crate) async fn run(self) -> HeadError {
+        let (mut seen, mut patience) = (RaftIndex::ZERO, Duration::ZERO);
+        let mut oldest: Option<Oldest> = None;
+        let mut backoff = FLUSH_BACKOFF_MIN;
+        loop {
+            let progress = self.head.progress_past(self.shard, seen, patience).await;
+            let progress = match progress {
+                Ok(progress) => progress,
+                Err(error @ HeadError::NoShard { .. }) => return error,
+                Err(_) => {
+                    tokio::time::sleep(self.jittered(backoff)).await;
+                    backoff = (backoff * 2).min(FLUSH_BACKOFF_MAX);
+                    continue;
+                }
+            };
+            seen = progress.mark.index;
+            let now = self.env.clock.monotonic();
+            oldest = progress.head.oldest.map(|time| match oldest {
+                Some(known) if known.time == time => known,
+                _ => Oldest { time, since: now },
+            });
+            let age = oldest.map(|oldest| now.since(oldest.since));
+            if !self.is_due(&progress, age) {
+                let left = age.map(|age| self.triggers.age.saturating_sub(age));
+                patience = left.unwrap_or(FLUSH_BACKOFF_MAX).max(FLUSH_LOOK);
+                // A busy shard moves with every entry: looking now and then is enough.
+                tokio::time::sleep(FLUSH_LOOK).await;
+                continue;
+            }
+            patience = Duration::ZERO;
+            match self.flush().await {
+                Ok(()) => backoff = FLUSH_BACKOFF_MIN,
+                Err(error) => {
+                    self.complain(&error);
+                    tokio::time::sleep(self.jittered(backoff)).await;
+                    backoff = (backoff * 2).min(FLUSH_BACKOFF_MAX);
+                }
+            }
+        }
+    }
+
+    fn is_due(&self, progress: &Progress, age: Option<Duration>) -> bool {
+        let head = &progress.head;
+        let Some(age) = age else { return false };
+        let share = progress.head_bytes_max / 2;
+        head.bytes >= self.triggers.bytes.min(share).max(1)
+            || head.batches >= HEAD_BATCHES_MAX / 2
+            || age >= self.triggers.age
+            || progress.holds_oldest
+    }
+
+    async fn flush(&self) -> Result<(), Error> {
+        let permit = self.permits.acquire().await;
+        let _permit = permit.expect("the semaphore is never closed");
+        let flushed = self.flusher.flush(self.shard, self.triggers.bytes).await;
+        match flushed {
+            // Somebody else flushed first: that is what was wanted.
+            Ok(_) | Err(Error::Refused { .. }) => {
+                self.trouble
+                    .send_if_modified(|trouble| trouble.take().is_some());
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn complain(&self, error: &Error) {
+        let (shard, said) = (self.shard, error.to_string());
+        let news = self.trouble.borrow().as_deref() != Some(&said);
+        if news {
+            tracing::warn!(%shard, error = %said, "a flush failed; the head keeps everything, and it is tried again");
+        }
+        self.trouble.send_replace(Some(said));
+    }
+
+    /// Somewhere in the upper half of `time`.
+    fn jittered(&self, time: Duration) -> Duration {
+        let half = time / 2;
+        let spread = u64::try_from(half.as_micros()).unwrap_or(u64::MAX).max(1);
+        half + Duration::from_micros(self.env.entropy.next_u64() % spread)
+    }
+}

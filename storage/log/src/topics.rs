@@ -1,0 +1,472 @@
+//! Topics: found by name, created, changed, ended.
+//!
+//! ```text
+//!   catalog ──1. decides──► version ──2. pushed──► data shard, data shard, …   answered when all have it
+//! ```
+//! Whoever dies between 1 and 2 leaves a data shard behind the catalog. Anybody may push what is
+//! missing: whoever finds a topic for the first time, and [`Topics::settle_all`] from time to time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use esker_env::{Clock, Monotonic};
+use esker_shard::{
+    CatalogRefusal, Command, ConfigChange, CreateTopic, Outcome, PutTopic, Refusal, RequestId,
+    TopicConfig, Trim,
+};
+use esker_types::limits::{TOPIC_PAGE, TOPIC_VIEW_AGE, TOPICS_MAX};
+use esker_types::{
+    Durability, Offset, PartitionId, PartitionIndex, ProducerId, ShardId, TopicId, TopicName,
+    TopicVersion,
+};
+use futures::future::try_join_all;
+
+use crate::error::HeadError;
+use crate::head::{Head, TopicView};
+
+/// Topics of the cluster, as this agent knows them. Clones share everything.
+#[derive(Clone, Debug)]
+pub struct Topics {
+    head: Arc<dyn Head>,
+    clock: Arc<dyn Clock>,
+    known: Arc<Mutex<BTreeMap<TopicName, Known>>>,
+}
+
+/// A topic that every shard concerned has, and when it was looked up.
+#[derive(Clone, Debug)]
+struct Known {
+    view: Arc<TopicView>,
+    at: Monotonic,
+}
+
+/// What to change of a topic.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Alteration {
+    /// Settings, in order.
+    pub changes: Vec<ConfigChange>,
+    /// How many partitions it is to have.
+    pub partitions: Option<u32>,
+    /// Refuse unless this is its version.
+    pub expected: Option<TopicVersion>,
+}
+
+/// Why a topic was not found or not changed.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum TopicError {
+    /// The head did not answer.
+    #[error(transparent)]
+    Head(#[from] HeadError),
+    /// No topic of this name.
+    #[error("there is no topic {name}; create it first")]
+    Unknown {
+        /// The name.
+        name: TopicName,
+    },
+    /// Fewer partitions than that.
+    #[error("the topic {name} has {partitions} partitions, 0 to {}, not {asked}", partitions - 1)]
+    UnknownPartition {
+        /// The topic.
+        name: TopicName,
+        /// How many it has.
+        partitions: u32,
+        /// What was asked for.
+        asked: PartitionIndex,
+    },
+    /// A topic of this name, made by another request.
+    #[error("a topic {name} exists already")]
+    Exists {
+        /// The name.
+        name: TopicName,
+    },
+    /// The catalog or a shard refused. Nothing was changed.
+    #[error("the topic {name}: {refusal}")]
+    Refused {
+        /// The name.
+        name: TopicName,
+        /// Why.
+        refusal: Refusal,
+    },
+}
+
+impl TopicError {
+    /// Whether it may have been done all the same.
+    #[must_use]
+    pub const fn durability(&self) -> Durability {
+        match self {
+            Self::Head(error) => error.durability(),
+            _ => Durability::NotWritten,
+        }
+    }
+}
+
+impl Topics {
+    pub(crate) fn new(head: Arc<dyn Head>, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            head,
+            clock,
+            known: Arc::default(),
+        }
+    }
+
+    /// The topic of this name; every data shard that holds a part of it has it by then.
+    ///
+    /// # Errors
+    /// [`TopicError::Unknown`], by the word of a quorum; [`TopicError::Head`].
+    pub async fn find(&self, name: &TopicName) -> Result<Arc<TopicView>, TopicError> {
+        let now = self.clock.monotonic();
+        let known = self.lock().get(name).cloned();
+        if let Some(known) = &known
+            && now.since(known.at) < TOPIC_VIEW_AGE
+        {
+            return Ok(Arc::clone(&known.view));
+        }
+        let Some(view) = self.head.topic(name).await? else {
+            self.forget(name);
+            return Err(TopicError::Unknown { name: name.clone() });
+        };
+        let same = known.is_some_and(|known| *known.view == view);
+        if !same {
+            self.settle(&view).await?;
+        }
+        Ok(self.remember(view, now))
+    }
+
+    /// The topic and the shard of one of its partitions.
+    ///
+    /// # Errors
+    /// [`TopicError::UnknownPartition`]; as [`Topics::find`].
+    pub async fn partition(
+        &self,
+        name: &TopicName,
+        index: PartitionIndex,
+    ) -> Result<(Arc<TopicView>, ShardId, PartitionId), TopicError> {
+        let mut view = self.find(name).await?;
+        if view.shard_of(index).is_none() {
+            // It may have been given more since.
+            self.forget(name);
+            view = self.find(name).await?;
+        }
+        let shard = view
+            .shard_of(index)
+            .ok_or_else(|| TopicError::UnknownPartition {
+                name: name.clone(),
+                partitions: view.partitions(),
+                asked: index,
+            })?;
+        let topic = view.id;
+        Ok((view, shard, PartitionId { topic, index }))
+    }
+
+    /// Looks the topic up again when it is asked for next.
+    pub fn forget(&self, name: &TopicName) {
+        self.lock().remove(name);
+    }
+
+    /// Topics that are not being deleted, by name, above `after`; at most `count`, and whether
+    /// there are more.
+    ///
+    /// # Errors
+    /// [`TopicError::Head`].
+    pub async fn list(
+        &self,
+        after: Option<&TopicName>,
+        count: usize,
+    ) -> Result<(Vec<TopicView>, bool), TopicError> {
+        let all = self.all().await?.into_iter();
+        let live = all.filter(|topic| topic.ending.is_none());
+        let mut above: Vec<_> = live
+            .filter(|topic| after.is_none_or(|after| topic.name > *after))
+            .collect();
+        above.sort_by(|a, b| a.name.cmp(&b.name));
+        let more = above.len() > count;
+        above.truncate(count);
+        Ok((above, more))
+    }
+
+    /// Creates a topic. The same request asked again is answered alike.
+    ///
+    /// # Errors
+    /// [`TopicError::Exists`], [`TopicError::Refused`], [`TopicError::Head`].
+    pub async fn create(
+        &self,
+        request: RequestId,
+        name: &TopicName,
+        partitions: u32,
+        config: TopicConfig,
+    ) -> Result<Arc<TopicView>, TopicError> {
+        let create = Command::CreateTopic(CreateTopic {
+            request,
+            name: name.clone(),
+            partitions,
+            config: config.clone(),
+        });
+        match self.ask(name, ShardId::CATALOG, create).await? {
+            Outcome::TopicCreated { topic, .. } => {
+                // Settled as it stands: it may have been changed since the first try.
+                let view = self.by_id(topic).await?;
+                let view = view.ok_or_else(|| TopicError::Unknown { name: name.clone() })?;
+                self.settle(&view).await?;
+                Ok(self.remember(view, self.clock.monotonic()))
+            }
+            other => unreachable!("a creation was answered with {other:?}"),
+        }
+    }
+
+    /// Changes settings and the number of partitions.
+    ///
+    /// # Errors
+    /// [`TopicError::Unknown`], [`TopicError::Refused`], [`TopicError::Head`].
+    pub async fn alter(
+        &self,
+        name: &TopicName,
+        alteration: Alteration,
+    ) -> Result<Arc<TopicView>, TopicError> {
+        self.forget(name);
+        let topic = self.find(name).await?.id;
+        let Alteration {
+            changes,
+            partitions,
+            mut expected,
+        } = alteration;
+        if !changes.is_empty() {
+            let alter = Command::AlterTopic {
+                topic,
+                expected,
+                changes,
+            };
+            if let Outcome::TopicAltered { version } =
+                self.ask(name, ShardId::CATALOG, alter).await?
+            {
+                expected = expected.map(|_| version);
+            }
+        }
+        if let Some(total) = partitions {
+            let add = Command::AddPartitions {
+                topic,
+                expected,
+                total,
+            };
+            self.ask(name, ShardId::CATALOG, add).await.map(drop)?;
+        }
+        self.forget(name);
+        self.find(name).await
+    }
+
+    /// Ends a topic: its name is free when this returns, and every data shard has ended it.
+    ///
+    /// # Errors
+    /// [`TopicError::Unknown`], [`TopicError::Head`].
+    pub async fn delete(&self, name: &TopicName) -> Result<(), TopicError> {
+        self.forget(name);
+        let topic = self.find(name).await?.id;
+        self.forget(name);
+        let delete = Command::DeleteTopic { topic };
+        self.ask(name, ShardId::CATALOG, delete).await.map(drop)?;
+        match self.by_id(topic).await? {
+            Some(view) => self.end(&view).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Moves a partition's log start up to `to`, or to its end. Returns where it starts now.
+    ///
+    /// # Errors
+    /// [`TopicError::Unknown`], [`TopicError::UnknownPartition`], [`TopicError::Refused`],
+    /// [`TopicError::Head`].
+    pub async fn truncate(
+        &self,
+        name: &TopicName,
+        index: PartitionIndex,
+        to: Option<Offset>,
+    ) -> Result<Offset, TopicError> {
+        let (_, shard, partition) = self.partition(name, index).await?;
+        let to = match to {
+            Some(to) => to,
+            None => {
+                let bounds = self.head.bounds(shard, partition).await?;
+                let bounds = bounds.ok_or_else(|| TopicError::Unknown { name: name.clone() })?;
+                bounds.end
+            }
+        };
+        let trim = Command::Trim(Trim {
+            partition,
+            to,
+            planned_version: None,
+        });
+        match self.ask(name, shard, trim).await? {
+            Outcome::Trimmed { log_start } => Ok(log_start),
+            other => unreachable!("a trim was answered with {other:?}"),
+        }
+    }
+
+    /// Takes a block of `count` producer ids; the first of them.
+    ///
+    /// # Errors
+    /// [`HeadError`].
+    pub async fn allocate_producers(&self, count: u32) -> Result<ProducerId, HeadError> {
+        let shard = ShardId::CATALOG;
+        let allocate = Command::AllocateProducers { count };
+        match self.head.propose(shard, allocate).await? {
+            Outcome::Producers { first, .. } => Ok(first),
+            Outcome::Refused(refusal) => Err(HeadError::Refused {
+                shard,
+                what: refusal.to_string(),
+            }),
+            other => unreachable!("an allocation was answered with {other:?}"),
+        }
+    }
+
+    /// Pushes to the data shards whatever the catalog has and they have not. Returns how many
+    /// commands that took.
+    ///
+    /// # Errors
+    /// [`TopicError`]; what was pushed stays.
+    pub async fn settle_all(&self) -> Result<usize, TopicError> {
+        let mut versions: BTreeMap<(ShardId, TopicId), TopicVersion> = BTreeMap::new();
+        for shard in self.head.shards() {
+            let mut after = None;
+            loop {
+                let page = self.head.shard_topics(shard, after, TOPIC_PAGE).await?;
+                let topics = page.items.iter();
+                versions.extend(topics.map(|topic| ((shard, topic.id), topic.version)));
+                after = page.items.last().map(|topic| topic.id);
+                if !page.more {
+                    break;
+                }
+            }
+        }
+        let mut pushed = 0;
+        for topic in self.all().await? {
+            if let Some(ending) = &topic.ending {
+                pushed += ending.len();
+                self.end(&topic).await?;
+                continue;
+            }
+            for shard in topic.shards() {
+                let current = versions.get(&(shard, topic.id));
+                if current.is_none_or(|version| *version < topic.version) {
+                    pushed += 1;
+                    self.put(&topic, shard).await?;
+                }
+            }
+        }
+        Ok(pushed)
+    }
+
+    /// Makes sure that every shard of the topic has it, in this version or a newer one.
+    async fn settle(&self, topic: &TopicView) -> Result<(), TopicError> {
+        let puts = topic
+            .shards()
+            .into_iter()
+            .map(|shard| self.put(topic, shard));
+        try_join_all(puts).await.map(drop)
+    }
+
+    async fn put(&self, topic: &TopicView, shard: ShardId) -> Result<(), TopicError> {
+        let placed = (0..).zip(&topic.placement);
+        let here = placed.filter(|(_, placed)| **placed == shard);
+        let put = Command::PutTopic(PutTopic {
+            topic: topic.id,
+            version: topic.version,
+            name: topic.name.clone(),
+            config: topic.config.clone(),
+            partitions: here.map(|(index, _)| PartitionIndex(index)).collect(),
+        });
+        self.ask(&topic.name, shard, put).await.map(drop)
+    }
+
+    /// Ends a topic that the catalog is deleting, shard by shard.
+    async fn end(&self, topic: &TopicView) -> Result<(), TopicError> {
+        for shard in topic.ending.iter().flatten().copied() {
+            let end = Command::EndTopic {
+                topic: topic.id,
+                version: topic.version,
+            };
+            self.ask(&topic.name, shard, end).await.map(drop)?;
+            let ended = Command::TopicEnded {
+                topic: topic.id,
+                shard,
+            };
+            let told = self.ask(&topic.name, ShardId::CATALOG, ended).await;
+            told.map(drop)?;
+        }
+        Ok(())
+    }
+
+    async fn by_id(&self, topic: TopicId) -> Result<Option<TopicView>, HeadError> {
+        let before = TopicId::new(topic.incarnation(), topic.sequence().saturating_sub(1));
+        let page = self.head.topics(before, 1).await?;
+        Ok(page.items.into_iter().find(|view| view.id == topic))
+    }
+
+    async fn all(&self) -> Result<Vec<TopicView>, HeadError> {
+        let mut all = Vec::new();
+        loop {
+            let after = all.last().map(|topic: &TopicView| topic.id);
+            let page = self.head.topics(after, TOPIC_PAGE).await?;
+            all.extend(page.items);
+            if !page.more {
+                return Ok(all);
+            }
+        }
+    }
+
+    async fn ask(
+        &self,
+        name: &TopicName,
+        shard: ShardId,
+        command: Command,
+    ) -> Result<Outcome, TopicError> {
+        match self.head.propose(shard, command).await? {
+            Outcome::Refused(refusal) => Err(refused(name, refusal)),
+            outcome => Ok(outcome),
+        }
+    }
+
+    fn remember(&self, view: TopicView, at: Monotonic) -> Arc<TopicView> {
+        let view = Arc::new(view);
+        let mut known = self.lock();
+        // Topics are bounded by the catalog; names of deleted ones are forgotten when they pile up.
+        if known.len() >= TOPICS_MAX {
+            known.clear();
+        }
+        let entry = Known {
+            view: Arc::clone(&view),
+            at,
+        };
+        known.insert(view.name.clone(), entry);
+        view
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<TopicName, Known>> {
+        // Whole views go in and out; whoever panicked left whole ones.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn refused(name: &TopicName, refusal: Refusal) -> TopicError {
+    let name = name.clone();
+    match refusal {
+        Refusal::Catalog(CatalogRefusal::NameTaken { .. }) => TopicError::Exists { name },
+        Refusal::UnknownTopic { .. } | Refusal::TopicEnded { .. } => TopicError::Unknown { name },
+        refusal => TopicError::Refused { name, refusal },
+    }
+}
+
+impl TopicView {
+    /// How many partitions it has.
+    #[must_use]
+    pub fn partitions(&self) -> u32 {
+        u32::try_from(self.placement.len()).expect("at most PARTITIONS_PER_TOPIC_MAX")
+    }
+
+    /// The data shard of a partition; `None` if it has fewer.
+    #[must_use]
+    pub fn shard_of(&self, index: PartitionIndex) -> Option<ShardId> {
+        self.placement.get(index.0 as usize).copied()
+    }
+
+    fn shards(&self) -> BTreeSet<ShardId> {
+        self.placement.iter().copied().collect()
+    }
+}

@@ -1,0 +1,199 @@
+//! A whole engine over a node on a simulated disk and a bucket in memory: everything but the wire.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use esker_cache::BlockCache;
+use esker_env::Env;
+use esker_env::sim::{Inline, SeededEntropy, SimClock, SimDisk, SimNetwork};
+use esker_log::{AppendError, Appended, Engine, EngineOptions, FlushTriggers, NewAppend, Reader};
+use esker_object::faults::FaultStore;
+use esker_object::{Options, Store};
+use esker_record::codec::Compression;
+use esker_record::{Batch, Builder, NewRecord, Scratch};
+use esker_shard::{RequestId, TopicConfig};
+use esker_types::limits::{BATCH_BYTES_DEFAULT, MIB};
+use esker_types::{Lane, Offset, PartitionIndex, ProducerStamp, Timestamp, TopicName};
+use esker_wal::KeeperOptions;
+use esker_wal::disk::WalOptions;
+use esker_walnode::{Identity, Node, NodeError, NodeOptions};
+use tokio::task::AbortHandle;
+
+/// What outlives the processes: a disk and a bucket.
+#[derive(Debug)]
+pub struct Site {
+    pub disk: SimDisk,
+    pub bucket: String,
+    pub wal: WalOptions,
+    pub flush: FlushTriggers,
+    pub identity: Option<Identity>,
+    seed: u64,
+    lives: u64,
+}
+
+/// One life of the process.
+#[derive(Debug)]
+pub struct Whole {
+    pub env: Env,
+    pub node: Node,
+    pub engine: Engine,
+    pub faults: FaultStore,
+    running: AbortHandle,
+}
+
+impl Site {
+    pub fn new(seed: u64) -> Self {
+        let wal = WalOptions {
+            file_bytes: 1 << 20,
+            group_bytes: 256 << 10,
+            disk_bytes: 64 << 20,
+            memory_bytes: 256 << 10,
+            ..WalOptions::default()
+        };
+        Self {
+            disk: SimDisk::new(seed),
+            bucket: format!("whole-{seed}"),
+            wal,
+            flush: FlushTriggers {
+                bytes: 256 << 10,
+                age: Duration::from_secs(5),
+            },
+            identity: None,
+            seed,
+            lives: 0,
+        }
+    }
+
+    pub async fn start(&mut self) -> Result<Whole, NodeError> {
+        self.lives += 1;
+        let env = Env {
+            clock: Arc::new(SimClock::following_tokio()),
+            entropy: Arc::new(SeededEntropy::new(self.seed << 8 | self.lives)),
+            files: Arc::new(self.disk.mount()),
+            workers: Arc::new(Inline),
+            network: Arc::new(SimNetwork::new()),
+        };
+        let identity = *self
+            .identity
+            .get_or_insert_with(|| Identity::founder(&env, 2));
+        let options = NodeOptions {
+            directory: Path::new("/data").to_owned(),
+            wal: self.wal.clone(),
+            keeper: KeeperOptions::default(),
+            head_bytes: self.wal.disk_bytes / 2,
+        };
+        let node = Node::start(&env, &identity, options).await?;
+        let url = format!("memory://{}", self.bucket);
+        let opened = Store::open_with_faults(&url, &Options::default(), &env);
+        let (store, faults) = opened.expect("a bucket");
+        let blocks = BlockCache::in_memory(32 * MIB, 32 * MIB).expect("large enough");
+        let options = EngineOptions {
+            flush: self.flush,
+            ..EngineOptions::default()
+        };
+        let engine = Engine::new(node.head(), store, env.clone(), blocks, options);
+        let running = engine.clone();
+        let running = tokio::spawn(async move { running.run().await }).abort_handle();
+        Ok(Whole {
+            env,
+            node,
+            engine,
+            faults,
+            running,
+        })
+    }
+}
+
+impl Whole {
+    /// Ends the process in an orderly way.
+    pub async fn close(self) {
+        self.running.abort();
+        drop(self.engine);
+        self.node.close().await;
+    }
+
+    /// Stops flushing by itself.
+    pub fn stop_flushing(&self) {
+        self.running.abort();
+    }
+
+    pub async fn create(&self, name: &str, partitions: u32) {
+        let name = topic(name);
+        let request = RequestId(self.env.entropy.next_u128());
+        let topics = self.engine.topics();
+        let created = topics.create(request, &name, partitions, TopicConfig::default());
+        created.await.expect("created");
+    }
+
+    pub async fn append(
+        &self,
+        name: &str,
+        partition: u32,
+        values: &[Vec<u8>],
+        producer: Option<ProducerStamp>,
+    ) -> Result<Appended, AppendError> {
+        let new = NewAppend {
+            topic: topic(name),
+            partition: PartitionIndex(partition),
+            batch: batch(values, producer),
+            expected_end: None,
+            fencing: None,
+        };
+        let appends = self.engine.appends();
+        let ready = appends.check(new).await?;
+        appends.submit(ready).await?.await
+    }
+
+    pub async fn reader(&self, name: &str, partition: u32, from: u64) -> Reader {
+        let index = PartitionIndex(partition);
+        let found = self.engine.topics().partition(&topic(name), index).await;
+        let (_, shard, partition) = found.expect("it is there");
+        let from = Offset::new(from).expect("small");
+        let readers = self.engine.readers();
+        let reader = readers.open(shard, partition, from, Lane::Tail).await;
+        reader.expect("in range")
+    }
+
+    /// Every value from `from` to the end, with its offset.
+    pub async fn read(&self, name: &str, partition: u32, from: u64) -> Vec<(u64, Vec<u8>)> {
+        let mut reader = self.reader(name, partition, from).await;
+        let mut values = Vec::new();
+        loop {
+            let chunk = reader.step().await.expect("readable");
+            if chunk.batches.is_empty() {
+                return values;
+            }
+            for batch in chunk.batches {
+                let of_batch = values_of(batch.range.start(), batch.bytes);
+                values.extend(of_batch.into_iter().filter(|(offset, _)| *offset >= from));
+            }
+        }
+    }
+}
+
+pub fn topic(name: &str) -> TopicName {
+    TopicName::new(name).expect("a name")
+}
+
+/// A plain batch of `values`, a millisecond apart from 1000 on.
+pub fn batch(values: &[Vec<u8>], producer: Option<ProducerStamp>) -> Bytes {
+    let mut builder = Builder::new(Compression::None, BATCH_BYTES_DEFAULT);
+    for (number, value) in (0..).zip(values) {
+        let record = NewRecord::value(Timestamp(1000 + number), value);
+        builder.push(&record).expect("small");
+    }
+    builder.finish(producer).expect("not empty").into_bytes()
+}
+
+fn values_of(base: Offset, bytes: Bytes) -> Vec<(u64, Vec<u8>)> {
+    let batch = Batch::open(bytes).expect("whole");
+    let mut scratch = Scratch::new(MIB);
+    let plain = scratch.decode(&batch).expect("it was admitted once");
+    let values = plain.records().map(|record| {
+        let record = record.expect("it was admitted once");
+        record.value.unwrap_or_default().to_vec()
+    });
+    (base.get()..).zip(values).collect()
+}
