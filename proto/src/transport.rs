@@ -18,12 +18,25 @@ use tower::service_fn;
 #[must_use]
 pub fn channel(network: Arc<dyn Network>, endpoint: &Endpoint) -> Channel {
     endpoint.connect_with_connector_lazy(service_fn(move |uri: Uri| {
-        let network = Arc::clone(&network);
-        async move {
-            let address = address(&uri)?;
-            network.connect(&address).await.map(TokioIo::new)
-        }
+        connection(Arc::clone(&network), uri)
     }))
+}
+
+/// The same, connected now.
+///
+/// # Errors
+/// If nobody answers; the causes say where.
+pub async fn connect(
+    network: Arc<dyn Network>,
+    endpoint: &Endpoint,
+) -> Result<Channel, tonic::transport::Error> {
+    let connector = service_fn(move |uri: Uri| connection(Arc::clone(&network), uri));
+    endpoint.connect_with_connector(connector).await
+}
+
+async fn connection(network: Arc<dyn Network>, uri: Uri) -> io::Result<TokioIo<Connection>> {
+    let address = address(&uri)?;
+    network.connect(&address).await.map(TokioIo::new)
 }
 
 /// `host:port` of `uri`.

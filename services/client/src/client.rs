@@ -1,0 +1,187 @@
+//! A connection to a cluster, and what can be had over it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use esker_env::Env;
+use esker_proto::v1::admin_client::AdminClient;
+use esker_proto::v1::log_client::LogClient;
+use esker_proto::{transport, tuning, v1};
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Response, Status};
+
+use crate::admin::Admin;
+use crate::error::{Code, Error};
+use crate::patience::Patience;
+use crate::producer::{Producer, ProducerOptions};
+use crate::reader::{ReadOptions, Reader};
+use esker_types::Durability;
+
+/// How a client behaves.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Options {
+    /// How long calls and readers go on trying without progress. Default: 120 s.
+    pub patience: Duration,
+    /// How long one try of a call may take, from one second on. Default: 30 s.
+    pub call_timeout: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            patience: Duration::from_secs(120),
+            call_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// A cluster, by the address of one of its agents. Clones share the connection.
+#[derive(Clone, Debug)]
+pub struct Client {
+    endpoint: Endpoint,
+    channel: Channel,
+    pub(crate) options: Options,
+    pub(crate) env: Env,
+}
+
+/// Whether a call whose outcome is unknown may be made again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Again {
+    /// It changes nothing, or is recognised.
+    Yes,
+    /// Only if it is known not to have been done.
+    IfNotWritten,
+}
+
+impl Client {
+    /// Connects to an agent at `uri`, such as `http://127.0.0.1:7070`. A connection that breaks
+    /// later is made again by itself.
+    ///
+    /// # Errors
+    /// [`Code::InvalidRequest`] if `uri` is none, [`Code::Unavailable`] if nobody answers there.
+    pub async fn connect(uri: &str, options: Options, env: &Env) -> Result<Self, Error> {
+        let endpoint = tuning::endpoint(uri).map_err(|_| {
+            Error::invalid(format!("`{uri}` is no address; write http://host:port"))
+        })?;
+        let channel = transport::connect(Arc::clone(&env.network), &endpoint)
+            .await
+            .map_err(|error| {
+                let text = format!("no connection to {uri}: {}", chain(&error));
+                Error::new(Code::Unavailable, Durability::NotWritten, text)
+            })?;
+        Ok(Self {
+            endpoint,
+            channel,
+            options,
+            env: env.clone(),
+        })
+    }
+
+    /// Topics and the cluster.
+    #[must_use]
+    pub fn admin(&self) -> Admin {
+        Admin::new(self.clone())
+    }
+
+    /// A producer of `topic`. Asks for the topic's settings and, if it is to be idempotent, for a
+    /// producer id.
+    ///
+    /// # Errors
+    /// [`Code::UnknownTopic`], [`Code::InvalidRequest`] for options out of bounds, and what a call
+    /// may meet.
+    pub async fn producer(&self, topic: &str, options: ProducerOptions) -> Result<Producer, Error> {
+        Producer::open(self, topic, options).await
+    }
+
+    /// Reads `partition` of `topic`. What a bounded read ends with is settled now.
+    ///
+    /// # Errors
+    /// [`Code::UnknownTopic`], [`Code::UnknownPartition`], and what a call may meet.
+    pub async fn read(
+        &self,
+        topic: &str,
+        partition: u32,
+        options: ReadOptions,
+    ) -> Result<Reader, Error> {
+        Reader::open(self, topic, partition, options).await
+    }
+
+    pub(crate) fn log(&self) -> LogClient<Channel> {
+        with_limits_log(self.channel.clone())
+    }
+
+    /// Over a connection of its own: what a slow reader leaves unread fills the connection's
+    /// window, and no one else may wait for that.
+    pub(crate) fn log_alone(&self) -> LogClient<Channel> {
+        let network = Arc::clone(&self.env.network);
+        with_limits_log(transport::channel(network, &self.endpoint))
+    }
+
+    pub(crate) fn admin_stub(&self) -> AdminClient<Channel> {
+        AdminClient::new(self.channel.clone())
+            .max_decoding_message_size(tuning::MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(tuning::MESSAGE_BYTES_MAX)
+    }
+
+    /// Makes a unary call until it succeeds, fails for good, or patience is over.
+    pub(crate) async fn call<T, F>(&self, again: Again, attempt: impl Fn() -> F) -> Result<T, Error>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        let mut patience = Patience::new(&self.env, self.options.patience);
+        let timeout = self.options.call_timeout.max(Duration::from_secs(1));
+        loop {
+            let error = match tokio::time::timeout(timeout, attempt()).await {
+                Ok(Ok(reply)) => return Ok(reply.into_inner()),
+                Ok(Err(status)) => Error::from(status),
+                Err(_) => {
+                    let text = format!("no reply within {timeout:?}");
+                    Error::new(Code::OutcomeUnknown, Durability::Unknown, text)
+                }
+            };
+            let harmless = again == Again::Yes || error.durability() == Durability::NotWritten;
+            if !error.is_retriable() || !harmless || !patience.rest().await {
+                return Err(error);
+            }
+        }
+    }
+
+    /// Where partitions of `topic` begin and end; no partition stands for all of them.
+    ///
+    /// # Errors
+    /// [`Code::UnknownTopic`], [`Code::UnknownPartition`], and what a call may meet.
+    pub async fn offsets(
+        &self,
+        topic: &str,
+        partitions: &[u32],
+        at: Option<v1::Position>,
+    ) -> Result<Vec<v1::PartitionOffsets>, Error> {
+        let request = v1::OffsetsRequest {
+            topic: topic.to_owned(),
+            partitions: partitions.to_vec(),
+            at,
+        };
+        let reply = self.call(Again::Yes, || {
+            let (mut log, request) = (self.log(), request.clone());
+            async move { log.offsets(request).await }
+        });
+        Ok(reply.await?.partitions)
+    }
+}
+
+fn with_limits_log(channel: Channel) -> LogClient<Channel> {
+    LogClient::new(channel)
+        .max_decoding_message_size(tuning::MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(tuning::MESSAGE_BYTES_MAX)
+}
+
+/// An error with its causes: tonic's own text is `transport error`.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        text = format!("{text}: {next}");
+        cause = next.source();
+    }
+    text
+}

@@ -1,0 +1,294 @@
+//! Appends records, in batches, in order, each once.
+//!
+//! ```text
+//!   send ─► gather, by partition ─► press: one batch ─► window ─► the one stream ─► service
+//!             linger, bytes           compressed          5          any number of partitions
+//! ```
+
+mod gather; // records becoming batches
+mod link; // the stream and its breaks
+mod partitioner; // Kafka's choice of partition
+mod pump; // the task that does it all
+mod settings; // what topic and options come to
+mod window; // what is not settled, and what answers mean
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use esker_env::Clock;
+use esker_record::{Builder, Compression, NewRecord, RecordHeader};
+use esker_types::{Durability, Offset, Timestamp};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+use crate::client::Client;
+use crate::error::{Code, Error};
+use gather::{Letter, RECORD_OVERHEAD_BYTES, borrowed};
+use partitioner::partition_of;
+use pump::{LETTERS_MAX, Order, Pump};
+use settings::Settings;
+
+/// How a producer behaves.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ProducerOptions {
+    /// How long a record waits for others to share its batch; a full batch leaves at once.
+    /// Default: 5 ms.
+    pub linger: Duration,
+    /// Bytes of records, before compression, at which a batch is full; at most the topic's
+    /// `max_batch_bytes`. Default: 256 KiB.
+    pub batch_bytes: usize,
+    /// How batches are compressed. Default: as the topic's setting `compression` says.
+    pub compression: Option<Compression>,
+    /// Whether retries are recognised, so that none writes a record twice. Without it only one
+    /// batch of a partition is in flight, and one whose stream breaks ends as unknown. Default:
+    /// true.
+    pub idempotent: bool,
+    /// Bytes of records that are not settled; `send` waits above. Default: 32 MiB.
+    pub memory_bytes: usize,
+    /// How long after `send` a record is settled, one way or another. Default: 120 s.
+    pub delivery_timeout: Duration,
+    /// How long the service may leave a batch unanswered before the stream counts as broken.
+    /// Default: 30 s.
+    pub reply_timeout: Duration,
+}
+
+impl Default for ProducerOptions {
+    fn default() -> Self {
+        Self {
+            linger: Duration::from_millis(5),
+            batch_bytes: 256 << 10,
+            compression: None,
+            idempotent: true,
+            memory_bytes: 32 << 20,
+            delivery_timeout: Duration::from_secs(120),
+            reply_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// A record to append.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Record {
+    /// Where to. Absent: by the key, as Kafka's default partitioner has it; without a key, to
+    /// any, a batch at a time.
+    pub partition: Option<u32>,
+    /// Its key.
+    pub key: Option<Bytes>,
+    /// Its value; absent and empty are two things.
+    pub value: Option<Bytes>,
+    /// Its headers, in order; keys may repeat.
+    pub headers: Vec<Header>,
+    /// Absent: the clock of `env`, when it is sent.
+    pub timestamp: Option<Timestamp>,
+}
+
+/// A header of a record.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Header {
+    /// Its key, meant as UTF-8.
+    pub key: Bytes,
+    /// Its value.
+    pub value: Option<Bytes>,
+}
+
+impl Record {
+    /// A record of a value alone.
+    #[must_use]
+    pub fn value(value: impl Into<Bytes>) -> Self {
+        Self {
+            value: Some(value.into()),
+            ..Self::default()
+        }
+    }
+
+    /// A record of key and value.
+    #[must_use]
+    pub fn keyed(key: impl Into<Bytes>, value: impl Into<Bytes>) -> Self {
+        Self {
+            key: Some(key.into()),
+            ..Self::value(value)
+        }
+    }
+
+    fn as_new<'a>(
+        &'a self,
+        timestamp: Timestamp,
+        headers: &'a [RecordHeader<'a>],
+    ) -> NewRecord<'a> {
+        NewRecord {
+            timestamp,
+            key: self.key.as_deref(),
+            value: self.value.as_deref(),
+            headers,
+        }
+    }
+}
+
+/// Where a record is: synced on a quorum of disks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Acked {
+    /// In which partition.
+    pub partition: u32,
+    /// At which offset.
+    pub offset: Offset,
+}
+
+/// What will become of a record. Dropping it does not take the record back.
+#[derive(Debug)]
+#[must_use = "whether the record was written is told here only"]
+pub struct Delivery(oneshot::Receiver<Result<Acked, Error>>);
+
+impl Future for Delivery {
+    type Output = Result<Acked, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let told = ready!(Pin::new(&mut self.0).poll(context));
+        Poll::Ready(told.unwrap_or_else(|_| Err(gone(Durability::Unknown))))
+    }
+}
+
+/// Appends records to one topic. Clones share everything. Once all are dropped, what was sent is
+/// still delivered, as long as the runtime lives.
+#[derive(Clone)]
+pub struct Producer {
+    settings: Arc<Settings>,
+    clock: Arc<dyn Clock>,
+    memory: Arc<Semaphore>,
+    orders: mpsc::Sender<Order>,
+}
+
+impl Producer {
+    pub(crate) async fn open(
+        client: &Client,
+        topic: &str,
+        options: ProducerOptions,
+    ) -> Result<Self, Error> {
+        let settings = Arc::new(Settings::settle(client, topic, options).await?);
+        let (orders, received) = mpsc::channel(LETTERS_MAX);
+        let memory = Arc::new(Semaphore::new(settings.memory_bytes()));
+        let pump = Pump::new(client, Arc::clone(&settings), received);
+        tokio::spawn(pump.run());
+        Ok(Self {
+            settings,
+            clock: Arc::clone(&client.env.clock),
+            memory,
+            orders,
+        })
+    }
+
+    /// Partitions of the topic, as many as there were when this producer was made.
+    #[must_use]
+    pub fn partitions(&self) -> u32 {
+        self.settings.partitions
+    }
+
+    /// Takes `record`; waits for memory and for nothing else. Records of one partition are
+    /// appended in the order in which these calls return.
+    ///
+    /// # Errors
+    /// Nothing was taken: [`Code::UnknownPartition`], [`Code::BatchTooLarge`] for a record above
+    /// the topic's `max_batch_bytes` as it is or above this producer's memory,
+    /// [`Code::InvalidRequest`] for a timestamp beyond 2^62 ms of 1970.
+    pub async fn send(&self, record: Record) -> Result<Delivery, Error> {
+        let partition = self.partition(&record)?;
+        let timestamp = self.timestamp(&record)?;
+        let bytes = {
+            let headers: Vec<_> = record.headers.iter().map(borrowed).collect();
+            Builder::record_bytes(&record.as_new(timestamp, &headers))
+        };
+        let share = self.share(bytes)?;
+        let memory = Arc::clone(&self.memory).acquire_many_owned(share).await;
+        let (receipt, told) = oneshot::channel();
+        let letter = Letter {
+            record,
+            partition,
+            timestamp,
+            bytes,
+            memory: memory.expect("the semaphore is never closed"),
+            receipt,
+        };
+        match self.orders.send(Order::Append(letter)).await {
+            Ok(()) => Ok(Delivery(told)),
+            Err(_) => Err(gone(Durability::NotWritten)),
+        }
+    }
+
+    /// Sends what lingers, and waits until all that was taken before is settled. Whether it was
+    /// written each [`Delivery`] tells.
+    ///
+    /// # Errors
+    /// [`Code::Overloaded`] if very many wait already.
+    pub async fn flush(&self) -> Result<(), Error> {
+        let (settled, told) = oneshot::channel();
+        let sent = self.orders.send(Order::Flush(settled)).await;
+        sent.map_err(|_| gone(Durability::Unknown))?;
+        told.await.map_err(|_| {
+            let text = "very many flushes are waited for already; wait for some of them";
+            Error::new(Code::Overloaded, Durability::Unknown, text)
+        })
+    }
+
+    fn partition(&self, record: &Record) -> Result<Option<u32>, Error> {
+        let count = self.settings.partitions;
+        match (record.partition, &record.key) {
+            (Some(partition), _) if partition >= count => {
+                let topic = &self.settings.topic;
+                let text = format!("topic {topic} has no partition {partition}, it has {count}");
+                Err(Error::new(
+                    Code::UnknownPartition,
+                    Durability::NotWritten,
+                    text,
+                ))
+            }
+            (Some(partition), _) => Ok(Some(partition)),
+            (None, Some(key)) => Ok(Some(partition_of(key, count))),
+            (None, None) => Ok(None),
+        }
+    }
+
+    /// Within bounds, so that no two of a batch are too far apart to be written.
+    fn timestamp(&self, record: &Record) -> Result<Timestamp, Error> {
+        const FARTHEST: u64 = 1 << 62;
+        let Some(Timestamp(given)) = record.timestamp else {
+            let now = i64::try_from(self.clock.wall().0);
+            return Ok(Timestamp(now.unwrap_or(i64::MAX >> 1)));
+        };
+        if given.unsigned_abs() > FARTHEST {
+            let text = format!("timestamp {given} ms is beyond {FARTHEST} ms of 1970");
+            return Err(Error::invalid(text));
+        }
+        Ok(Timestamp(given))
+    }
+
+    fn share(&self, bytes: usize) -> Result<u32, Error> {
+        let (share, limit) = (bytes + RECORD_OVERHEAD_BYTES, self.settings.memory_bytes());
+        match u32::try_from(share) {
+            Ok(share_bytes) if share <= limit => Ok(share_bytes),
+            _ => {
+                let text = format!(
+                    "a record takes {share} bytes, the producer's memory_bytes are {limit}"
+                );
+                let error = Error::new(Code::BatchTooLarge, Durability::NotWritten, text);
+                Err(error.with_limit(limit, share))
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Producer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Producer")
+            .field("topic", &self.settings.topic)
+            .field("memory_left", &self.memory.available_permits())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The producer's task ended with its runtime.
+fn gone(durability: Durability) -> Error {
+    let text = "the producer has ended with its runtime";
+    Error::new(Code::Unavailable, durability, text)
+}

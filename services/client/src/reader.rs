@@ -1,0 +1,204 @@
+//! Reads one partition: every record from one offset to another, once, in order, over any break
+//! of the connection.
+//!
+//! ```text
+//!   service ─► fetch: resumes, checks that offsets go on ─► decode, on other threads ─► Reader
+//!                                  └──── read-ahead, bounded in bytes and batches ────┘
+//! ```
+
+mod batch; // decoded records
+mod fetch; // the stream, its breaks, where to go on
+
+use std::fmt;
+
+use esker_proto::v1;
+use esker_types::{Offset, Timestamp};
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+
+use crate::client::Client;
+use crate::error::{Code, Error};
+pub use batch::Batch;
+use esker_types::Durability;
+use fetch::{BATCHES_AHEAD_MAX, Coming, Fetch, coming};
+
+/// Where to begin.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum From {
+    /// With the first record kept.
+    #[default]
+    Earliest,
+    /// With the first record to be written.
+    End,
+    /// With this offset.
+    Offset(Offset),
+    /// With the first batch, in offset order, that has a record of this time or later.
+    Time(Timestamp),
+}
+
+/// Where to end. Never beyond where the partition ended when the read began.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Until {
+    /// Where the partition ended when the read began.
+    #[default]
+    End,
+    /// Before this offset.
+    Offset(Offset),
+    /// Before the first batch, in offset order, that has a record of this time or later.
+    Time(Timestamp),
+}
+
+/// How to read.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ReadOptions {
+    /// Where to begin. Default: with the first record kept.
+    pub from: From,
+    /// Where to end, unless `follow`. Default: where the partition ends now.
+    pub until: Until,
+    /// Go on for ever with what is appended. `until` must be [`Until::End`].
+    pub follow: bool,
+    /// History is read: leaves the cache of those who read the tail alone.
+    pub backfill: bool,
+    /// Step over damaged batches; [`Batch::skipped`] tells of each.
+    pub skip_damaged: bool,
+    /// What an earlier reader has seen: no answer is older.
+    pub mark: Option<v1::Mark>,
+    /// Bytes to read ahead, about: what compressed batches come to is estimated. Default: 16 MiB.
+    pub read_ahead_bytes: usize,
+}
+
+impl Default for ReadOptions {
+    fn default() -> Self {
+        Self {
+            from: From::default(),
+            until: Until::default(),
+            follow: false,
+            backfill: false,
+            skip_damaged: false,
+            mark: None,
+            read_ahead_bytes: 16 << 20,
+        }
+    }
+}
+
+/// The records of one partition, a batch at a time.
+pub struct Reader {
+    batches: mpsc::Receiver<Coming>,
+    /// Kept here, so that a call of [`Reader::next`] may be dropped.
+    coming: Option<Coming>,
+    mark: Option<v1::Mark>,
+    next: Option<Offset>,
+    fetch: Option<AbortHandle>,
+}
+
+impl Reader {
+    pub(crate) async fn open(
+        client: &Client,
+        topic: &str,
+        partition: u32,
+        options: ReadOptions,
+    ) -> Result<Self, Error> {
+        if options.follow && options.until != Until::End {
+            return Err(Error::invalid(
+                "a read that follows has no `until`; leave one out",
+            ));
+        }
+        let at = match options.until {
+            Until::Time(Timestamp(ms)) => Some(v1::position::At::TimestampMs(ms).into()),
+            Until::End | Until::Offset(_) => None,
+        };
+        let offsets = client.offsets(topic, &[partition], at).await?;
+        let Some(now) = offsets
+            .iter()
+            .find(|offsets| offsets.partition == partition)
+        else {
+            return Err(Error::odd_reply("it does not tell the partition's offsets"));
+        };
+        let until = match options.until {
+            _ if options.follow => None,
+            Until::End => Some(now.end),
+            Until::Offset(offset) => Some(offset.get().min(now.end)),
+            Until::Time(_) => Some(now.found.unwrap_or(now.end).min(now.end)),
+        };
+        let until = until
+            .map(|until| esker_proto::offset("end", until))
+            .transpose()?;
+        let mark = now.mark.or(options.mark);
+        let (sender, batches) = mpsc::channel(BATCHES_AHEAD_MAX);
+        let nothing = match (options.from, until) {
+            (From::Offset(from), Some(until)) => from >= until && from.get() <= now.end,
+            (From::End, Some(_)) => true,
+            _ => until == Some(Offset::ZERO),
+        };
+        let fetch = (!nothing).then(|| {
+            let fetch = Fetch::new(client, topic, partition, &options, until, mark, sender);
+            tokio::spawn(fetch.run()).abort_handle()
+        });
+        Ok(Self {
+            batches,
+            coming: None,
+            mark,
+            next: match options.from {
+                From::Offset(offset) => Some(offset),
+                _ => None,
+            },
+            fetch,
+        })
+    }
+
+    /// The next batch; `None` at the end of a bounded read. May be dropped and called again.
+    ///
+    /// # Errors
+    /// [`Code::OffsetOutOfRange`] if what is to be read is trimmed, [`Code::DataLoss`] with the
+    /// range if stored bytes are damaged, and what a call may meet once patience is over. The
+    /// reader has ended then; [`Reader::next_offset`] is where to go on.
+    pub async fn next(&mut self) -> Result<Option<Batch>, Error> {
+        if self.coming.is_none() {
+            self.coming = self.batches.recv().await;
+        }
+        let Some(next) = self.coming.as_mut() else {
+            return Ok(None);
+        };
+        let arrived = coming(next).await;
+        self.coming = None;
+        let batch = arrived.inspect_err(|_| self.batches.close())?;
+        self.mark = Some(batch.mark());
+        self.next = Some(batch.range().end());
+        Ok(Some(batch))
+    }
+
+    /// Where to go on after what [`Reader::next`] has given; `None` before the first batch of a
+    /// read that does not begin at an offset.
+    #[must_use]
+    pub const fn next_offset(&self) -> Option<Offset> {
+        self.next
+    }
+
+    /// How far this reader has seen the log: hand it to the next one by [`ReadOptions::mark`].
+    #[must_use]
+    pub const fn mark(&self) -> Option<v1::Mark> {
+        self.mark
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        if let Some(fetch) = &self.fetch {
+            fetch.abort();
+        }
+    }
+}
+
+impl fmt::Debug for Reader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reader")
+            .field("next_offset", &self.next)
+            .field("mark", &self.mark)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What is read is not what was written.
+fn damaged(message: impl fmt::Display) -> Error {
+    Error::new(Code::DataLoss, Durability::Unknown, message.to_string())
+}
