@@ -27,6 +27,8 @@ mod open; // a store from a URL
 mod probe; // does this store do what we rely on
 #[cfg(feature = "testing")]
 pub mod conformance; // one suite for every kind of store
+#[cfg(feature = "testing")]
+pub mod minio; // a real S3 server, for tests that have its binary
 mod budget; // attempts, times, permits: what an operator may set
 mod error; // what failed, on which key, how often, and what to do
 
