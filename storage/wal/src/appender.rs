@@ -1,7 +1,7 @@
 //! The leader's queue: everything that waits while earlier entries are in flight joins the next.
 //!
 //! ```text
-//!   append ─► admitted (bytes in flight, head's share, room on disk) ─► queue
+//!   append ─► admitted (bytes in flight, head's share, room taken on disk) ─► queue
 //!                                                                        │ all that waits, up to an entry
 //!                          answers ◄── apply ◄── raft ◄── one entry ◄────┘
 //! ```
@@ -20,8 +20,9 @@ use esker_types::limits::{
     ENTRY_BATCHES_MAX, ENTRY_PAYLOAD_BYTES_MAX, HEAD_BATCHES_MAX,
 };
 use esker_types::{Durability, EntryId, ShardId};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
+use crate::disk::{Promise, Purpose};
 use crate::replica::{ProposeError, Replica};
 use crate::shard_clock::{ShardClock, Stamp};
 
@@ -99,6 +100,8 @@ pub struct Appender {
     replica: Replica,
     queue: mpsc::Sender<Waiting>,
     in_flight: Arc<Semaphore>,
+    /// Held from admission to the queue: whoever waits for room lets nobody overtake.
+    door: Arc<Mutex<()>>,
     share: watch::Sender<Share>,
 }
 
@@ -129,6 +132,8 @@ struct Waiting {
     answer: oneshot::Sender<AppendAnswer>,
     /// Its bytes in flight, given back once it is answered.
     permit: OwnedSemaphorePermit,
+    /// Its room on disk, given back if it is never written.
+    room: Promise,
 }
 
 impl Appender {
@@ -150,6 +155,7 @@ impl Appender {
             replica,
             queue,
             in_flight,
+            door: Arc::default(),
             share: watch::Sender::new(share),
         }
     }
@@ -166,7 +172,7 @@ impl Appender {
     }
 
     /// Queues a batch, `batch.bytes` long, and returns a future of its answer. Waits while too
-    /// much is in flight. Dropping the future changes nothing.
+    /// much is in flight, and while the WAL writes the files for it. Dropping the future changes nothing.
     ///
     /// # Errors
     /// [`AppendRefusal`] of the kinds that are decided before the batch is queued.
@@ -185,17 +191,20 @@ impl Appender {
             shard,
             leader: None,
         };
+        let _turn = self.door.lock().await;
         let in_flight = Arc::clone(&self.in_flight)
             .acquire_many_owned(permits.max(1))
             .await;
         let permit = in_flight.map_err(|_| ended())?;
-        self.admit(bytes.len() as u64)?;
+        self.admit()?;
+        let room = self.take_room(bytes.len()).await?;
         let (answer, answered) = oneshot::channel();
         let waiting = Waiting {
             batch,
             bytes,
             answer,
             permit,
+            room,
         };
         self.queue.send(waiting).await.map_err(|_| ended())?;
         Ok(async move {
@@ -206,7 +215,7 @@ impl Appender {
         })
     }
 
-    fn admit(&self, bytes: u64) -> Result<(), AppendRefusal> {
+    fn admit(&self) -> Result<(), AppendRefusal> {
         let flying = (APPEND_BYTES_IN_FLIGHT - self.in_flight.available_permits()) as u64;
         let head = self.replica.state().head_size();
         let held = head.bytes + flying;
@@ -223,12 +232,17 @@ impl Appender {
                 share,
             });
         }
-        // What is in flight has not reached the disk yet, and will take its part of the room.
-        let room = self.replica.wal().room().saturating_sub(flying);
-        if bytes > room {
-            return Err(AppendRefusal::DiskFull { room, bytes });
-        }
         Ok(())
+    }
+
+    /// Room on the disk that this shard shares with the others of the node.
+    async fn take_room(&self, bytes: usize) -> Result<Promise, AppendRefusal> {
+        let bytes = (bytes + DESCRIBED_BYTES_MAX) as u64;
+        let promise = self.replica.wal().promise(Purpose::Append, bytes);
+        promise.await.map_err(|full| AppendRefusal::DiskFull {
+            room: full.room,
+            bytes,
+        })
     }
 }
 
@@ -277,7 +291,12 @@ impl Task {
         let mut batches = Vec::with_capacity(joined.len());
         let mut payload = Vec::with_capacity(joined.len());
         let mut answers = Vec::with_capacity(joined.len());
+        let mut room: Option<Promise> = None;
         for waiting in joined {
+            match &room {
+                Some(room) => room.join(&waiting.room),
+                None => room = Some(waiting.room),
+            }
             batches.push(waiting.batch);
             payload.push(waiting.bytes);
             answers.push((waiting.answer, waiting.permit));
@@ -286,7 +305,9 @@ impl Task {
             time: self.stamp().time(),
             batches,
         });
-        match self.replica.propose(&command, payload).await {
+        let room = room.expect("an entry joins at least one append");
+        let proposed = self.replica.propose_promised(&command, payload, room);
+        match proposed.await {
             Ok(outcome) => {
                 tokio::spawn(async move {
                     let _turn = turn;

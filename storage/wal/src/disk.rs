@@ -25,6 +25,7 @@ mod open; // reading it back, settling the tail, starting the writer
 mod preamble; // how a file begins
 mod options; // how it is laid out, and what it tells of itself
 mod queue; // what waits for the writer
+mod room; // what may still be written, and who may count on it
 mod scan; // reading it all back at start
 mod shared; // what the writer and everybody else share
 mod spare; // files prewritten ahead of need
@@ -37,5 +38,6 @@ pub use book::{LogBounds, Vote};
 pub use checkpoint::{Checkpoint, Checkpoints};
 pub use inspect::{FileReport, FrameReport, GroupReport};
 pub use options::{Fatal, OnFatal, Stats, WalOptions};
+pub(crate) use room::{Promise, Purpose};
 pub use scan::{Recovery, Torn};
 pub use wal::Wal;

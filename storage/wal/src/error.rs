@@ -103,10 +103,12 @@ pub enum Error {
         /// How many.
         failures: u32,
     },
-    /// The budget is too small for the files that must exist at the same time.
+    /// The budget is too small for what must fit it at the same time.
     #[error(
-        "a WAL budget of {disk_bytes} bytes holds {files} files of {file_bytes} bytes; it must \
-         hold at least {files_min}"
+        "a WAL budget of {disk_bytes} bytes holds {files} files of {file_bytes} bytes, it must hold \
+         at least {files_min}: one being written, and the rest, each of which takes {usable_bytes} \
+         bytes however groups fall, for {heads_bytes} bytes of heads, {in_flight_bytes} in flight \
+         and {reserve_bytes} in reserve; raise the budget, or make files and groups smaller"
     )]
     BudgetTooSmall {
         /// The budget.
@@ -117,6 +119,33 @@ pub enum Error {
         files: u64,
         /// How many must.
         files_min: u64,
+        /// What the heads of all shards may hold together.
+        heads_bytes: u64,
+        /// An entry of any size on its way.
+        in_flight_bytes: u64,
+        /// What appends leave to commands, moved entries and raft.
+        reserve_bytes: u64,
+        /// Bytes of one file that are certain.
+        usable_bytes: u64,
+    },
+    /// The disk is too small for the files that must exist at the same time.
+    #[error(
+        "the disk under {path} has {free_bytes} free bytes and {files} WAL files of {file_bytes} \
+         bytes; there must be at least {files_min} files, and one more file's worth free for \
+         checkpoints: make room on it, or make files and groups smaller",
+        path = path.display()
+    )]
+    DiskTooSmall {
+        /// The log's folder.
+        path: PathBuf,
+        /// Bytes that may still be written.
+        free_bytes: u64,
+        /// Files there are, spares included.
+        files: u64,
+        /// Files that must be.
+        files_min: u64,
+        /// Bytes of one file.
+        file_bytes: u64,
     },
 }
 

@@ -17,7 +17,7 @@ use openraft::{BasicNode, SnapshotPolicy};
 use tokio::sync::watch;
 
 use crate::Error;
-use crate::disk::{Checkpoints, Wal};
+use crate::disk::{Checkpoints, Promise, Purpose, Wal};
 use crate::raft::types::{Applied, Proposal, TypeConfig, command_of, entry_id};
 use crate::raft::{Durable, LogStore, Machine, Snapshot};
 
@@ -58,7 +58,7 @@ pub enum ProposeError {
         /// Who leads, if anybody is known to.
         leader: Option<NodeId>,
     },
-    /// The command cannot be encoded. Nothing was written.
+    /// The command cannot be encoded, or the WAL has no room for it. Nothing was written.
     #[error("{shard}: the command is refused: {what}")]
     Refused {
         /// The shard.
@@ -193,10 +193,11 @@ impl Replica {
     }
 
     /// Hands a command to raft, in the order of the calls, and returns a future of what becomes of
-    /// it. Dropping the future changes nothing.
+    /// it. Dropping the future changes nothing. Waits while the WAL writes the files for it.
     ///
     /// # Errors
-    /// [`ProposeError::Refused`]; nothing was written.
+    /// [`ProposeError::Refused`], also while the WAL of this node has no room for the command: one
+    /// that makes room is let into the reserve. Nothing was written.
     pub async fn propose(
         &self,
         command: &Command,
@@ -205,6 +206,37 @@ impl Replica {
         impl Future<Output = Result<(EntryId, Outcome), ProposeError>> + Send + use<>,
         ProposeError,
     > {
+        let shard = self.shard;
+        let proposal = self.proposal(command, payload)?;
+        let needed = self.wal.entry_disk_bytes(proposal.entry_bytes());
+        let promise = self.wal.promise(purpose(command), needed).await;
+        let promise = promise.map_err(|full| ProposeError::Refused {
+            shard,
+            what: format!(
+                "the WAL of this node has {} bytes of room for it, it needs {needed}; retry once \
+                 the bucket has taken some",
+                full.room
+            ),
+        })?;
+        self.hand_over(proposal.promised(promise)).await
+    }
+
+    /// As [`Replica::propose`], with room on disk that was taken already.
+    pub(crate) async fn propose_promised(
+        &self,
+        command: &Command,
+        payload: Vec<Bytes>,
+        promise: Promise,
+    ) -> Result<
+        impl Future<Output = Result<(EntryId, Outcome), ProposeError>> + Send + use<>,
+        ProposeError,
+    > {
+        let proposal = self.proposal(command, payload)?;
+        promise.cover(proposal.entry_bytes());
+        self.hand_over(proposal.promised(promise)).await
+    }
+
+    fn proposal(&self, command: &Command, payload: Vec<Bytes>) -> Result<Proposal, ProposeError> {
         let shard = self.shard;
         let proposal = Proposal::new(command, payload).map_err(|error| ProposeError::Refused {
             shard,
@@ -216,6 +248,17 @@ impl Replica {
             let what = format!("an entry of {bytes} bytes, the limit of this WAL is {bytes_max}");
             return Err(ProposeError::Refused { shard, what });
         }
+        Ok(proposal)
+    }
+
+    async fn hand_over(
+        &self,
+        proposal: Proposal,
+    ) -> Result<
+        impl Future<Output = Result<(EntryId, Outcome), ProposeError>> + Send + use<>,
+        ProposeError,
+    > {
+        let shard = self.shard;
         let (responder, answered) = ProgressResponder::complete_only();
         self.raft
             .client_write_ff(proposal, Some(responder))
@@ -401,6 +444,19 @@ impl fmt::Debug for Replica {
         f.debug_struct("Replica")
             .field("shard", &self.shard)
             .finish_non_exhaustive()
+    }
+}
+
+/// Whether a command makes room, once it is flushed or a checkpoint knows of it.
+fn purpose(command: &Command) -> Purpose {
+    match command {
+        Command::CommitSegment(_)
+        | Command::Swap(_)
+        | Command::Trim(_)
+        | Command::EndTopic { .. }
+        | Command::DropTombstone { .. }
+        | Command::RaiseGcBoundary { .. } => Purpose::Command,
+        _ => Purpose::Append,
     }
 }
 

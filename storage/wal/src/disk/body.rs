@@ -3,16 +3,30 @@
 //! On disk: `head length u32 │ head │ payload`. The head is opaque here; the payload is a list of
 //! record batches when it comes from a producer, and one run of bytes when it comes from a file.
 
+use std::sync::Arc;
+
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-/// The content of an entry. Clones share the bytes.
-#[derive(Clone, PartialEq, Eq)]
+use super::room::Promise;
+
+/// The content of an entry. Clones share the bytes. Two are equal if their bytes are.
+#[derive(Clone)]
 pub struct Body {
     /// Its length as `u32`, then the head itself.
     framed_head: Bytes,
     payload: Vec<Bytes>,
     payload_bytes: usize,
+    /// Room on disk that was taken for it, until it is queued for it.
+    promise: Option<Arc<Promise>>,
 }
+
+impl PartialEq for Body {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.framed_head, &self.payload) == (&other.framed_head, &other.payload)
+    }
+}
+
+impl Eq for Body {}
 
 /// Bytes of the head's length.
 const LENGTH_BYTES: usize = 4;
@@ -29,6 +43,7 @@ impl Body {
             framed_head: framed_head.freeze(),
             payload,
             payload_bytes,
+            promise: None,
         }
     }
 
@@ -50,7 +65,18 @@ impl Body {
             framed_head,
             payload,
             payload_bytes,
+            promise: None,
         })
+    }
+
+    /// The same, with the room that was taken for it: it is given back if the body is never queued.
+    pub(crate) fn promised(self, promise: Promise) -> Self {
+        let promise = Some(Arc::new(promise));
+        Self { promise, ..self }
+    }
+
+    pub(crate) fn take_promise(&mut self) -> Option<Arc<Promise>> {
+        self.promise.take()
     }
 
     /// The head.

@@ -14,6 +14,7 @@ use esker_types::{EntryId, RaftIndex, ShardId, Term};
 
 use super::body::Body;
 use super::file::Place;
+use super::frame::FRAME_HEADER_BYTES;
 use crate::Error;
 
 /// A raft vote: for whom, in which term, and whether a quorum granted it.
@@ -284,6 +285,17 @@ impl Books {
             }
         }
         found
+    }
+
+    /// Bytes of frames that are held in each file, by its sequence.
+    pub(crate) fn held_by_file(&self) -> BTreeMap<u64, u64> {
+        let mut held = BTreeMap::new();
+        let slots = self.books.values().flat_map(|book| book.slots.values());
+        for place in slots.filter_map(|slot| slot.place.as_ref()) {
+            *held.entry(place.file.sequence).or_default() +=
+                FRAME_HEADER_BYTES as u64 + u64::from(place.bytes);
+        }
+        held
     }
 
     /// Whether the entry `id` is still part of its shard's log, and lies in the file `sequence`.

@@ -12,6 +12,7 @@ use super::book::Books;
 use super::file::WalFile;
 use super::options::{Fatal, OnFatal, WalOptions};
 use super::preamble::Preamble;
+use super::room::Measures;
 use super::scan::{self, Recovery, Scanned};
 use super::shared::{Shared, Start};
 use super::spare::{self, Spare, spare_maker};
@@ -98,7 +99,12 @@ pub(crate) async fn open(
         stalled: Vec::new(),
     };
     let writer = env.workers.start("wal-writer", Box::new(writer));
-    tokio::spawn(watch_syncs(Arc::clone(&shared), env.clone(), on_hang));
+    tokio::spawn(watch_syncs(
+        Arc::downgrade(&shared),
+        shared.options.clone(),
+        Arc::clone(&env.clock),
+        on_hang,
+    ));
     tokio::spawn(keep_sealed(
         Arc::clone(&shared),
         env.clone(),
@@ -143,6 +149,9 @@ fn settle(
         .into_iter()
         .partition(|path| WalFile::parse_name(path).is_some());
     let mut spares = Vec::new();
+    let existing =
+        sequence.len() as u64 + others.iter().filter(|path| spare::is_spare(path)).count() as u64;
+    has_disk(env, directory, options, existing)?;
     for path in others.into_iter().filter(|path| spare::is_spare(path)) {
         let adopted = spare::adopt(env, path.clone(), options.file_bytes);
         spares.extend(adopted.map_err(|source| io("adopting", &path, source))?);
@@ -200,6 +209,27 @@ fn settle(
         scanned,
         spares,
     })
+}
+
+/// Refuses a disk that cannot hold the files which must exist, and a checkpoint beside them.
+fn has_disk(env: &Env, directory: &Path, options: &WalOptions, files: u64) -> Result<(), Error> {
+    let measures = Measures::of(options);
+    let files_min = measures.files_for(measures.at_least());
+    let missing = files_min.saturating_sub(files);
+    // Where the system does not tell, the first write that fails will.
+    let Ok(space) = env.files.space(directory) else {
+        return Ok(());
+    };
+    if missing > 0 && space.free < (missing + 1) * options.file_bytes {
+        return Err(Error::DiskTooSmall {
+            path: directory.to_owned(),
+            free_bytes: space.free,
+            files,
+            files_min,
+            file_bytes: options.file_bytes,
+        });
+    }
+    Ok(())
 }
 
 /// How often the log has failed on this disk.

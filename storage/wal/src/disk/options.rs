@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use esker_types::limits::{
-    FSYNC_FATAL, HEAD_DISK_BYTES_DEV, HEAD_MEMORY_BYTES, WAL_FILE_BYTES, WAL_GROUP_BYTES_MAX,
-    WAL_SEAL_IDLE,
+    DATA_SHARDS_DEV, FSYNC_FATAL, HEAD_DISK_BYTES_DEV, HEAD_MEMORY_BYTES, WAL_FILE_BYTES,
+    WAL_GROUP_BYTES_MAX, WAL_SEAL_IDLE, WAL_STALL_FATAL,
 };
 
 /// How a WAL is laid out.
@@ -19,12 +19,21 @@ pub struct WalOptions {
     pub group_bytes: usize,
     /// Bytes of all files together, spares included. Default: [`HEAD_DISK_BYTES_DEV`].
     pub disk_bytes: u64,
+    /// Shards whose replicas this node holds, the catalog's among them: the reserve has room for a
+    /// command of each. Default: those of `dev`.
+    pub shards: usize,
+    /// Bytes that the heads of all shards may hold together, the sum of their shares; a budget that
+    /// does not hold them beside its reserve is refused. Default: 0, nothing was shared out.
+    pub heads_bytes: u64,
     /// Bytes of entries kept in memory once they are on disk. Default: [`HEAD_MEMORY_BYTES`].
     pub memory_bytes: usize,
     /// Idleness after which the tail is sealed. Default: [`WAL_SEAL_IDLE`].
     pub seal_idle: Duration,
     /// A sync that takes longer ends the process. Default: [`FSYNC_FATAL`].
     pub sync_fatal: Duration,
+    /// A frame that waits for a file longer than this ends the process. Default:
+    /// [`WAL_STALL_FATAL`].
+    pub stall_fatal: Duration,
 }
 
 impl Default for WalOptions {
@@ -33,9 +42,12 @@ impl Default for WalOptions {
             file_bytes: WAL_FILE_BYTES,
             group_bytes: WAL_GROUP_BYTES_MAX,
             disk_bytes: HEAD_DISK_BYTES_DEV,
+            shards: DATA_SHARDS_DEV as usize + 1,
+            heads_bytes: 0,
             memory_bytes: HEAD_MEMORY_BYTES,
             seal_idle: WAL_SEAL_IDLE,
             sync_fatal: FSYNC_FATAL,
+            stall_fatal: WAL_STALL_FATAL,
         }
     }
 }

@@ -49,6 +49,11 @@ pub(crate) enum Refused {
 }
 
 impl Preamble {
+    /// Bytes of a preamble of `shards`, padded.
+    pub(crate) const fn bytes_for(shards: usize) -> usize {
+        (FIXED_BYTES + shards * SHARD_BYTES + 4).next_multiple_of(WAL_ALIGN)
+    }
+
     /// The whole preamble, padded to [`WAL_ALIGN`].
     pub(crate) fn encode(&self) -> Vec<u8> {
         let length = FIXED_BYTES + self.shards.len() * SHARD_BYTES + 4;

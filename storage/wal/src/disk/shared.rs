@@ -13,27 +13,23 @@ use tokio::sync::{Notify, watch};
 
 use super::book::{Books, LogBounds};
 use super::file::WalFile;
-use super::frame::FrameKind;
+use super::frame::{FRAME_HEADER_BYTES, FrameKind};
 use super::options::{Fatal, OnFatal, Stats, WalOptions};
 use super::queue::{Item, Queue};
+use super::room::Measures;
 use super::spare::Spare;
 
-/// Spares kept ready.
-const SPARES_READY: usize = 1;
-/// Files that must fit the budget: one active, one spare, one being released, one as reserve.
-pub(crate) const FILES_MIN: u64 = 4;
-/// Files kept free for what must get through when appends are refused: the flush commands of what
-/// was in flight, votes, and moved frames.
-const RESERVE_FILES: u64 = 2;
 /// What the writer and everybody else share.
 pub(crate) struct Shared {
     pub(super) options: WalOptions,
+    pub(super) measures: Measures,
     pub(super) on_fatal: OnFatal,
     pub(super) books: Mutex<Books>,
     pub(super) queue: Mutex<Queue>,
     pub(super) files: Mutex<Files>,
     pub(super) failed: AtomicBool,
-    pub(super) stalled: AtomicBool,
+    /// Since when the writer has been waiting for a file.
+    stalled: Mutex<Option<Monotonic>>,
     /// Entries are being copied to the tail.
     pub(super) moving: AtomicBool,
     /// Nanoseconds of the monotonic clock at which the sync under way began, plus one; 0 if none.
@@ -44,6 +40,8 @@ pub(crate) struct Shared {
     /// When the last group that is no seal was synced, and none sealed it since.
     pub(super) unsealed: Mutex<Option<Monotonic>>,
     pub(super) wrote: Notify,
+    /// Something that bears on room has changed.
+    pub(super) room_changed: Notify,
     pub(super) make_spare: Waker,
 }
 
@@ -54,6 +52,8 @@ pub(super) struct Files {
     pub(super) spares: Vec<Spare>,
     /// Spares being prewritten.
     pub(super) coming: u64,
+    /// The disk had no room for the last spare, whatever the budget says.
+    pub(super) disk_full: bool,
     /// What the active file's preamble, or frames synced since, say was purged.
     pub(super) purged: BTreeMap<ShardId, RaftIndex>,
     /// Bytes of the active file that are written.
@@ -96,28 +96,32 @@ impl Shared {
             .iter()
             .map(|(shard, bounds)| (*shard, bounds.last))
             .collect();
-        let group_bytes = options.group_bytes;
+        let measures = Measures::of(&options);
+        let queue = Queue::new(options.group_bytes, measures);
         let files = Files {
             sequence: start.sequence,
             spares: start.spares,
             coming: 0,
+            disk_full: false,
             purged,
             active_end: start.active_end,
         };
         Self {
             options,
+            measures,
             on_fatal: start.on_fatal,
             books: Mutex::new(start.books),
-            queue: Mutex::new(Queue::new(group_bytes)),
+            queue: Mutex::new(queue),
             files: Mutex::new(files),
             failed: AtomicBool::new(false),
-            stalled: AtomicBool::new(false),
+            stalled: Mutex::new(None),
             moving: AtomicBool::new(false),
             sync_since: AtomicU64::new(0),
             counts: Counts::default(),
             synced: watch::Sender::new(synced),
             unsealed: Mutex::new(Some(start.now)),
             wrote: Notify::new(),
+            room_changed: Notify::new(),
             make_spare: start.make_spare,
         }
     }
@@ -159,8 +163,16 @@ impl Shared {
             .unwrap_or_default()
     }
 
-    pub(crate) fn set_stalled(&self, stalled: bool) {
-        if self.stalled.swap(stalled, Ordering::AcqRel) != stalled {
+    /// Since when the writer has been waiting for a file.
+    pub(super) fn stalled(&self) -> Option<Monotonic> {
+        *self.stalled.lock().expect("nothing panics under this lock")
+    }
+
+    /// The writer waits for a file, from `since` on; or goes on.
+    pub(crate) fn set_stalled(&self, since: Option<Monotonic>) {
+        let mut stalled = self.stalled.lock().expect("nothing panics under this lock");
+        if stalled.is_some() != since.is_some() {
+            *stalled = since;
             self.wrote.notify_one();
         }
     }
@@ -237,32 +249,42 @@ impl Shared {
 
     /// Whether one more file fits the budget.
     pub(crate) fn may_grow(&self) -> bool {
-        let files = self.files();
-        files.count() < self.options.disk_bytes / self.options.file_bytes
+        self.files().count() < self.measures.files_max
     }
 
-    /// Reserves the right to prewrite one spare, if one is wanted and fits.
-    pub(crate) fn wants_spare(&self) -> bool {
-        let mut files = self.files();
-        let wanted = files.spares.len() as u64 + files.coming < SPARES_READY as u64;
-        let fits = files.count() < self.options.disk_bytes / self.options.file_bytes;
-        if wanted && fits {
-            files.coming += 1;
-        }
-        wanted && fits
-    }
-
-    pub(crate) fn spare_came(&self, spare: Option<Spare>) {
+    /// A spare was prewritten, or failed to be. Returns whether the disk is found full, and was not
+    /// before.
+    pub(crate) fn spare_came(&self, spare: Option<Spare>) -> bool {
         let mut files = self.files();
         files.coming -= 1;
+        let was_full = std::mem::replace(&mut files.disk_full, spare.is_none());
         files.spares.extend(spare);
+        let (came, found_full) = (!files.disk_full, files.disk_full && !was_full);
         drop(files);
-        self.wrote.notify_one();
+        // Only for what came: a writer that waits for a file asks for one each time it is woken.
+        if came {
+            self.wrote.notify_one();
+        }
+        self.room_changed.notify_waiters();
+        found_full
     }
 
     pub(crate) fn add_spare(&self, spare: Spare) {
         self.files().spares.push(spare);
         self.wrote.notify_one();
+        self.room_changed.notify_waiters();
+    }
+
+    /// The group taken last is on disk: what it was owed is free, less what it took.
+    pub(crate) fn group_written(&self) {
+        self.queue().wrote();
+        self.room_changed.notify_waiters();
+        self.wake_maker();
+    }
+
+    /// What an entry of `bytes`, queued alone, takes on disk at most.
+    pub(crate) fn entry_disk_bytes(&self, bytes: usize) -> u64 {
+        self.measures.queued(1, (FRAME_HEADER_BYTES + bytes) as u64)
     }
 
     pub(crate) fn began_file(&self, file: &Arc<WalFile>, end: u64) {
@@ -297,16 +319,8 @@ impl Shared {
         }
         self.synced.send_modify(|_| {});
         self.wrote.notify_one();
+        self.room_changed.notify_waiters();
         told(fatal);
-    }
-
-    pub(super) fn room(&self) -> u64 {
-        let files = self.files();
-        let all = self.options.disk_bytes / self.options.file_bytes;
-        let free = all.saturating_sub(files.sequence.len() as u64 + RESERVE_FILES);
-        let queued = self.queue().bytes() as u64;
-        let active = self.options.file_bytes.saturating_sub(files.active_end);
-        (free * self.options.file_bytes + active).saturating_sub(queued)
     }
 
     pub(super) fn stats(&self) -> Stats {
@@ -330,7 +344,7 @@ impl Shared {
 }
 
 impl Files {
-    fn count(&self) -> u64 {
+    pub(super) fn count(&self) -> u64 {
         self.sequence.len() as u64 + self.spares.len() as u64 + self.coming
     }
 }

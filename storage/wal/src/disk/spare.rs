@@ -55,6 +55,15 @@ pub(crate) fn prewrite(env: &Env, directory: &Path, bytes: u64) -> io::Result<Sp
     }
 }
 
+/// Whether the disk has room for one more file, and as much beside it: a checkpoint, without which
+/// nothing is released, is a file on the same disk.
+fn has_space(env: &Env, directory: &Path, file_bytes: u64) -> bool {
+    // Where the system does not tell, the write will.
+    env.files
+        .space(directory)
+        .map_or(true, |space| space.free >= 2 * file_bytes)
+}
+
 /// A spare left by an earlier life, if it has the right length; else it is removed.
 pub(crate) fn adopt(env: &Env, path: PathBuf, bytes: u64) -> io::Result<Option<Spare>> {
     let file = env.files.open(&path, OpenMode::ReadWrite)?;
@@ -74,23 +83,30 @@ pub(crate) fn spare_maker(
 ) -> impl FnMut() + Send {
     move || {
         while let Some(shared) = shared.upgrade().filter(|shared| shared.wants_spare()) {
-            let spare = prewrite(&env, &directory, file_bytes);
+            let spare = match has_space(&env, &directory, file_bytes) {
+                true => prewrite(&env, &directory, file_bytes),
+                false => Err(io::ErrorKind::StorageFull.into()),
+            };
             let failed = spare.is_err();
-            match &spare {
-                Err(error) if error.kind() == io::ErrorKind::StorageFull => {
-                    tracing::warn!(%error, "a WAL file could not be prewritten: the disk is full");
-                }
-                Err(error) => {
-                    let (path, error) = (directory.clone(), error.to_string());
-                    shared.fail(&Fatal {
-                        doing: "prewriting a file in",
-                        path,
-                        error,
-                    });
-                }
-                Ok(_) => {}
+            if let Err(error) = &spare
+                && error.kind() != io::ErrorKind::StorageFull
+            {
+                let (path, error) = (directory.clone(), error.to_string());
+                shared.fail(&Fatal {
+                    doing: "prewriting a file in",
+                    path,
+                    error,
+                });
             }
-            shared.spare_came(spare.ok());
+            if shared.spare_came(spare.ok()) {
+                let path = directory.display();
+                tracing::warn!(
+                    %path,
+                    file_bytes,
+                    "the disk has no room for one more WAL file, which the budget allows: appends \
+                     are refused once the files that are there are full; make room on the disk"
+                );
+            }
             if failed {
                 break;
             }

@@ -18,8 +18,9 @@ use super::file::Place;
 use super::frame::FrameKind;
 use super::options::{OnFatal, Stats, WalOptions};
 use super::queue::{Done, Item};
+use super::room::{Full, Measures, Promise, Purpose};
 use super::scan::Recovery;
-use super::shared::{FILES_MIN, Shared};
+use super::shared::Shared;
 use crate::Error;
 
 /// What a group adds to a single entry: its own header, the frame's, and padding.
@@ -55,23 +56,26 @@ impl Wal {
         checkpointed: BTreeMap<ShardId, RaftIndex>,
         on_fatal: OnFatal,
     ) -> Result<(Arc<Self>, Recovery), Error> {
-        let files = options.disk_bytes / options.file_bytes.max(1);
-        if files < FILES_MIN {
-            let (disk_bytes, file_bytes) = (options.disk_bytes, options.file_bytes);
-            return Err(Error::BudgetTooSmall {
-                disk_bytes,
-                file_bytes,
-                files,
-                files_min: FILES_MIN,
-            });
-        }
+        let measures = Measures::of(&options);
         let holds_an_entry = options.group_bytes > 2 * ENTRY_FRAMING_BYTES;
-        let fits = 2 * options.group_bytes as u64 <= options.file_bytes && holds_an_entry;
-        if !fits || options.group_bytes > WAL_GROUP_BYTES_MAX {
+        if !(measures.fit() && holds_an_entry) || options.group_bytes > WAL_GROUP_BYTES_MAX {
             let (group_bytes, file_bytes) = (options.group_bytes, options.file_bytes);
             return Err(Error::GroupTooLarge {
                 group_bytes,
                 file_bytes,
+            });
+        }
+        let files_min = measures.files_for(measures.at_least() + options.heads_bytes);
+        if measures.files_max < files_min {
+            return Err(Error::BudgetTooSmall {
+                disk_bytes: options.disk_bytes,
+                file_bytes: options.file_bytes,
+                files: measures.files_max,
+                files_min,
+                heads_bytes: options.heads_bytes,
+                in_flight_bytes: options.group_bytes as u64,
+                reserve_bytes: measures.reserve.total(),
+                usable_bytes: measures.usable(),
             });
         }
         super::open::open(env, directory, options, checkpointed, on_fatal).await
@@ -103,12 +107,13 @@ impl Wal {
         entries: impl IntoIterator<Item = (EntryId, Body)>,
         done: impl FnOnce(io::Result<()>) + Send + 'static,
     ) -> Result<(), Error> {
-        let mut items = Vec::new();
+        let (mut items, mut promises) = (Vec::new(), Vec::new());
         let mut outcome = Ok(());
         // The order in the queue is the order in the books: one lock spans both.
         let mut books = self.shared.books();
         let bytes_max = self.entry_bytes_max();
-        for (id, body) in entries {
+        for (id, mut body) in entries {
+            promises.extend(body.take_promise());
             let bytes = body.weight();
             outcome = if bytes > bytes_max {
                 Err(Error::EntryTooLarge {
@@ -124,7 +129,7 @@ impl Wal {
             }
             items.push(Item::new(shard, FrameKind::Entry, id, body.into_parts()));
         }
-        self.enqueue(items, done);
+        self.enqueue(items, &promises, done);
         drop(books);
         outcome
     }
@@ -148,7 +153,7 @@ impl Wal {
                 body.into_parts(),
             ));
         }
-        self.enqueue(items, done);
+        self.enqueue(items, &[], done);
     }
 
     /// Stores a shard's vote.
@@ -163,6 +168,7 @@ impl Wal {
         let (id, payload) = vote.encode();
         self.enqueue(
             vec![Item::new(shard, FrameKind::Vote, id, vec![payload])],
+            &[],
             done,
         );
     }
@@ -185,7 +191,7 @@ impl Wal {
             id: last,
         })?;
         let item = Item::new(shard, FrameKind::Truncate, last, Vec::new());
-        self.enqueue(vec![Item { keeps, ..item }], done);
+        self.enqueue(vec![item.keeping(keeps)], &[], done);
         Ok(())
     }
 
@@ -195,6 +201,7 @@ impl Wal {
         books.book_mut(shard).bounds.purge(id);
         self.enqueue(
             vec![Item::new(shard, FrameKind::Purge, id, Vec::new())],
+            &[],
             |_| {},
         );
     }
@@ -321,11 +328,22 @@ impl Wal {
         self.shared.sync_age(self.env.clock.monotonic())
     }
 
-    /// Bytes that may still be written before the reserve is touched. Appends are refused when
-    /// what they need is not there.
+    /// Bytes that appends may still take before they touch the reserve, net of what was promised
+    /// to others; what files take for certain, however groups fall in them.
     #[must_use]
     pub fn room(&self) -> u64 {
         self.shared.room()
+    }
+
+    /// Takes `bytes` of room on disk, in one step for all shards. Waits while the files for them
+    /// are being written ahead; dropping the future takes nothing.
+    pub(crate) async fn promise(&self, purpose: Purpose, bytes: u64) -> Result<Promise, Full> {
+        self.shared.promise(purpose, bytes).await
+    }
+
+    /// What an entry of `bytes`, head and payload together, takes on disk at most.
+    pub(crate) fn entry_disk_bytes(&self, bytes: usize) -> u64 {
+        self.shared.entry_disk_bytes(bytes)
     }
 
     /// Shards that hold the oldest file, if the log has more files than `files`: they are to be
@@ -344,8 +362,10 @@ impl Wal {
         shards.into_iter().collect()
     }
 
-    /// Copies what still holds the oldest file to the tail, one group's worth at most, so that the
-    /// file can be released. Returns how many entries were copied. Reads the disk.
+    /// Copies what still holds the oldest file to the tail, half a group's worth at most, so that the
+    /// file can be released. Returns how many entries were copied: none while it would gain nothing,
+    /// since most of the log is held, or while there is no room for all that holds the file. Reads
+    /// the disk.
     ///
     /// # Errors
     /// [`Error::Corrupt`], [`Error::Io`].
@@ -354,13 +374,7 @@ impl Wal {
         if self.shared.moving.load(Ordering::Acquire) {
             return Ok(0);
         }
-        let Some(oldest) = self
-            .shared
-            .files()
-            .sequence
-            .first()
-            .map(|file| file.sequence)
-        else {
+        let Some(oldest) = self.worth_moving() else {
             return Ok(0);
         };
         let entries = self
@@ -383,10 +397,25 @@ impl Wal {
         let count = items.len();
         let shared = Arc::clone(&self.shared);
         shared.moving.store(true, Ordering::Release);
-        self.enqueue(items, move |_| {
+        self.enqueue(items, &[], move |_| {
             shared.moving.store(false, Ordering::Release)
         });
         Ok(count)
+    }
+
+    /// The oldest file, if copying what holds it makes room in the end.
+    fn worth_moving(&self) -> Option<u64> {
+        let (oldest, files) = {
+            let held = self.shared.files();
+            (held.sequence.first()?.sequence, held.sequence.len() as u64)
+        };
+        let held = self.shared.books().held_by_file();
+        let all: u64 = held.values().sum();
+        // Two files must come free in a whole round, an eighth of each being lost to their tails.
+        let worth = all + 2 * self.shared.options.file_bytes;
+        let filled = files * (self.shared.options.file_bytes / 8 * 7);
+        let bytes = held.get(&oldest).copied().unwrap_or_default();
+        (worth <= filled && self.shared.can_move(bytes)).then_some(oldest)
     }
 
     /// Counts since the start.
@@ -395,22 +424,26 @@ impl Wal {
         self.shared.stats()
     }
 
-    /// Adds `items` to the queue; `done` is called with the last. The caller holds the books, so
-    /// that both tell the same order.
-    fn enqueue(&self, mut items: Vec<Item>, done: impl FnOnce(io::Result<()>) + Send + 'static) {
+    /// Adds `items` to the queue, for which `promises` were made; `done` is called with the last. The
+    /// caller holds the books, so that both tell the same order.
+    fn enqueue(
+        &self,
+        mut items: Vec<Item>,
+        promises: &[Arc<Promise>],
+        done: impl FnOnce(io::Result<()>) + Send + 'static,
+    ) {
         let done: Done = Box::new(done);
         let Some(last) = items.last_mut() else {
             done(Ok(()));
             return;
         };
         last.done = Some(done);
-        let mut refused = Vec::new();
-        {
+        let refused = {
             let mut queue = self.shared.queue();
-            for item in items {
-                refused.extend(queue.push(item).err());
-            }
-        }
+            // In one step: at no moment do both, or neither, count.
+            let promised = promises.iter().map(|promise| promise.spend()).sum();
+            queue.push(items, promised).err().unwrap_or_default()
+        };
         for done in refused.into_iter().filter_map(|item| item.done) {
             done(Err(io::Error::other("the WAL has failed or is closed")));
         }

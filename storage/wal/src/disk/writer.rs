@@ -57,9 +57,15 @@ impl Worker for Writer {
                 self.shared.sync_gave_up();
                 match rolled {
                     Ok(()) => {}
-                    // The disk is full. Nothing is lost: the items wait for a release.
+                    // Nobody writes what was not promised room (`room`), so this is not reached but
+                    // by a fault in that reckoning, or by entries that a follower was sent past its
+                    // door. Then the last file is gone, to whatever frame came first: nothing may
+                    // overtake, since each shard's frames keep their order and one stream tells a
+                    // start the order of all. Nothing is lost: the items wait for a release that may
+                    // still come, or for a spare under way, and `watch` says so aloud, and ends the
+                    // process if none does.
                     Err(Roll::Full) => {
-                        self.shared.set_stalled(true);
+                        self.shared.set_stalled(Some(self.env.clock.monotonic()));
                         self.stalled = items;
                         break;
                     }
@@ -69,7 +75,7 @@ impl Worker for Writer {
                     }
                 }
             }
-            self.shared.set_stalled(false);
+            self.shared.set_stalled(None);
             if !self.write_group(items) {
                 break;
             }
@@ -146,6 +152,7 @@ impl Writer {
         }
         let payload_base = self.active.end;
         self.active.end += padded as u64;
+        self.shared.group_written();
         self.complete(items, &layout, payload_base);
         true
     }

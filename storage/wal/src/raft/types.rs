@@ -8,7 +8,7 @@ use esker_types::{EntryId, RaftIndex, Term};
 use openraft::impls::leader_id_std::LeaderId;
 use openraft::vote::RaftLeaderId;
 
-use crate::disk::{Body, Vote};
+use crate::disk::{Body, Promise, Vote};
 
 openraft::declare_raft_types!(
     /// What openraft is asked to work with.
@@ -50,6 +50,11 @@ impl Proposal {
         head.put_u8(TAG_COMMAND);
         head.put_slice(&encoded);
         Ok(Self(Body::new(&head, payload)))
+    }
+
+    /// The same, with the room on disk that was taken for it.
+    pub(crate) fn promised(self, promise: Promise) -> Self {
+        Self(self.0.promised(promise))
     }
 
     /// The command.

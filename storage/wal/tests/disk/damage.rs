@@ -15,7 +15,8 @@ async fn small_log(seed: u64, sealed: bool) -> (World, PathBuf, Content) {
     let mut world = World::new(seed);
     // Every attack copies and reads the whole file: no larger than it need be.
     world.options.file_bytes = 64 << 10;
-    world.options.group_bytes = 32 << 10;
+    world.options.group_bytes = 24 << 10;
+    world.options.shards = 1;
     let log = world.open().await.expect("an empty log");
     for index in 1..=ENTRIES as u64 {
         let bytes = if index % 2 == 0 { 5000 } else { 60 };

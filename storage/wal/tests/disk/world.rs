@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -22,6 +22,8 @@ pub(crate) const SHARD: ShardId = ShardId(1);
 pub(crate) struct World {
     pub(crate) disk: SimDisk,
     pub(crate) options: WalOptions,
+    /// Why logs ended, as their owner was told.
+    pub(crate) told: Arc<Mutex<Vec<String>>>,
     lives: u64,
 }
 
@@ -38,6 +40,7 @@ impl World {
         Self {
             disk: SimDisk::new(seed),
             options,
+            told: Arc::default(),
             lives: 0,
         }
     }
@@ -47,6 +50,7 @@ impl World {
         Self {
             disk,
             options: self.options.clone(),
+            told: Arc::default(),
             lives: self.lives,
         }
     }
@@ -61,13 +65,13 @@ impl World {
     ) -> Result<Log, Error> {
         self.lives += 1;
         let env = self.env();
-        let options = self.options.clone();
+        let (options, told) = (self.options.clone(), Arc::clone(&self.told));
         let opened = Wal::open(
             &env,
             Path::new(DIRECTORY),
             options,
             checkpointed,
-            Arc::new(|_| {}),
+            Arc::new(move |fatal| told.lock().expect("unpoisoned").push(fatal.to_string())),
         )
         .await;
         // The maker of spares runs now, so that what a test counts does not depend on when.
