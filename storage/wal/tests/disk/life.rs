@@ -356,33 +356,43 @@ fn a_disk_that_holds_too_few_files_is_refused() {
 
 #[test]
 fn a_log_that_nobody_makes_room_in_ends_aloud_and_blames_no_disk() {
-    run(async {
-        let mut world = World::new(10);
-        world.options.disk_bytes = 8 * world.options.file_bytes;
-        let log = world.open().await.expect("an empty log");
-        // As a follower's entries do, these ask nobody for room.
-        let filling = async {
-            for index in 1..=1000 {
-                let entry = vec![(id(index, 1), body(index, 10_000))];
-                if log.append(SHARD, entry).await.is_err() {
-                    return index;
-                }
+    // The budget is used up, or the disk is.
+    for budget in [8, 16] {
+        run(ends_aloud(budget));
+    }
+}
+
+async fn ends_aloud(budget: u64) {
+    let mut world = World::new(10);
+    world.options.disk_bytes = budget * world.options.file_bytes;
+    world.disk.set_capacity(9 * world.options.file_bytes);
+    let log = world.open().await.expect("an empty log");
+    // As a follower's entries do, these ask nobody for room.
+    let filling = async {
+        for index in 1..=1000 {
+            let entry = vec![(id(index, 1), body(index, 10_000))];
+            if log.append(SHARD, entry).await.is_err() {
+                return index;
             }
-            unreachable!("ten megabytes fit two")
-        };
-        let bound = world.options.stall_fatal * 2;
-        let waited = tokio::time::timeout(bound, filling).await;
-        let refused = waited.expect("it never hangs for ever");
-        let told = world.told.lock().expect("unpoisoned").join("; ");
-        assert!(
-            told.contains("for a file, and all 8 are held; raise the WAL's budget"),
-            "{told}"
-        );
-        assert!(refused > 130 && log.wal.has_failed());
-        drop(log);
-        world.options.disk_bytes *= 2;
-        let log = world.open().await.expect("with a larger budget it goes on");
-        assert_eq!(log.content(SHARD).await.entries.len() as u64, refused - 1);
-        append(&log, SHARD, refused..=refused, 10_000).await;
-    });
+        }
+        unreachable!("ten megabytes fit two")
+    };
+    let bound = world.options.stall_fatal * 2;
+    let waited = tokio::time::timeout(bound, filling).await;
+    let refused = waited.expect("it never hangs for ever");
+    let told = world.told.lock().expect("unpoisoned").join("; ");
+    assert!(
+        told.contains(&format!(
+            "for a file, and all {} are held; raise the WAL's budget",
+            budget.min(9)
+        )),
+        "{told}"
+    );
+    assert!(refused > 130 && log.wal.has_failed());
+    drop(log);
+    world.options.disk_bytes *= 2;
+    world.disk.set_capacity(u64::MAX);
+    let log = world.open().await.expect("with a larger budget it goes on");
+    assert_eq!(log.content(SHARD).await.entries.len() as u64, refused - 1);
+    append(&log, SHARD, refused..=refused, 10_000).await;
 }
