@@ -318,5 +318,11 @@ async fn a_frozen_server_opens_the_circuit_for_all_callers() {
     clock.advance(pause);
     assert_eq!(get(&store, 1, 0).await.unwrap(), content(1, 0));
     put(&store, 1, 1).await.unwrap();
+    // Closed: while it is open, one call at a time is let through.
+    let refused = store.counters().refused;
+    for read in futures::future::join_all((0..CALLERS).map(|_| get(&store, 1, 0))).await {
+        assert_eq!(read.unwrap(), content(1, 0));
+    }
+    assert_eq!(store.counters().refused, refused);
     assert_eq!(store.counters().opened, 1);
 }
