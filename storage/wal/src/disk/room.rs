@@ -14,8 +14,10 @@
 //! - moved entries leave what raft itself writes without asking: votes, truncations, purges,
 //!   blank and membership entries, seals, and the framing of promised entries.
 //!
-//! A follower's entries do not ask either: its door is to close while `room` is 0, and what its
-//! peers had in flight by then lies in the reserve.
+//! A follower's entries and installed ones do not ask: raft takes an entry that its log refuses for
+//! a broken disk. They count once they are queued, and whoever receives them has to refuse them at
+//! the door, before raft sees them, while `room` does not hold them. Past an open door they are the
+//! one way to a stall, which `watch` ends aloud.
 //!
 //! Only files that are there count: the disk may hold fewer than the budget says. Whoever finds
 //! room in the budget and none yet in files waits until they are written.
