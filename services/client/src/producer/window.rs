@@ -177,7 +177,13 @@ impl<B> Window<B> {
             return None;
         }
         // In a session that is over, only what is in doubt is asked about.
-        let due = |entry: &Entry<B>| entry.in_flight.is_none() && (entry.doubt || !self.broken);
+        // Of a producer the service remembers as many batches as may be in flight, the last ones:
+        // nothing may follow that makes it forget the oldest one here, which may be written.
+        let Serial(oldest) = self.entries.front()?.serial;
+        let due = |entry: &Entry<B>| {
+            let near = entry.serial.0 - oldest < APPENDS_IN_FLIGHT_PER_PARTITION as u64;
+            entry.in_flight.is_none() && near && (entry.doubt || !self.broken)
+        };
         self.entries.iter().position(due)
     }
 

@@ -63,6 +63,21 @@ fn a_refusal_goes_back_and_the_rest_is_answered_first() {
     assert!(!window.is_between_sessions());
 }
 
+/// The service remembers the last batches only: what is not settled must stay among them.
+#[test]
+fn nothing_is_sent_that_would_make_the_service_forget_what_is_in_doubt() {
+    let (mut window, serials) = in_flight(Some(session()), 5);
+    let unknown = refusal(Code::OutcomeUnknown, Durability::Unknown);
+    assert!(window.refused(serials[0], unknown).is_none());
+    for (name, &serial) in (1..).zip(&serials[1..]) {
+        assert_eq!(window.acked(serial), Some(name));
+    }
+    window.push(5, 1, at(100));
+    assert_eq!(sent(&mut window), [0], "5 would be the sixth since");
+    assert_eq!(window.acked(serials[0]), Some(0));
+    assert_eq!(sent(&mut window), [5]);
+}
+
 #[test]
 fn a_rest_is_kept() {
     let (mut window, serials) = in_flight(Some(session()), 1);
@@ -311,6 +326,11 @@ impl World {
             4 => Err(unknown),
             _ => {
                 let answer = self.partition.append(batch);
+                assert_ne!(
+                    answer,
+                    Err(Code::SequenceReused),
+                    "it was forgotten: {batch:?}"
+                );
                 answer.map_err(|code| refusal(code, Durability::NotWritten))
             }
         };

@@ -1,0 +1,137 @@
+//! Connecting, and calls that are made again.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use esker_client::v1::VerifyDepth;
+use esker_client::{Client, Code, Detail, Durability, Options, ProducerOptions};
+use esker_env::{Env, Network, Tcp};
+
+use crate::service::Service;
+use crate::{ADDRESS, TOPIC, World, numbered, numbers};
+
+#[tokio::test(start_paused = true)]
+async fn who_is_not_there_is_named() {
+    let (env, ..) = Env::simulated(1);
+    let error = Client::connect("http://nobody:1", Options::default(), &env)
+        .await
+        .unwrap_err();
+    assert_eq!(error.code(), Code::Unavailable);
+    assert!(error.message().contains("nobody:1"), "{error}");
+    let error = Client::connect("no address", Options::default(), &env)
+        .await
+        .unwrap_err();
+    assert_eq!(error.code(), Code::InvalidRequest);
+}
+
+#[tokio::test(start_paused = true)]
+async fn errors_arrive_with_their_details() {
+    let world = World::new(1, &[]).await;
+    let admin = world.client.admin();
+    let error = admin.describe_topic("other").await.unwrap_err();
+    assert_eq!(
+        (error.code(), error.durability()),
+        (Code::UnknownTopic, Durability::NotWritten)
+    );
+    let error = admin
+        .alter_topic(esker_client::v1::AlterTopicRequest::default())
+        .await
+        .unwrap_err();
+    assert_eq!(error.detail(), Some(&Detail::Version(7)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_creation_is_asked_again_and_recognised() {
+    let world = World::new(1, &[]).await;
+    world.service.state().topics.lost_replies = 3;
+    let topic = world
+        .client
+        .admin()
+        .create_topic("new", 5, &BTreeMap::new())
+        .await
+        .unwrap();
+    assert_eq!((topic.name.as_str(), topic.partitions), ("new", 5));
+    let error = world
+        .client
+        .admin()
+        .create_topic("new", 5, &BTreeMap::new())
+        .await
+        .unwrap_err();
+    assert_eq!(
+        error.code(),
+        Code::TopicExists,
+        "another call is another topic"
+    );
+    let (topics, more) = world.client.admin().list_topics("").await.unwrap();
+    assert_eq!((topics.len(), more), (2, false));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deletion_that_may_be_done_is_not_asked_again() {
+    let world = World::new(1, &[]).await;
+    let error = world.client.admin().delete_topic(TOPIC).await.unwrap_err();
+    assert_eq!(error.durability(), Durability::Unknown);
+    assert_eq!(world.service.state().topics.deletions, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_outlives_its_connection() {
+    let world = World::new(1, &[]).await;
+    world.network.refuse(ADDRESS, true);
+    assert_eq!(world.network.cut(ADDRESS), 1);
+    let network = world.network.clone();
+    tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        network.refuse(ADDRESS, false);
+    });
+    world.client.admin().cluster_status().await.unwrap();
+    world.client.admin().flush().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_verification_tells_how_far_it_is() {
+    let world = World::new(1, &[]).await;
+    let mut verification = world
+        .client
+        .admin()
+        .verify(VerifyDepth::Content)
+        .await
+        .unwrap();
+    let mut done = Vec::new();
+    while let Some(report) = verification.next().await.unwrap() {
+        done.push(report.done);
+    }
+    assert_eq!(done, [false, true]);
+}
+
+/// The one test with the real network, clock and threads.
+#[tokio::test]
+async fn it_goes_over_tcp() {
+    let service = Service::new();
+    service.state().topics.create(TOPIC, 1, &[]);
+    let listener = Tcp.listen("127.0.0.1:0").await.unwrap();
+    let uri = format!("http://{}", listener.address());
+    service.serve(listener);
+    let client = Client::connect(&uri, Options::default(), &Env::real())
+        .await
+        .unwrap();
+    let options = ProducerOptions {
+        batch_bytes: 64 << 10,
+        ..ProducerOptions::default()
+    };
+    let producer = client.producer(TOPIC, options).await.unwrap();
+    for number in 0..20_000 {
+        let _delivery = producer.send(numbered(0, number)).await.unwrap();
+    }
+    producer.flush().await.unwrap();
+    assert_eq!(service.values(TOPIC, 0), numbers(0..20_000));
+    let mut reader = client
+        .read(TOPIC, 0, esker_client::ReadOptions::default())
+        .await
+        .unwrap();
+    let mut count = 0;
+    while let Some(batch) = reader.next().await.unwrap() {
+        count += batch.records().count();
+    }
+    assert_eq!(count, 20_000);
+}
