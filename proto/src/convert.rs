@@ -151,6 +151,12 @@ impl From<v1::position::At> for v1::Position {
     }
 }
 
+/// Bytes of `message` on the wire.
+#[must_use]
+pub fn encoded_bytes(message: &impl prost::Message) -> usize {
+    message.encoded_len()
+}
+
 /// The offset that `field` holds.
 ///
 /// # Errors

@@ -32,7 +32,7 @@ pub mod transport; // tonic over env's network
 
 pub mod tuning; // what both sides of a connection set
 
-pub use convert::{FieldError, offset};
+pub use convert::{FieldError, encoded_bytes, offset};
 pub use status::{DETAIL_TYPE, STATUS_MESSAGE_BYTES_MAX};
 
 /// The descriptors of all files, as an encoded `FileDescriptorSet`: what reflection serves.

@@ -81,6 +81,8 @@ impl LocalHead {
         let share = led.appender.as_ref().map_or(0, |queue| queue.share().bytes);
         Ok(Progress {
             mark: view::mark(&state),
+            term: state.applied().term,
+            checkpointed: led.replica.checkpointed().0,
             time: state.time(),
             flush_position: data.map_or(RaftIndex::ZERO, Data::flush_position),
             flushed: state.flushed(),

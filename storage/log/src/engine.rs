@@ -9,13 +9,14 @@ use esker_cache::{BlockCache, Counters};
 use esker_env::Env;
 use esker_object::Store;
 use esker_record::ZstdLevel;
+use esker_segment::Depth;
 use esker_types::ShardId;
 use esker_types::limits::{
     FLUSH_AGE, FLUSH_BACKOFF_MAX, FLUSH_BYTES, FLUSH_NOW_TURNS_MAX, OPENED_SEGMENTS_BYTES,
     SETTLE_INTERVAL,
 };
 use futures::future::try_join_all;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::append::Appends;
@@ -27,6 +28,7 @@ use crate::read::Readers;
 use crate::schedule::{FlushTriggers, Schedule, flush_permits};
 use crate::segments::Segments;
 use crate::topics::Topics;
+use crate::verify::{Verification, Verify};
 
 /// How an engine works.
 #[derive(Clone, Copy, Debug)]
@@ -191,6 +193,27 @@ impl Engine {
     pub async fn drain(&self, patience: Duration) -> bool {
         let flush = tokio::time::timeout(patience.min(FLUSH_BACKOFF_MAX), self.flush_now());
         matches!(flush.await, Ok(Ok(_)))
+    }
+
+    /// Verifies everything that the log names, and tells how far it has come after each segment, until
+    /// nobody listens.
+    ///
+    /// # Errors
+    /// [`ReadError::Head`]: what is to be verified is not known. What is wrong with the bucket is
+    /// told, and verifying goes on.
+    pub async fn verify(
+        &self,
+        depth: Depth,
+        tell: mpsc::Sender<Verification>,
+    ) -> Result<(), ReadError> {
+        let verify = Verify {
+            head: Arc::clone(&self.head),
+            store: self.store.clone(),
+            manifests: self.readers.manifests().clone(),
+            depth,
+            tell,
+        };
+        verify.run().await
     }
 
     /// Topics.

@@ -19,7 +19,7 @@ use esker_shard::{
 };
 use esker_types::{
     ContentHash, Incarnation, LeaderEpoch, Offset, OffsetRange, PartitionId, PartitionIndex,
-    RaftIndex, RaftRange, ShardId, ShardTime, Timestamp, TopicId, TopicName, TopicVersion,
+    RaftIndex, RaftRange, ShardId, ShardTime, Term, Timestamp, TopicId, TopicName, TopicVersion,
 };
 use futures::future::BoxFuture;
 
@@ -164,6 +164,10 @@ pub struct AcceptedRun {
 pub struct Progress {
     /// What is applied.
     pub mark: Mark,
+    /// Term of the last entry applied.
+    pub term: Term,
+    /// What the durable local checkpoint covers.
+    pub checkpointed: RaftIndex,
     /// Shard time.
     pub time: ShardTime,
     /// The `to` of the last committed segment.

@@ -27,6 +27,7 @@ mod read; // one splice of head, cache and bucket
 mod ahead; // blocks on their way before they are asked for
 mod manifest; // which segments hold what
 mod segments; // segments opened, their pages and blocks
+mod verify; // bucket, manifest and head agree
 mod error; // what can go wrong
 
 pub use append::{AppendError, Appended, Appends, NewAppend, Ready};
@@ -40,3 +41,4 @@ pub use head::{
 pub use read::{Chunk, ReadBatch, Reader, Readers};
 pub use schedule::FlushTriggers;
 pub use topics::{Alteration, TopicError, Topics};
+pub use verify::{Finding, Verification};

@@ -193,6 +193,12 @@ impl Reader {
         self.next
     }
 
+    /// What it reads.
+    #[must_use]
+    pub const fn partition(&self) -> PartitionId {
+        self.partition
+    }
+
     /// The partition's watermarks as of late.
     #[must_use]
     pub const fn bounds(&self) -> Bounds {

@@ -257,6 +257,15 @@ pub const MESSAGE_BYTES_MAX: usize = BATCH_BYTES_MAX + MESSAGE_FRAMING_BYTES;
 /// Appends a client may have in flight per partition: what the producer window can tell apart.
 pub const APPENDS_IN_FLIGHT_PER_PARTITION: usize = PRODUCER_WINDOW;
 
+/// Appends of one stream on their way; beyond, the stream is not read from.
+pub const STREAM_APPENDS_MAX: usize = 256;
+/// Batches of one stream that are checked at the same time.
+pub const STREAM_CHECKS_MAX: usize = 8;
+/// Bytes at which a reply of a read is closed, one batch or record aside.
+pub const READ_REPLY_BYTES: usize = MIB;
+/// Replies of a read that wait for the client.
+pub const READ_REPLIES_WAITING: usize = 4;
+
 // A reader must be able to hold what a batch may decode to, and a batch is no larger decoded than
 // a zstd window plus what the frame declares; the message must fit a batch and its framing.
 const _: () = assert!(BATCH_BYTES_DEFAULT <= BATCH_BYTES_MAX);

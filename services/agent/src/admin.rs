@@ -1,0 +1,290 @@
+//! The service Admin.
+
+use std::collections::HashMap;
+use std::pin::Pin;
+
+use esker_env::Env;
+use esker_log::{Alteration, Engine, TopicView, Verification};
+use esker_proto::v1;
+use esker_proto::v1::admin_server::Admin;
+use esker_segment::Depth;
+use esker_shard::{ConfigChange, RequestId, TopicConfig};
+use esker_types::limits::{PARTITIONS_PER_TOPIC_MAX, READ_REPLIES_WAITING, TOPIC_PAGE};
+use esker_types::{Durability, PartitionIndex, TopicId, TopicVersion};
+use futures::{Stream, StreamExt};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+
+use crate::fault;
+use crate::server::Cluster;
+use crate::status::status;
+
+/// Serves topics and the cluster. Clones share everything.
+#[derive(Clone, Debug)]
+pub(crate) struct AdminService {
+    engine: Engine,
+    env: Env,
+    cluster: Cluster,
+}
+
+impl AdminService {
+    pub(crate) fn new(engine: Engine, env: Env, cluster: Cluster) -> Self {
+        Self {
+            engine,
+            env,
+            cluster,
+        }
+    }
+
+    /// Watermarks of all partitions, with one question to each shard.
+    async fn partitions(&self, topic: &TopicView) -> Result<Vec<v1::PartitionStatus>, v1::Error> {
+        let before = TopicId::new(topic.id.incarnation(), topic.id.sequence() - 1);
+        let mut shards: Vec<_> = topic.placement.clone();
+        shards.sort_unstable();
+        shards.dedup();
+        let mut partitions = Vec::with_capacity(topic.placement.len());
+        for shard in shards {
+            let page = self.engine.head().shard_topics(shard, before, 1).await;
+            let page = page.map_err(fault::of_head)?;
+            let of_topic = page.items.into_iter().filter(|known| known.id == topic.id);
+            let here = of_topic.flat_map(|known| known.partitions);
+            partitions.extend(here.map(|(index, bounds)| v1::PartitionStatus {
+                partition: index.0,
+                shard: shard.0,
+                log_start: bounds.log_start.get(),
+                tiered_end: bounds.tiered_end.get(),
+                end: bounds.end.get(),
+            }));
+        }
+        partitions.sort_unstable_by_key(|status| status.partition);
+        Ok(partitions)
+    }
+}
+
+#[tonic::async_trait]
+impl Admin for AdminService {
+    async fn create_topic(
+        &self,
+        request: Request<v1::CreateTopicRequest>,
+    ) -> Result<Response<v1::CreateTopicReply>, Status> {
+        let request = request.into_inner();
+        let name = fault::topic_name(&request.name)?;
+        let partitions = request.partitions;
+        if !(1..=PARTITIONS_PER_TOPIC_MAX).contains(&partitions) {
+            let text =
+                format!("a topic has 1 to {PARTITIONS_PER_TOPIC_MAX} partitions, not {partitions}");
+            let error = fault::invalid(text);
+            let limit = u64::from(PARTITIONS_PER_TOPIC_MAX);
+            return Err(error.with_limit(limit, partitions.into()).into());
+        }
+        let config = config(&request.settings)?;
+        let id = request_id(&request.request_id, &self.env)?;
+        let created = self
+            .engine
+            .topics()
+            .create(id, &name, partitions, config)
+            .await;
+        let created = created.map_err(fault::of_topic)?;
+        Ok(Response::new(v1::CreateTopicReply {
+            topic: Some(topic(&created)),
+        }))
+    }
+
+    async fn list_topics(
+        &self,
+        request: Request<v1::ListTopicsRequest>,
+    ) -> Result<Response<v1::ListTopicsReply>, Status> {
+        let v1::ListTopicsRequest { after, limit } = request.into_inner();
+        let after = (!after.is_empty()).then(|| fault::topic_name(&after));
+        let count = match limit {
+            0 => TOPIC_PAGE,
+            limit => TOPIC_PAGE.min(limit as usize),
+        };
+        let listed = self
+            .engine
+            .topics()
+            .list(after.transpose()?.as_ref(), count)
+            .await;
+        let (topics, more) = listed.map_err(fault::of_topic)?;
+        Ok(Response::new(v1::ListTopicsReply {
+            topics: topics.iter().map(topic).collect(),
+            more,
+        }))
+    }
+
+    async fn describe_topic(
+        &self,
+        request: Request<v1::DescribeTopicRequest>,
+    ) -> Result<Response<v1::DescribeTopicReply>, Status> {
+        let name = fault::topic_name(&request.into_inner().name)?;
+        let found = self.engine.topics().find(&name).await;
+        let found = found.map_err(fault::of_topic)?;
+        Ok(Response::new(v1::DescribeTopicReply {
+            topic: Some(topic(&found)),
+            partitions: self.partitions(&found).await?,
+        }))
+    }
+
+    async fn alter_topic(
+        &self,
+        request: Request<v1::AlterTopicRequest>,
+    ) -> Result<Response<v1::AlterTopicReply>, Status> {
+        let request = request.into_inner();
+        let name = fault::topic_name(&request.name)?;
+        let alteration = Alteration {
+            changes: changes(&request.settings)?,
+            partitions: request.partitions,
+            expected: request.expected_version.map(TopicVersion),
+        };
+        let altered = self.engine.topics().alter(&name, alteration).await;
+        let altered = altered.map_err(fault::of_topic)?;
+        Ok(Response::new(v1::AlterTopicReply {
+            topic: Some(topic(&altered)),
+        }))
+    }
+
+    async fn truncate_topic(
+        &self,
+        request: Request<v1::TruncateTopicRequest>,
+    ) -> Result<Response<v1::TruncateTopicReply>, Status> {
+        let request = request.into_inner();
+        let name = fault::topic_name(&request.name)?;
+        let mut truncated = Vec::with_capacity(request.truncations.len());
+        for v1::Truncation { partition, before } in request.truncations {
+            let to = before.map(|before| esker_proto::offset("before", before));
+            let to = to.transpose().map_err(v1::Error::from)?;
+            let topics = self.engine.topics();
+            let start = topics.truncate(&name, PartitionIndex(partition), to).await;
+            let log_start = start.map_err(fault::of_topic)?.get();
+            truncated.push(v1::Truncated {
+                partition,
+                log_start,
+            });
+        }
+        Ok(Response::new(v1::TruncateTopicReply { truncated }))
+    }
+
+    async fn delete_topic(
+        &self,
+        request: Request<v1::DeleteTopicRequest>,
+    ) -> Result<Response<v1::DeleteTopicReply>, Status> {
+        let name = fault::topic_name(&request.into_inner().name)?;
+        let deleted = self.engine.topics().delete(&name).await;
+        deleted.map_err(fault::of_topic)?;
+        Ok(Response::new(v1::DeleteTopicReply {}))
+    }
+
+    async fn cluster_status(
+        &self,
+        _: Request<v1::ClusterStatusRequest>,
+    ) -> Result<Response<v1::ClusterStatusReply>, Status> {
+        let stand = status(&self.engine, &self.cluster).await;
+        Ok(Response::new(stand.map_err(fault::of_head)?))
+    }
+
+    type VerifyStream = Pin<Box<dyn Stream<Item = Result<v1::VerifyReply, Status>> + Send>>;
+
+    async fn verify(
+        &self,
+        request: Request<v1::VerifyRequest>,
+    ) -> Result<Response<Self::VerifyStream>, Status> {
+        let depth = match v1::VerifyDepth::try_from(request.into_inner().depth) {
+            Ok(v1::VerifyDepth::Objects) => Depth::Checksums,
+            Ok(v1::VerifyDepth::Content) => Depth::Content,
+            Err(_) => {
+                let text = "the depth is unknown; 0 is OBJECTS, 1 is CONTENT";
+                return Err(fault::invalid(text).into());
+            }
+        };
+        let (tell, told) = mpsc::channel(READ_REPLIES_WAITING);
+        let engine = self.engine.clone();
+        let verifying = tokio::spawn(async move { engine.verify(depth, tell).await });
+        let replies = ReceiverStream::new(told).map(|so_far| Ok(verified(&so_far)));
+        let end = futures::stream::once(verifying).filter_map(|ended| async {
+            let text = match ended {
+                Ok(Ok(())) => return None,
+                Ok(Err(error)) => error.to_string(),
+                Err(error) => error.to_string(),
+            };
+            let error = v1::Error::new(v1::Code::Unavailable, Durability::Durable, text);
+            Some(Err(error.into()))
+        });
+        Ok(Response::new(Box::pin(replies.chain(end))))
+    }
+
+    async fn flush(
+        &self,
+        _: Request<v1::FlushRequest>,
+    ) -> Result<Response<v1::FlushReply>, Status> {
+        let flushed = self.engine.flush_now().await.map_err(fault::of_flush)?;
+        Ok(Response::new(v1::FlushReply {
+            segments: flushed.segments,
+            bytes: flushed.bytes,
+        }))
+    }
+}
+
+fn verified(so_far: &Verification) -> v1::VerifyReply {
+    v1::VerifyReply {
+        segments: so_far.segments,
+        segments_total: so_far.segments_total,
+        bytes: so_far.bytes,
+        batches: so_far.batches,
+        records: so_far.records,
+        found: so_far.found.iter().map(fault::of_finding).collect(),
+        done: so_far.done,
+    }
+}
+
+fn topic(view: &TopicView) -> v1::Topic {
+    let settings = view.config.settings();
+    let settings = settings
+        .iter()
+        .map(|change| (change.key().to_owned(), change.to_string()));
+    v1::Topic {
+        name: view.name.as_str().to_owned(),
+        id: view.id.as_u64(),
+        version: view.version.0,
+        partitions: view.partitions(),
+        settings: settings.collect(),
+    }
+}
+
+/// Settings as a list of changes; an empty value stands for the default.
+fn changes(settings: &HashMap<String, String>) -> Result<Vec<ConfigChange>, v1::Error> {
+    let default = TopicConfig::default().settings();
+    let mut changes = Vec::with_capacity(settings.len());
+    for (key, value) in settings {
+        let known = default.iter().find(|change| change.key() == key);
+        let change = match known {
+            Some(known) if value.is_empty() => Ok(known.clone()),
+            _ => ConfigChange::parse(key, value),
+        };
+        changes.push(change.map_err(|error| fault::invalid(error.to_string()))?);
+    }
+    // A map has no order, and a command must not depend on one.
+    changes.sort_by_key(ConfigChange::key);
+    Ok(changes)
+}
+
+fn config(settings: &HashMap<String, String>) -> Result<TopicConfig, v1::Error> {
+    let changes = changes(settings)?;
+    let config = changes
+        .iter()
+        .try_fold(TopicConfig::default(), TopicConfig::with);
+    config.map_err(|error| fault::invalid(error.to_string()))
+}
+
+fn request_id(bytes: &[u8], env: &Env) -> Result<RequestId, v1::Error> {
+    if bytes.is_empty() {
+        return Ok(RequestId(env.entropy.next_u128()));
+    }
+    let bytes: [u8; 16] = bytes.try_into().map_err(|_| {
+        fault::invalid(format!(
+            "`request_id` has {} bytes, it needs 16 or none",
+            bytes.len()
+        ))
+    })?;
+    Ok(RequestId(u128::from_be_bytes(bytes)))
+}

@@ -1,0 +1,232 @@
+//! Errors of the engine, as the wire says them: which code, which limit, whether it is durable.
+
+use esker_log::{AppendError, Error as FlushError, Finding, HeadError, ReadError, TopicError};
+use esker_proto::v1::error::Detail;
+use esker_proto::v1::{Code, Damage, Error, OffsetOutOfRange};
+use esker_record::Error as BatchError;
+use esker_shard::{AppendError as Rejection, CatalogRefusal, Refusal};
+use esker_types::{Durability, OffsetRange, TopicName};
+
+/// A request that is wrong as it stands.
+pub(crate) fn invalid(message: impl Into<String>) -> Error {
+    Error::new(Code::InvalidRequest, Durability::NotWritten, message)
+}
+
+/// A topic name that is none.
+pub(crate) fn topic_name(text: &str) -> Result<TopicName, Error> {
+    TopicName::new(text).map_err(|error| invalid(error.to_string()))
+}
+
+pub(crate) fn of_append(error: AppendError) -> Error {
+    let text = error.to_string();
+    match error {
+        AppendError::Topic(error) => of_topic(error),
+        AppendError::Batch(error) => of_batch(&error, text),
+        AppendError::Rejected { error, .. } => of_rejection(&error, text),
+        AppendError::Head(error) => of_head(error),
+    }
+}
+
+pub(crate) fn of_topic(error: TopicError) -> Error {
+    let text = error.to_string();
+    let not = |code| Error::new(code, Durability::NotWritten, text.clone());
+    match error {
+        TopicError::Head(error) => of_head(error),
+        TopicError::Unknown { .. } => not(Code::UnknownTopic),
+        TopicError::UnknownPartition {
+            partitions, asked, ..
+        } => not(Code::UnknownPartition).with_limit(partitions.into(), asked.0.into()),
+        TopicError::Exists { .. } => not(Code::TopicExists),
+        TopicError::Refused { refusal, .. } => of_refusal(&refusal, text),
+    }
+}
+
+fn of_refusal(refusal: &Refusal, text: String) -> Error {
+    let code = match refusal {
+        Refusal::Catalog(CatalogRefusal::OtherVersion { current, .. }) => {
+            let detail = Detail::Version(current.0);
+            let error = Error::new(Code::VersionConflict, Durability::NotWritten, text);
+            return error.with_detail(detail);
+        }
+        Refusal::Catalog(
+            CatalogRefusal::TooManyTopics
+            | CatalogRefusal::TooManyPartitions { .. }
+            | CatalogRefusal::NoIdsLeft { .. },
+        ) => Code::LimitReached,
+        Refusal::UnknownTopic { .. } | Refusal::TopicEnded { .. } => Code::UnknownTopic,
+        Refusal::Trim(_) => Code::OffsetOutOfRange,
+        _ => Code::InvalidRequest,
+    };
+    Error::new(code, Durability::NotWritten, text)
+}
+
+fn of_batch(error: &BatchError, text: String) -> Error {
+    let not = |code| Error::new(code, Durability::NotWritten, text);
+    match *error {
+        BatchError::TooLarge { bytes, limit } => {
+            not(Code::BatchTooLarge).with_limit(limit as u64, bytes as u64)
+        }
+        BatchError::DecodedTooLarge { at_least, limit } => {
+            not(Code::BatchTooLarge).with_limit(limit as u64, at_least as u64)
+        }
+        BatchError::Checksum { .. } => not(Code::BatchChecksum),
+        BatchError::Malformed { .. }
+        | BatchError::MalformedRecords { .. }
+        | BatchError::Codec { .. }
+        | BatchError::Refused(_)
+        | BatchError::Empty
+        | BatchError::TimestampSpread { .. } => not(Code::MalformedBatch),
+    }
+}
+
+/// What the deep check would say of records that a client sent plain.
+pub(crate) fn of_records(error: &BatchError) -> Error {
+    of_batch(error, format!("nothing is stored: {error}"))
+}
+
+fn of_rejection(error: &Rejection, text: String) -> Error {
+    let not = |code| Error::new(code, Durability::NotWritten, text);
+    match *error {
+        Rejection::UnknownPartition | Rejection::PartitionEnded => not(Code::UnknownTopic),
+        Rejection::TooLarge { bytes, limit } => {
+            not(Code::BatchTooLarge).with_limit(limit.into(), bytes.into())
+        }
+        Rejection::RecordCount { .. } => not(Code::MalformedBatch),
+        Rejection::SequenceReused => not(Code::SequenceReused),
+        Rejection::Fenced { current } => {
+            not(Code::Fenced).with_detail(Detail::FencingToken(current.0))
+        }
+        Rejection::StaleProducerEpoch { current } => not(Code::StaleProducerEpoch).with_detail(
+            Detail::ProducerEpoch(current.as_i16().cast_unsigned().into()),
+        ),
+        Rejection::SequenceGap { expected } => not(Code::SequenceGap)
+            .with_detail(Detail::ExpectedSequence(expected.as_i32().cast_unsigned())),
+        // It may have been written once: what would tell is forgotten.
+        Rejection::DuplicateExpired => Error::new(
+            Code::DuplicateExpired,
+            Durability::Unknown,
+            error.to_string(),
+        ),
+        Rejection::ExpectedEnd { actual } => {
+            not(Code::ExpectedEnd).with_detail(Detail::End(actual.get()))
+        }
+        Rejection::OffsetsExhausted { .. } | Rejection::TooManyProducers => not(Code::LimitReached),
+    }
+}
+
+/// What a verification found.
+pub(crate) fn of_finding(finding: &Finding) -> Error {
+    let text = finding.to_string();
+    let lost = |text| Error::new(Code::DataLoss, Durability::Durable, text);
+    match finding {
+        Finding::Segment {
+            error: ReadError::Bucket { source, .. },
+            ..
+        } if source.kind() != esker_object::Kind::Corrupt => {
+            Error::new(Code::BucketUnavailable, Durability::Durable, text)
+        }
+        Finding::Segment { key, .. } | Finding::Other { key, .. } => {
+            lost(text).with_detail(Detail::Damage(Damage {
+                object: key.to_string(),
+                ..Damage::default()
+            }))
+        }
+        Finding::Uncovered {
+            topic,
+            partition,
+            range,
+        } => lost(text).with_detail(Detail::Damage(Damage {
+            topic: topic.as_str().to_owned(),
+            partition: partition.index.0,
+            start: range.start().get(),
+            end: range.end().get(),
+            object: String::new(),
+        })),
+    }
+}
+
+pub(crate) fn of_head(error: HeadError) -> Error {
+    let durability = error.durability();
+    let text = error.to_string();
+    let as_is = |code| Error::new(code, durability, text);
+    match error {
+        HeadError::HeadFull { limit, held, .. } => as_is(Code::HeadFull).with_limit(limit, held),
+        HeadError::DiskFull { room, needed, .. } => as_is(Code::DiskFull).with_limit(room, needed),
+        HeadError::Unknown { .. } => as_is(Code::OutcomeUnknown),
+        HeadError::Corrupt { .. } => as_is(Code::DataLoss),
+        HeadError::NoShard { .. }
+        | HeadError::NotLeader { .. }
+        | HeadError::Released { .. }
+        | HeadError::Refused { .. } => as_is(Code::Unavailable),
+    }
+}
+
+/// What a failed flush means to whoever asked for one.
+pub(crate) fn of_flush(error: FlushError) -> Error {
+    let text = error.to_string();
+    // Whatever fails, what was acknowledged is in the head.
+    let code = match error {
+        FlushError::Head(error) => return of_head(error),
+        FlushError::Bucket { .. } | FlushError::NotStored { .. } => Code::BucketUnavailable,
+        FlushError::Batch { .. } => Code::DataLoss,
+        FlushError::Segment(_) | FlushError::Job { .. } => Code::Internal,
+        FlushError::Refused { .. } => Code::Unavailable,
+    };
+    Error::new(code, Durability::Durable, text)
+}
+
+/// What a failed read means, of a partition of `topic`.
+pub(crate) fn of_read(error: &ReadError, topic: &TopicName) -> Error {
+    let text = format!("{topic}: {error}");
+    let told = |code| Error::new(code, Durability::Durable, text.clone());
+    match error {
+        ReadError::Head(error) => of_head(error.clone()),
+        ReadError::UnknownPartition { .. } => told(Code::UnknownPartition),
+        ReadError::OutOfRange { log_start, end, .. } => {
+            let detail = Detail::OutOfRange(OffsetOutOfRange {
+                log_start: log_start.get(),
+                end: end.get(),
+            });
+            told(Code::OffsetOutOfRange).with_detail(detail)
+        }
+        ReadError::Bucket { source, .. } if source.kind() == esker_object::Kind::Corrupt => {
+            told(Code::DataLoss)
+        }
+        ReadError::Bucket { .. } => told(Code::BucketUnavailable),
+        ReadError::Restless { .. } => told(Code::Unavailable),
+        ReadError::Gone { .. } | ReadError::Uncovered { .. } => told(Code::DataLoss),
+        ReadError::Damaged(_) | ReadError::Batch { .. } => {
+            let error_ = told(Code::DataLoss);
+            match damaged(error) {
+                Some((partition, range)) => error_.with_detail(Detail::Damage(Damage {
+                    topic: topic.as_str().to_owned(),
+                    partition,
+                    start: range.start().get(),
+                    end: range.end().get(),
+                    object: object(error),
+                })),
+                None => error_,
+            }
+        }
+    }
+}
+
+/// The offsets that cannot be read, if the damage is known to touch only these.
+pub(crate) fn damaged(error: &ReadError) -> Option<(u32, OffsetRange)> {
+    match error {
+        ReadError::Batch {
+            partition, range, ..
+        } => Some((partition.index.0, *range)),
+        ReadError::Damaged(esker_segment::Error::Damaged(damage)) => damage
+            .touches
+            .map(|(partition, range)| (partition.index.0, range)),
+        _ => None,
+    }
+}
+
+fn object(error: &ReadError) -> String {
+    match error {
+        ReadError::Damaged(esker_segment::Error::Damaged(damage)) => damage.segment.to_string(),
+        _ => String::new(),
+    }
+}

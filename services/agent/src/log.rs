@@ -1,0 +1,251 @@
+//! The service Log.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use esker_env::Env;
+use esker_log::{Bounds, Engine};
+use esker_proto::v1;
+use esker_proto::v1::log_server::Log;
+use esker_types::limits::{PRODUCER_ID_BLOCK, READ_REPLIES_WAITING, STREAM_APPENDS_MAX};
+use esker_types::{Lane, PartitionIndex, ProducerEpoch, ProducerId};
+use futures::Stream;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::append::Appending;
+use crate::fault;
+use crate::position::{Found, resolve};
+use crate::read::{Reading, mark};
+
+/// Serves appends and reads. Clones share everything.
+#[derive(Clone, Debug)]
+pub(crate) struct LogService {
+    engine: Engine,
+    env: Env,
+    /// Producer ids that the catalog gave this agent and nobody has yet.
+    producers: Arc<Mutex<Producers>>,
+}
+
+#[derive(Debug, Default)]
+struct Producers {
+    next: Option<ProducerId>,
+    left: u64,
+}
+
+impl LogService {
+    pub(crate) fn new(engine: Engine, env: Env) -> Self {
+        Self {
+            engine,
+            env,
+            producers: Arc::default(),
+        }
+    }
+
+    async fn find(&self, topic: &str, partition: u32) -> Result<Found, v1::Error> {
+        let topic = fault::topic_name(topic)?;
+        let index = PartitionIndex(partition);
+        let found = self.engine.topics().partition(&topic, index).await;
+        let (_, shard, partition) = found.map_err(fault::of_topic)?;
+        let bounds = self.engine.readers().bounds(shard, partition).await;
+        let bounds = bounds.map_err(|error| fault::of_read(&error, &topic))?;
+        Ok(Found {
+            topic,
+            shard,
+            partition,
+            bounds,
+        })
+    }
+
+    async fn reading(
+        &self,
+        request: v1::ReadRequest,
+        replies: mpsc::Sender<Result<v1::ReadReply, Status>>,
+    ) -> Result<Reading, v1::Error> {
+        let v1::ReadRequest { format, follow, .. } = request;
+        let format = v1::ReadFormat::try_from(format).map_err(|_| {
+            fault::invalid(format!(
+                "the format {format} is unknown; 0 is BATCHES, 1 is RECORDS"
+            ))
+        })?;
+        if follow && request.until.is_some() {
+            return Err(fault::invalid(
+                "`follow` goes on for ever: leave `until` out",
+            ));
+        }
+        let found = self.find(&request.topic, request.partition).await?;
+        check_mark(request.mark, &found)?;
+        let readers = self.engine.readers();
+        let start = found.bounds.log_start;
+        let from = resolve(readers, &found, request.from, start).await?;
+        let end = found.bounds.end;
+        let until = resolve(readers, &found, request.until, end).await?.min(end);
+        let lane = if request.backfill {
+            Lane::Backfill
+        } else {
+            Lane::Tail
+        };
+        let reader = readers.open(found.shard, found.partition, from, lane).await;
+        let reader = reader.map_err(|error| fault::of_read(&error, &found.topic))?;
+        Ok(Reading {
+            topic: found.topic,
+            reader,
+            from,
+            until: (!follow).then_some(until),
+            format,
+            skip_damaged: request.skip_damaged,
+            replies,
+        })
+    }
+
+    async fn offsets_of(
+        &self,
+        topic: &str,
+        partition: u32,
+        at: Option<v1::Position>,
+    ) -> Result<v1::PartitionOffsets, v1::Error> {
+        let found = self.find(topic, partition).await?;
+        let looked_up = match at {
+            None => None,
+            Some(at) => {
+                let end = found.bounds.end;
+                let offset = resolve(self.engine.readers(), &found, Some(at), end).await?;
+                Some(offset.get())
+            }
+        };
+        let Bounds {
+            log_start,
+            tiered_end,
+            end,
+            mark: at_mark,
+        } = found.bounds;
+        Ok(v1::PartitionOffsets {
+            partition,
+            log_start: log_start.get(),
+            tiered_end: tiered_end.get(),
+            end: end.get(),
+            found: looked_up,
+            mark: Some(mark(at_mark)),
+        })
+    }
+
+    async fn producer(&self) -> Result<ProducerId, v1::Error> {
+        if let Some(id) = self.producers().take() {
+            return Ok(id);
+        }
+        let count = u32::try_from(PRODUCER_ID_BLOCK).expect("a thousand");
+        let first = self.engine.topics().allocate_producers(count).await;
+        let first = first.map_err(fault::of_head)?;
+        let mut producers = self.producers();
+        // Two may have asked at once: what is left of the other's block is given up.
+        *producers = Producers {
+            next: Some(first),
+            left: PRODUCER_ID_BLOCK,
+        };
+        Ok(producers.take().expect("a block was just put in"))
+    }
+
+    fn producers(&self) -> std::sync::MutexGuard<'_, Producers> {
+        self.producers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Producers {
+    fn take(&mut self) -> Option<ProducerId> {
+        let id = self.next?;
+        self.left = self.left.checked_sub(1)?;
+        self.next = ProducerId::new(id.incarnation(), id.sequence() + 1);
+        Some(id)
+    }
+}
+
+/// A client that has seen another life of the cluster, or more of this one than there is.
+fn check_mark(seen: Option<v1::Mark>, found: &Found) -> Result<(), v1::Error> {
+    let Some(seen) = seen else { return Ok(()) };
+    let (incarnation, _) = seen.place()?;
+    let current = found.bounds.mark.incarnation;
+    if incarnation == current {
+        // The bounds were read by the word of a quorum: no mark of this life lies above them.
+        return Ok(());
+    }
+    let end = found.bounds.end.get();
+    let text = format!(
+        "the cluster was rebuilt: it lives in incarnation {current}, the reader comes from \
+         {incarnation}; the partition ends at {end} now"
+    );
+    let error = v1::Error::new(
+        v1::Code::OtherIncarnation,
+        esker_types::Durability::Durable,
+        text,
+    );
+    Err(error.with_detail(v1::error::Detail::End(end)))
+}
+
+type Replies<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl Log for LogService {
+    type AppendStream = Replies<v1::AppendReply>;
+    type ReadStream = Replies<v1::ReadReply>;
+
+    async fn append(
+        &self,
+        request: Request<Streaming<v1::AppendRequest>>,
+    ) -> Result<Response<Self::AppendStream>, Status> {
+        let (replies, stream) = mpsc::channel(STREAM_APPENDS_MAX);
+        let appends = self.engine.appends().clone();
+        let appending = Appending::new(appends, self.env.clone(), request.into_inner(), replies);
+        tokio::spawn(appending.run());
+        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+    }
+
+    async fn read(
+        &self,
+        request: Request<v1::ReadRequest>,
+    ) -> Result<Response<Self::ReadStream>, Status> {
+        let (replies, stream) = mpsc::channel(READ_REPLIES_WAITING);
+        let reading = self.reading(request.into_inner(), replies).await?;
+        tokio::spawn(reading.run());
+        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+    }
+
+    async fn offsets(
+        &self,
+        request: Request<v1::OffsetsRequest>,
+    ) -> Result<Response<v1::OffsetsReply>, Status> {
+        let v1::OffsetsRequest {
+            topic,
+            partitions,
+            at,
+        } = request.into_inner();
+        let wanted: Vec<u32> = if partitions.is_empty() {
+            let name = fault::topic_name(&topic)?;
+            let found = self.engine.topics().find(&name).await;
+            (0..found.map_err(fault::of_topic)?.partitions()).collect()
+        } else {
+            partitions
+        };
+        let mut offsets = Vec::with_capacity(wanted.len());
+        for partition in wanted {
+            offsets.push(self.offsets_of(&topic, partition, at).await?);
+        }
+        let reply = v1::OffsetsReply {
+            partitions: offsets,
+        };
+        Ok(Response::new(reply))
+    }
+
+    async fn allocate_producer(
+        &self,
+        _: Request<v1::AllocateProducerRequest>,
+    ) -> Result<Response<v1::AllocateProducerReply>, Status> {
+        let id = self.producer().await?;
+        Ok(Response::new(v1::AllocateProducerReply {
+            producer_id: id.as_u64(),
+            epoch: ProducerEpoch::FIRST.as_i16().cast_unsigned().into(),
+        }))
+    }
+}

@@ -1,0 +1,257 @@
+//! One stream of batches or records.
+
+use esker_log::{Chunk, Mark, ReadBatch, ReadError, Reader};
+use esker_proto::v1;
+use esker_record::Scratch;
+use esker_types::limits::{
+    MESSAGE_BYTES_MAX, MESSAGE_FRAMING_BYTES, READ_REPLY_BYTES, SCRATCH_BYTES,
+};
+use esker_types::{Durability, Offset, TopicName};
+use tokio::sync::mpsc;
+use tonic::Status;
+
+use crate::fault;
+use crate::plain;
+
+/// Reads one partition into a channel.
+pub(crate) struct Reading {
+    pub(crate) topic: TopicName,
+    pub(crate) reader: Reader,
+    pub(crate) from: Offset,
+    /// `None` follows for ever.
+    pub(crate) until: Option<Offset>,
+    pub(crate) format: v1::ReadFormat,
+    pub(crate) skip_damaged: bool,
+    pub(crate) replies: mpsc::Sender<Result<v1::ReadReply, Status>>,
+}
+
+/// The client has gone.
+struct Gone;
+
+impl Reading {
+    /// Until the end of what was asked for, an error, or the client's going away.
+    pub(crate) async fn run(mut self) {
+        let mut scratch = Scratch::new(SCRATCH_BYTES);
+        // The first reply tells how the partition stands, whatever there is to read.
+        let bounds = self.reader.bounds();
+        let first = v1::ReadReply {
+            mark: Some(mark(bounds.mark)),
+            log_start: bounds.log_start.get(),
+            end: bounds.end.get(),
+            next_offset: self.from.get(),
+            ..v1::ReadReply::default()
+        };
+        if self.send(first).await.is_err() {
+            return;
+        }
+        while self
+            .until
+            .is_none_or(|until| self.reader.position() < until)
+        {
+            let gone = self.replies.clone();
+            let stepped = tokio::select! {
+                biased;
+                () = gone.closed() => return,
+                stepped = self.reader.step() => stepped,
+            };
+            let told = match stepped {
+                Ok(chunk) if chunk.batches.is_empty() => match self.at_end().await {
+                    Ok(true) => Ok(()),
+                    Ok(false) => return,
+                    Err(error) => self.fail(error).await,
+                },
+                Ok(chunk) => self.tell(chunk, &mut scratch).await,
+                Err(error) => self.fail(error).await,
+            };
+            if told.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Waits for more if there may be more; `false` if this is all.
+    async fn at_end(&mut self) -> Result<bool, ReadError> {
+        if self.until.is_some() {
+            return Ok(false);
+        }
+        let gone = self.replies.clone();
+        tokio::select! {
+            biased;
+            () = gone.closed() => Ok(false),
+            grown = self.reader.grown() => grown.map(|()| true),
+        }
+    }
+
+    /// Sends a chunk in messages of a bounded size.
+    async fn tell(&mut self, chunk: Chunk, scratch: &mut Scratch) -> Result<(), Gone> {
+        let mut parcel = Parcel::of(&chunk);
+        for batch in chunk.batches {
+            if self.until.is_some_and(|until| batch.range.start() >= until) {
+                break;
+            }
+            let next = batch.range.end();
+            match self.format {
+                v1::ReadFormat::Batches => {
+                    let bytes = batch.bytes.len();
+                    if parcel.is_full_with(bytes) {
+                        self.send(parcel.take()).await?;
+                    }
+                    parcel.batch(batch);
+                }
+                v1::ReadFormat::Records => {
+                    let damaged = |error: esker_record::Error| ReadError::Batch {
+                        partition: self.reader.partition(),
+                        range: batch.range,
+                        what: error.to_string(),
+                    };
+                    match plain::records(&batch, scratch).map_err(damaged) {
+                        Ok(records) => self.tell_records(&mut parcel, records).await?,
+                        Err(error) => {
+                            self.send_if_any(&mut parcel).await?;
+                            self.skip_or_fail(error).await?;
+                        }
+                    }
+                }
+            }
+            parcel.reply.next_offset = next.get();
+        }
+        self.send_if_any(&mut parcel).await
+    }
+
+    async fn tell_records(
+        &mut self,
+        parcel: &mut Parcel,
+        records: Vec<v1::StoredRecord>,
+    ) -> Result<(), Gone> {
+        let wanted = |offset| {
+            offset >= self.from.get() && self.until.is_none_or(|until| offset < until.get())
+        };
+        for record in records.into_iter().filter(|record| wanted(record.offset)) {
+            let bytes = prost_bytes(&record);
+            if bytes > MESSAGE_BYTES_MAX - MESSAGE_FRAMING_BYTES {
+                let limit = MESSAGE_BYTES_MAX - MESSAGE_FRAMING_BYTES;
+                let offset = record.offset;
+                let text = format!(
+                    "the record at offset {offset} has {bytes} bytes, a message holds {limit}: read it \
+                     with format BATCHES"
+                );
+                let error = v1::Error::new(v1::Code::MessageTooLarge, Durability::Durable, text);
+                self.send_if_any(parcel).await?;
+                self.end(error.with_limit(limit as u64, bytes as u64)).await;
+                return Err(Gone);
+            }
+            if parcel.is_full_with(bytes) {
+                self.send(parcel.take()).await?;
+            }
+            parcel.reply.next_offset = record.offset + 1;
+            parcel.record(record, bytes);
+        }
+        Ok(())
+    }
+
+    /// An error of the reader: stepped over if that was asked for and is possible.
+    async fn fail(&mut self, error: ReadError) -> Result<(), Gone> {
+        if self.skip_damaged
+            && let Some((_, range)) = fault::damaged(&error)
+        {
+            self.reader.skip_to(range.end());
+        }
+        self.skip_or_fail(error).await
+    }
+
+    async fn skip_or_fail(&mut self, error: ReadError) -> Result<(), Gone> {
+        let told = fault::of_read(&error, &self.topic);
+        let Some((_, range)) = fault::damaged(&error).filter(|_| self.skip_damaged) else {
+            self.end(told).await;
+            return Err(Gone);
+        };
+        let bounds = self.reader.bounds();
+        self.send(v1::ReadReply {
+            mark: Some(mark(bounds.mark)),
+            log_start: bounds.log_start.get(),
+            end: bounds.end.get(),
+            next_offset: range.end().get(),
+            skipped: Some(told),
+            ..v1::ReadReply::default()
+        })
+        .await
+    }
+
+    async fn send_if_any(&mut self, parcel: &mut Parcel) -> Result<(), Gone> {
+        if parcel.is_empty() {
+            return Ok(());
+        }
+        self.send(parcel.take()).await
+    }
+
+    async fn send(&self, reply: v1::ReadReply) -> Result<(), Gone> {
+        self.replies.send(Ok(reply)).await.map_err(|_| Gone)
+    }
+
+    async fn end(&self, error: v1::Error) {
+        // Nobody listens if the client has gone.
+        let _ = self.replies.send(Err(error.into())).await;
+    }
+}
+
+/// A reply that is being filled.
+struct Parcel {
+    reply: v1::ReadReply,
+    bytes: usize,
+}
+
+impl Parcel {
+    fn of(chunk: &Chunk) -> Self {
+        let bounds = chunk.bounds;
+        let reply = v1::ReadReply {
+            mark: Some(mark(bounds.mark)),
+            log_start: bounds.log_start.get(),
+            end: bounds.end.get(),
+            ..v1::ReadReply::default()
+        };
+        Self { reply, bytes: 0 }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.reply.batches.is_empty() && self.reply.records.is_empty()
+    }
+
+    /// Whether something is in it and `bytes` more would be too much.
+    fn is_full_with(&self, bytes: usize) -> bool {
+        self.bytes > 0 && self.bytes + bytes > READ_REPLY_BYTES
+    }
+
+    fn batch(&mut self, batch: ReadBatch) {
+        self.bytes += batch.bytes.len();
+        self.reply.batches.push(v1::Batch {
+            base_offset: batch.range.start().get(),
+            data: batch.bytes,
+        });
+    }
+
+    fn record(&mut self, record: v1::StoredRecord, bytes: usize) {
+        self.bytes += bytes;
+        self.reply.records.push(record);
+    }
+
+    /// What is in it; the rest goes on with the same watermarks.
+    fn take(&mut self) -> v1::ReadReply {
+        self.bytes = 0;
+        let next = v1::ReadReply {
+            mark: self.reply.mark,
+            log_start: self.reply.log_start,
+            end: self.reply.end,
+            next_offset: self.reply.next_offset,
+            ..v1::ReadReply::default()
+        };
+        std::mem::replace(&mut self.reply, next)
+    }
+}
+
+pub(crate) fn mark(mark: Mark) -> v1::Mark {
+    v1::Mark::new(mark.incarnation, mark.index)
+}
+
+fn prost_bytes(record: &v1::StoredRecord) -> usize {
+    esker_proto::encoded_bytes(record)
+}

@@ -1,0 +1,86 @@
+//! The services, composed and served.
+
+use std::future::Future;
+
+use esker_env::{Env, Listener};
+use esker_log::Engine;
+use esker_proto::v1::admin_server::AdminServer;
+use esker_proto::v1::log_server::LogServer;
+use esker_proto::{FILE_DESCRIPTOR_SET, transport, tuning};
+use esker_types::{ClusterId, Incarnation, Timestamp};
+
+use crate::admin::AdminService;
+use crate::log::LogService;
+use crate::status::WalStand;
+
+/// Which cluster an agent serves.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    /// Its id.
+    pub id: ClusterId,
+    /// Its life.
+    pub incarnation: Incarnation,
+    /// Version of the binary.
+    pub version: String,
+    /// The WAL of the node in this process, if there is one.
+    pub wal: Option<WalStand>,
+}
+
+/// An agent: the public API over an engine. Holds nothing that must survive.
+#[derive(Clone, Debug)]
+pub struct Agent {
+    engine: Engine,
+    env: Env,
+    cluster: Cluster,
+}
+
+impl Agent {
+    /// An agent over `engine`.
+    #[must_use]
+    pub fn new(engine: Engine, env: Env, cluster: Cluster) -> Self {
+        Self {
+            engine,
+            env,
+            cluster,
+        }
+    }
+
+    /// Serves on `listener` until `stop` is ready; then takes no new call, and returns when those
+    /// under way have ended.
+    ///
+    /// # Errors
+    /// What the listener says once it is broken.
+    pub async fn serve(
+        &self,
+        listener: Box<dyn Listener>,
+        stop: impl Future<Output = ()> + Send,
+    ) -> Result<(), tonic::transport::Error> {
+        let (engine, env) = (self.engine.clone(), self.env.clone());
+        let log = LogServer::new(LogService::new(engine.clone(), env.clone()))
+            .max_decoding_message_size(tuning::MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(tuning::MESSAGE_BYTES_MAX);
+        let admin = AdminServer::new(AdminService::new(engine, env, self.cluster.clone()))
+            .max_decoding_message_size(tuning::MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(tuning::MESSAGE_BYTES_MAX);
+        let (reporter, health) = tonic_health::server::health_reporter();
+        reporter.set_serving::<LogServer<LogService>>().await;
+        reporter.set_serving::<AdminServer<AdminService>>().await;
+        let reflection = tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .build_v1()
+            .expect("the descriptors were made with the code");
+        tuning::server()
+            .add_service(health)
+            .add_service(reflection)
+            .add_service(log)
+            .add_service(admin)
+            .serve_with_incoming_shutdown(transport::incoming(listener), stop)
+            .await
+    }
+}
+
+/// The agent's clock, as records carry it.
+pub(crate) fn now(env: &Env) -> Timestamp {
+    Timestamp(i64::try_from(env.clock.wall().0).unwrap_or(i64::MAX))
+}
