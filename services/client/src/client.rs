@@ -63,6 +63,11 @@ impl Client {
         let endpoint = tuning::endpoint(uri).map_err(|_| {
             Error::invalid(format!("`{uri}` is no address; write http://host:port"))
         })?;
+        // Sent in the clear, it would not be what was asked for.
+        if endpoint.uri().scheme_str() != Some("http") {
+            let text = format!("`{uri}` is not http://host:port; TLS is not spoken yet");
+            return Err(Error::invalid(text));
+        }
         let channel = transport::connect(Arc::clone(&env.network), &endpoint)
             .await
             .map_err(|error| {

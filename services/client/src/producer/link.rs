@@ -3,6 +3,8 @@
 use std::fmt;
 use std::future::pending;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::Poll;
 
 use esker_proto::v1::log_client::LogClient;
 use esker_proto::v1::{AppendReply, AppendRequest};
@@ -26,7 +28,15 @@ pub(super) enum Link {
     Up {
         requests: mpsc::Sender<AppendRequest>,
         replies: Replies,
+        gate: Arc<Mutex<Gate>>,
     },
+}
+
+/// What passes here may reach the service; what does not, cannot.
+#[derive(Debug, Default)]
+pub(super) struct Gate {
+    shut: bool,
+    passed: u64,
 }
 
 /// Requests may be sent before the service has opened its side.
@@ -38,11 +48,35 @@ pub(super) enum Replies {
 impl Link {
     pub(super) fn open(mut client: LogClient<Channel>) -> Self {
         let (requests, mut waiting) = mpsc::channel(REQUESTS_MAX);
-        let outgoing = stream::poll_fn(move |context| waiting.poll_recv(context));
+        let gate = Arc::new(Mutex::new(Gate::default()));
+        let passage = Arc::clone(&gate);
+        let outgoing = stream::poll_fn(move |context| {
+            let mut gate = lock(&passage);
+            if gate.shut {
+                return Poll::Ready(None);
+            }
+            let next = waiting.poll_recv(context);
+            gate.passed += u64::from(matches!(next, Poll::Ready(Some(_))));
+            next
+        });
         let opening = async move { client.append(outgoing).await };
         Self::Up {
             requests,
             replies: Replies::Opening(Box::pin(opening)),
+            gate,
+        }
+    }
+
+    /// Gives the stream up. Says how many of its requests may have reached the service: the first
+    /// ones, and no others from now on.
+    pub(super) fn take_down(&mut self) -> u64 {
+        match std::mem::replace(self, Self::Down) {
+            Self::Down => 0,
+            Self::Up { gate, .. } => {
+                let mut gate = lock(&gate);
+                gate.shut = true;
+                gate.passed
+            }
         }
     }
 
@@ -114,4 +148,8 @@ impl fmt::Debug for Link {
             Self::Up { .. } => "Up",
         })
     }
+}
+
+fn lock(gate: &Mutex<Gate>) -> MutexGuard<'_, Gate> {
+    gate.lock().expect("no holder panics")
 }

@@ -257,6 +257,13 @@ impl<B> Window<B> {
         self.fail(at, durability)
     }
 
+    /// It had not left when the stream broke, and now it will not.
+    pub(super) fn recalled(&mut self, serial: Serial) {
+        if let Some(at) = self.find(serial) {
+            self.entries[at].in_flight = None;
+        }
+    }
+
     /// The stream broke: nothing that is in flight will be answered. What may not be sent again
     /// comes back.
     pub(super) fn cut(&mut self) -> Vec<Failed<B>> {

@@ -18,10 +18,10 @@ async fn who_is_not_there_is_named() {
         .unwrap_err();
     assert_eq!(error.code(), Code::Unavailable);
     assert!(error.message().contains("nobody:1"), "{error}");
-    let error = Client::connect("no address", Options::default(), &env)
-        .await
-        .unwrap_err();
-    assert_eq!(error.code(), Code::InvalidRequest);
+    for wrong in ["no address", "https://nobody:1", "nobody:1"] {
+        let tried = Client::connect(wrong, Options::default(), &env).await;
+        assert_eq!(tried.unwrap_err().code(), Code::InvalidRequest, "{wrong}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -352,21 +352,25 @@ async fn time_over_says_what_is_known() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_never_sent_is_not_written() {
-    let world = World::new(1, &[]).await;
-    let producer = world.producer(ProducerOptions::default()).await;
-    world.network.refuse(ADDRESS, true);
-    world.network.cut(ADDRESS);
-    tokio::time::sleep(Duration::from_millis(10)).await;
-    let delivery = producer.send(numbered(0, 0)).await.unwrap();
-    tokio::time::sleep(Duration::from_secs(60)).await;
-    world.network.refuse(ADDRESS, false);
-    delivery.await.unwrap();
-    assert_eq!(
-        world.service.values(TOPIC, 0),
-        ["0"],
-        "within its time it is sent"
-    );
+async fn while_nobody_is_there_nothing_is_in_doubt() {
+    for idempotent in [true, false] {
+        let world = World::new(1, &[]).await;
+        let options = ProducerOptions {
+            idempotent,
+            ..ProducerOptions::default()
+        };
+        let producer = world.producer(options).await;
+        world.network.refuse(ADDRESS, true);
+        world.network.cut(ADDRESS);
+        let lost = producer.send(numbered(0, 0)).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        let kept = producer.send(numbered(0, 1)).await.unwrap();
+        let error = lost.await.unwrap_err();
+        assert_eq!(error.durability(), Durability::NotWritten, "{error}");
+        world.network.refuse(ADDRESS, false);
+        kept.await.unwrap();
+        assert_eq!(world.service.values(TOPIC, 0), ["1"]);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -190,6 +190,18 @@ fn without_an_id_one_is_in_flight_and_a_break_settles_it() {
 }
 
 #[test]
+fn what_never_left_is_not_in_doubt() {
+    for session in [Some(session()), None] {
+        let (mut window, serials) = in_flight(session, 1);
+        window.recalled(serials[0]);
+        assert!(window.cut().is_empty());
+        assert_eq!(sent(&mut window), [0]);
+        window.recalled(serials[0]);
+        assert_eq!(window.expire(at(100))[0].durability, Durability::NotWritten);
+    }
+}
+
+#[test]
 fn time_over_is_unknown_only_for_what_was_sent() {
     let (mut window, serials) = in_flight(Some(session()), 1);
     window.push(1, 1, at(200));
