@@ -11,7 +11,7 @@ use esker_env::{Env, Lock};
 use esker_shard::{Command, Genesis, Outcome};
 use esker_types::limits::{HEAD_BATCHES_MAX, KEEP_INTERVAL};
 use esker_types::{LeaderEpoch, NodeId, ShardId};
-use esker_wal::disk::{Checkpoints, Fatal, OnFatal, Recovery, Stats, Wal, WalOptions};
+use esker_wal::disk::{Checkpoints, Fatal, OnFatal, Recovery, Wal, WalOptions};
 use esker_wal::{Alone, Appender, Error, Keeper, KeeperOptions, ProposeError, Replica, Share};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -147,16 +147,10 @@ impl Node {
         &self.recovery
     }
 
-    /// What its log did, and how it stands.
+    /// Its log.
     #[must_use]
-    pub fn stats(&self) -> Stats {
-        self.wal.stats()
-    }
-
-    /// Bytes of room for appends.
-    #[must_use]
-    pub fn room(&self) -> u64 {
-        self.wal.room()
+    pub const fn wal(&self) -> &Arc<Wal> {
+        &self.wal
     }
 
     /// Waits until the node has ended by itself, and says why. The process must end then: half
@@ -212,7 +206,12 @@ async fn open(
     let indexes = checkpoints.indexes()?.into_iter();
     let covered: BTreeMap<_, _> = indexes.map(|(shard, id)| (shard, id.index)).collect();
     let directory = options.directory.join("wal");
-    let opened = Wal::open(env, &directory, options.wal.clone(), covered, on_fatal).await?;
+    let wal = WalOptions {
+        shards: identity.data_shards as usize + 1,
+        heads_bytes: options.head_bytes,
+        ..options.wal.clone()
+    };
+    let opened = Wal::open(env, &directory, wal, covered, on_fatal).await?;
     let (wal, recovery) = opened;
     let mut replicas = Vec::new();
     for shard in 0..=identity.data_shards {

@@ -89,6 +89,12 @@ impl Wal {
         })
     }
 
+    /// Bytes of one file.
+    #[must_use]
+    pub fn file_bytes(&self) -> u64 {
+        self.shared.options.file_bytes
+    }
+
     /// Bytes of the largest entry that this log takes, head and payload together.
     #[must_use]
     pub fn entry_bytes_max(&self) -> usize {

@@ -1,0 +1,423 @@
+//! The configuration of a server: one TOML file, overridden by the environment, overridden by flags.
+//!
+//! ```text
+//!   defaults ◄── esker.toml ◄── ESKER_WAL_DISK=2GiB ◄── --listen …
+//! ```
+//! Sizes are bytes, or text such as `64MiB`; times are text such as `10s` or `250ms`. An unknown
+//! key refuses to start.
+
+mod quantity; // sizes and times as people write them
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use esker_types::limits::{
+    BLOCK_BYTES, DATA_SHARDS_CLUSTER, DATA_SHARDS_DEV, DATA_SHARDS_MAX, FLUSH_AGE, FLUSH_AGE_DEV,
+    FLUSH_BYTES, GIB, HEAD_DISK_BYTES_CLUSTER, HEAD_DISK_BYTES_DEV, HEAD_MEMORY_BYTES, MIB,
+    OBJECT_PUT_BYTES_MAX, WAL_FILE_BYTES,
+};
+use serde::Deserialize;
+use toml::{Table, Value};
+
+pub(crate) use quantity::{Size, Span};
+
+/// Everything that a server is told.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Config {
+    /// Where it keeps its WAL, its checkpoints and its cache. Default: `./esker-data`.
+    pub(crate) data_dir: PathBuf,
+    /// What it is: `wal` (keeps replicas), `agent` (serves clients). Default: both.
+    pub(crate) roles: Vec<Role>,
+    /// Serve addresses other than loopback without TLS. Default: false.
+    pub(crate) insecure: bool,
+    /// Where it listens.
+    pub(crate) listen: Listen,
+    /// The bucket.
+    pub(crate) object_store: ObjectStore,
+    /// Fixed when a cluster is founded.
+    pub(crate) cluster: Cluster,
+    /// The write-ahead log of this node.
+    pub(crate) wal: Wal,
+    /// When heads go to the bucket.
+    pub(crate) flush: Flush,
+    /// Blocks of the bucket kept here.
+    pub(crate) cache: Cache,
+}
+
+/// What a server is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Role {
+    /// Keeps replicas of shards on disk.
+    Wal,
+    /// Serves clients; holds nothing that must survive.
+    Agent,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Listen {
+    /// The public gRPC API. Default: `127.0.0.1:7070`.
+    pub(crate) public: SocketAddr,
+    /// Metrics and health over HTTP. Default: `127.0.0.1:7071`.
+    pub(crate) metrics: SocketAddr,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ObjectStore {
+    /// `file:///path`, `s3://bucket/prefix`, `gs://…`, `az://…`, `memory://name`. Default:
+    /// `bucket` in the data directory.
+    pub(crate) url: Option<String>,
+    /// Settings of the store by the names of its kind: `aws_endpoint`, `aws_region`, … Secrets
+    /// belong into the environment. Default: none.
+    pub(crate) settings: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Cluster {
+    /// Data shards, fixed when the cluster is founded: 1 to 1024. Default: 16, `dev` 4.
+    pub(crate) data_shards: u32,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Wal {
+    /// Bytes of all its files together, at least 8 files. Default: 8 GiB, `dev` 1 GiB.
+    pub(crate) disk: Size,
+    /// Bytes of unflushed records before appends are refused; at most half of `disk`. Default: half
+    /// of `disk`.
+    pub(crate) head: Option<Size>,
+    /// Bytes of the head kept in memory. Default: 256 MiB.
+    pub(crate) memory: Size,
+    /// Bytes of one file: 1 MiB to 1 GiB. Default: 64 MiB.
+    pub(crate) file: Size,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Flush {
+    /// Head bytes of a shard that make a flush due: 64 KiB to 256 MiB. Default: 64 MiB.
+    pub(crate) bytes: Size,
+    /// Age of a shard's oldest unflushed batch that makes a flush due: 10 ms to 1 h. Default: 10 s,
+    /// `dev` 5 s.
+    pub(crate) age: Span,
+    /// How hard blocks are compressed: 1 to 22. Default: 1.
+    pub(crate) zstd_level: u8,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Cache {
+    /// Memory for blocks of the tail, at least 32 MiB. Default: 192 MiB.
+    pub(crate) memory: Size,
+    /// Memory for blocks of history, at least 32 MiB. Default: 64 MiB.
+    pub(crate) backfill_memory: Size,
+    /// Disk for blocks; 0 for none, else at least 16 MiB. Default: 4 GiB.
+    pub(crate) disk: Size,
+}
+
+/// What is being configured, which decides some defaults.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Kind {
+    /// Everything in one process, for a try.
+    Dev,
+    /// For good.
+    Serve,
+}
+
+/// Why a configuration is refused: one line that names the key.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConfigError {
+    /// The file cannot be read.
+    #[error("{path}: {source}", path = path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// It is not TOML, has an unknown key, or a value of a wrong kind.
+    #[error("the configuration is refused: {what}")]
+    Text {
+        /// What and where.
+        what: String,
+    },
+    /// A value out of bounds.
+    #[error("`{key}` is {value}; {allowed}")]
+    Bounds {
+        /// Which.
+        key: &'static str,
+        /// What it is.
+        value: String,
+        /// What it may be.
+        allowed: String,
+    },
+}
+
+/// Keys that the environment may set: `wal.disk` by `ESKER_WAL_DISK`.
+const KEYS: [&str; 17] = [
+    "data_dir",
+    "insecure",
+    "listen.public",
+    "listen.metrics",
+    "object_store.url",
+    "cluster.data_shards",
+    "wal.disk",
+    "wal.head",
+    "wal.memory",
+    "wal.file",
+    "flush.bytes",
+    "flush.age",
+    "flush.zstd_level",
+    "cache.memory",
+    "cache.backfill_memory",
+    "cache.disk",
+    "roles",
+];
+
+impl Config {
+    /// Defaults, then `text` (a TOML file), then `environment`, then `flags` (key and value), each
+    /// over what came before.
+    pub(crate) fn build(
+        kind: Kind,
+        text: Option<&str>,
+        environment: &BTreeMap<String, String>,
+        flags: &[(&str, String)],
+    ) -> Result<Self, ConfigError> {
+        let mut table = defaults(kind);
+        if let Some(text) = text {
+            let file: Table = text
+                .parse()
+                .map_err(|error: toml::de::Error| ConfigError::Text {
+                    what: error.to_string().trim_end().replace('\n', " "),
+                })?;
+            merge(&mut table, file);
+        }
+        for key in KEYS {
+            let name = format!("ESKER_{}", key.replace('.', "_").to_uppercase());
+            if let Some(value) = environment.get(&name) {
+                set(&mut table, key, value);
+            }
+        }
+        for (key, value) in flags {
+            set(&mut table, key, value);
+        }
+        let config = Self::deserialize(Value::Table(table));
+        let config = config.map_err(|error| ConfigError::Text {
+            what: error.to_string().trim_end().replace('\n', " "),
+        })?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// The bucket's URL.
+    pub(crate) fn bucket(&self) -> String {
+        match &self.object_store.url {
+            Some(url) => url.clone(),
+            None => format!("file://{}", self.data_dir.join("bucket").display()),
+        }
+    }
+
+    /// Bytes of unflushed records before appends are refused.
+    pub(crate) fn head_bytes(&self) -> u64 {
+        self.wal.head.map_or(self.wal.disk.0 / 2, |head| head.0)
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let mib = MIB as u64;
+        within("wal.file", self.wal.file.0, mib, GIB)?;
+        let least = 8 * self.wal.file.0;
+        within("wal.disk", self.wal.disk.0, least, u64::MAX / 2)?;
+        within("wal.head", self.head_bytes(), mib, self.wal.disk.0 / 2)?;
+        within("wal.memory", self.wal.memory.0, mib, u64::MAX / 2)?;
+        let most = OBJECT_PUT_BYTES_MAX as u64 / 2;
+        within("flush.bytes", self.flush.bytes.0, 64 << 10, most)?;
+        within("flush.zstd_level", self.flush.zstd_level.into(), 1, 22)?;
+        let shards = u64::from(self.cluster.data_shards);
+        within("cluster.data_shards", shards, 1, DATA_SHARDS_MAX.into())?;
+        let age = self.flush.age.0;
+        if !(10..=3_600_000).contains(&age.as_millis()) {
+            return Err(ConfigError::Bounds {
+                key: "flush.age",
+                value: format!("{age:?}"),
+                allowed: "it may be 10ms to 1h".to_owned(),
+            });
+        }
+        if self.roles.is_empty() {
+            return Err(ConfigError::Bounds {
+                key: "roles",
+                value: "empty".to_owned(),
+                allowed: r#"write ["wal", "agent"], or one of them"#.to_owned(),
+            });
+        }
+        for (key, address) in [
+            ("listen.public", self.listen.public),
+            ("listen.metrics", self.listen.metrics),
+        ] {
+            if !address.ip().is_loopback() && !self.insecure {
+                return Err(ConfigError::Bounds {
+                    key,
+                    value: address.to_string(),
+                    allowed:
+                        "without TLS only loopback is served; use 127.0.0.1, or --insecure if \
+                              everybody who reaches that address may read and write everything"
+                            .to_owned(),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn within(key: &'static str, value: u64, least: u64, most: u64) -> Result<(), ConfigError> {
+    if (least..=most).contains(&value) {
+        return Ok(());
+    }
+    Err(ConfigError::Bounds {
+        key,
+        value: value.to_string(),
+        allowed: format!("it may be {least} to {most}"),
+    })
+}
+
+fn defaults(kind: Kind) -> Table {
+    let (disk, shards, age) = match kind {
+        Kind::Dev => (HEAD_DISK_BYTES_DEV, DATA_SHARDS_DEV, FLUSH_AGE_DEV),
+        Kind::Serve => (HEAD_DISK_BYTES_CLUSTER, DATA_SHARDS_CLUSTER, FLUSH_AGE),
+    };
+    let text = format!(
+        r#"
+        data_dir = "./esker-data"
+        roles = ["wal", "agent"]
+        insecure = false
+        [listen]
+        public = "127.0.0.1:7070"
+        metrics = "127.0.0.1:7071"
+        [object_store]
+        settings = {{}}
+        [cluster]
+        data_shards = {shards}
+        [wal]
+        disk = {disk}
+        memory = {HEAD_MEMORY_BYTES}
+        file = {WAL_FILE_BYTES}
+        [flush]
+        bytes = {FLUSH_BYTES}
+        age = "{age}ms"
+        zstd_level = 1
+        [cache]
+        memory = {cache}
+        backfill_memory = {backfill}
+        disk = {cache_disk}
+        "#,
+        age = age.as_millis(),
+        cache = 192 * BLOCK_BYTES,
+        backfill = 64 * BLOCK_BYTES,
+        cache_disk = 4 * GIB,
+    );
+    text.parse().expect("the defaults are TOML")
+}
+
+/// Puts `over` over `under`, table by table.
+fn merge(under: &mut Table, over: Table) {
+    for (key, value) in over {
+        match (under.get_mut(&key), value) {
+            (Some(Value::Table(under)), Value::Table(over)) => merge(under, over),
+            (_, value) => {
+                under.insert(key, value);
+            }
+        }
+    }
+}
+
+/// Sets `key`, dotted, to what `text` says: a number or a truth value if it is one, a list of words
+/// for roles, else a text.
+fn set(table: &mut Table, key: &str, text: &str) {
+    let value = match key {
+        "roles" => Value::Array(text.split(',').map(|role| role.trim().into()).collect()),
+        _ => match (text.parse::<i64>(), text.parse::<bool>()) {
+            (Ok(number), _) => Value::Integer(number),
+            (_, Ok(truth)) => Value::Boolean(truth),
+            _ => Value::String(text.to_owned()),
+        },
+    };
+    let mut table = table;
+    let mut key = key;
+    while let Some((section, rest)) = key.split_once('.') {
+        let section = table
+            .entry(section)
+            .or_insert_with(|| Value::Table(Table::new()));
+        let Value::Table(section) = section else {
+            return;
+        };
+        (table, key) = (section, rest);
+    }
+    table.insert(key.to_owned(), value);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn build(text: &str) -> Result<Config, ConfigError> {
+        Config::build(Kind::Dev, Some(text), &BTreeMap::new(), &[])
+    }
+
+    #[test]
+    fn nothing_said_gives_the_defaults() {
+        let config = Config::build(Kind::Dev, None, &BTreeMap::new(), &[]).expect("defaults");
+        assert_eq!(config.wal.disk.0, GIB);
+        assert_eq!(config.head_bytes(), GIB / 2);
+        assert_eq!(config.cluster.data_shards, 4);
+        assert_eq!(config.bucket(), "file://./esker-data/bucket");
+        let config = Config::build(Kind::Serve, None, &BTreeMap::new(), &[]).expect("defaults");
+        assert_eq!(
+            (config.wal.disk.0, config.cluster.data_shards),
+            (8 * GIB, 16)
+        );
+    }
+
+    #[test]
+    fn flags_go_over_the_environment_over_the_file() {
+        let text = "[wal]\ndisk = \"2GiB\"\n[flush]\nage = \"1s\"\nbytes = 100000\n";
+        let environment = BTreeMap::from([
+            ("ESKER_WAL_DISK".to_owned(), "3GiB".to_owned()),
+            ("ESKER_FLUSH_BYTES".to_owned(), "200000".to_owned()),
+            ("ESKER_ROLES".to_owned(), "wal, agent".to_owned()),
+        ]);
+        let flags = [("flush.bytes", "300000".to_owned())];
+        let config = Config::build(Kind::Dev, Some(text), &environment, &flags).expect("good");
+        assert_eq!(config.wal.disk.0, 3 * GIB);
+        assert_eq!(config.flush.age.0.as_secs(), 1);
+        assert_eq!(config.flush.bytes.0, 300_000);
+        assert_eq!(config.roles, [Role::Wal, Role::Agent]);
+    }
+
+    #[test]
+    fn what_is_wrong_is_refused_in_one_line_that_names_the_key() {
+        for (text, named) in [
+            ("dataa_dir = \"x\"", "dataa_dir"),
+            ("[wal]\ndiskk = 1", "diskk"),
+            ("[wal]\ndisk = 0", "wal.disk"),
+            ("[wal]\ndisk = -1", "-1"),
+            ("[wal]\ndisk = \"1GiBB\"", "1GiBB"),
+            ("[flush]\nage = \"0s\"", "flush.age"),
+            ("[flush]\nzstd_level = 23", "flush.zstd_level"),
+            ("[cluster]\ndata_shards = 0", "cluster.data_shards"),
+            ("roles = []", "roles"),
+            ("roles = [\"king\"]", "king"),
+            ("[listen]\npublic = \"0.0.0.0:7070\"", "listen.public"),
+            ("[listen]\npublic = \"here\"", "socket"),
+            ("= 1", "key"),
+        ] {
+            let error = build(text).expect_err(text).to_string();
+            assert!(error.contains(named), "{text}: {error}");
+            assert!(!error.contains('\n'), "{text}: {error}");
+        }
+        assert!(build("insecure = true\n[listen]\npublic = \"0.0.0.0:7070\"").is_ok());
+    }
+}

@@ -1,0 +1,96 @@
+//! `esker dev`: everything in one process, for a try.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use esker_env::Env;
+
+use crate::config::{Config, Kind};
+use crate::run::{Failed, environment, interrupted, program};
+use crate::serve::Server;
+
+/// What `esker dev` takes.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct DevArgs {
+    /// Where to keep everything, the bucket included.
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Address of the public API.
+    #[arg(long, value_name = "HOST:PORT")]
+    listen: Option<String>,
+    /// Another bucket than `bucket` in the data directory: file:///…, s3://bucket/prefix, gs://…,
+    /// az://….
+    #[arg(long, value_name = "URL")]
+    object_store: Option<String>,
+    /// A configuration file; every key of `esker serve` is taken.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Serve an address that others can reach, without TLS.
+    #[arg(long)]
+    insecure: bool,
+}
+
+impl DevArgs {
+    /// Flags by the keys of the configuration that they set.
+    pub(crate) fn flags(&self) -> Vec<(&'static str, String)> {
+        let mut flags = Vec::new();
+        if let Some(directory) = &self.data_dir {
+            flags.push(("data_dir", directory.display().to_string()));
+        }
+        if let Some(listen) = &self.listen {
+            flags.push(("listen.public", listen.clone()));
+        }
+        if let Some(url) = &self.object_store {
+            flags.push(("object_store.url", url.clone()));
+        }
+        if self.insecure {
+            flags.push(("insecure", "true".to_owned()));
+        }
+        flags
+    }
+
+    pub(crate) async fn run(self) -> Result<(), Failed> {
+        serve(Kind::Dev, self.config.as_deref(), &self.flags()).await
+    }
+}
+
+/// Serves until the process is asked to stop; says what is ready and what to type next.
+pub(crate) async fn serve(
+    kind: Kind,
+    file: Option<&std::path::Path>,
+    flags: &[(&str, String)],
+) -> Result<(), Failed> {
+    let env = Env::real();
+    let environment = environment();
+    let text = file.map(crate::run::read_text).transpose()?;
+    let config = Config::build(kind, text.as_deref(), &environment, flags)?;
+    if config.insecure {
+        tracing::warn!("--insecure: whoever reaches this server may read and write everything");
+    }
+    let server = Server::start(&env, &config, environment).await?;
+    say_ready(&server, &config);
+    Ok(server.run(interrupted()).await?)
+}
+
+fn say_ready(server: &Server, config: &Config) {
+    let endpoint = format!("http://{}", server.address());
+    let esker = program();
+    let option = if server.address() == "127.0.0.1:7070" {
+        String::new()
+    } else {
+        format!(" --endpoint {endpoint}")
+    };
+    let cluster = server.identity().cluster;
+    crate::run::say(&format!(
+        "esker {version} is ready at {endpoint}\n\
+         cluster {cluster}, data in {data}, bucket {bucket}\n\
+         \n\
+         next, from another terminal:\n\
+         \x20 {esker} topic create hello --partitions 4{option}\n\
+         \x20 echo 'hello, gravel' | {esker} produce hello{option}\n\
+         \x20 {esker} consume hello{option}\n",
+        version = env!("CARGO_PKG_VERSION"),
+        data = config.data_dir.display(),
+        bucket = config.bucket(),
+    ));
+}

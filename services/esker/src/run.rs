@@ -1,0 +1,95 @@
+//! What every command shares with the process it runs in: arguments, environment, signals, output,
+//! and how it fails.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the binary speaks to its terminal, its environment and its files"
+)]
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io::{self, Write as _};
+use std::path::Path;
+
+use crate::config::ConfigError;
+use crate::serve::ServeError;
+
+/// Why a command failed: one text for a person, which says what to do.
+#[derive(Debug)]
+pub(crate) struct Failed {
+    text: String,
+}
+
+impl Failed {
+    pub(crate) fn new(text: impl Into<String>) -> Self {
+        Self { text: text.into() }
+    }
+}
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl From<ConfigError> for Failed {
+    fn from(error: ConfigError) -> Self {
+        Self::new(error.to_string())
+    }
+}
+
+impl From<ServeError> for Failed {
+    fn from(error: ServeError) -> Self {
+        Self::new(error.to_string())
+    }
+}
+
+impl From<esker_client::Error> for Failed {
+    fn from(error: esker_client::Error) -> Self {
+        Self::new(error.to_string())
+    }
+}
+
+/// The environment of the process; what is not UTF-8 is nobody's setting.
+pub(crate) fn environment() -> BTreeMap<String, String> {
+    let all = std::env::vars_os();
+    let texts =
+        all.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    texts.collect()
+}
+
+/// The path that the binary was started by, for commands that a person may copy.
+pub(crate) fn program() -> String {
+    let path = std::env::args_os().next();
+    path.map_or_else(
+        || "esker".into(),
+        |path| path.to_string_lossy().into_owned(),
+    )
+}
+
+/// A file's text.
+pub(crate) fn read_text(path: &Path) -> Result<String, ConfigError> {
+    std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// Says something to whoever started the process. A terminal that has gone needs none.
+pub(crate) fn say(text: &str) {
+    let mut out = io::stdout().lock();
+    let _ = out.write_all(text.as_bytes());
+    let _ = out.flush();
+}
+
+/// Ready when the process is asked to end: Ctrl-C, or SIGTERM.
+pub(crate) async fn interrupted() {
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
+        .expect("a process may ask for SIGTERM");
+    tokio::select! {
+        biased;
+        _ = terminate.recv() => {}
+        // A process that cannot ask for Ctrl-C still hears SIGTERM.
+        _ = tokio::signal::ctrl_c() => {}
+    }
+}

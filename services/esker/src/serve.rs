@@ -1,0 +1,268 @@
+//! A server, composed: bucket, node, cache, engine, agent. The only place where they all meet.
+//!
+//! ```text
+//!   Config ─► Store ─ probe ─► Identity, claim ─► Node ─► Engine ─► Agent ─► listener
+//! ```
+//! It ends in one of two ways: asked to, within two seconds; or because a part of it died, at once.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use esker_agent::{Agent, Cluster, WalStand};
+use esker_cache::{BlockCache, Disk, Settings};
+use esker_client::v1;
+use esker_env::Env;
+use esker_log::{Engine, EngineOptions, FlushTriggers, HeadError};
+use esker_object::{Counters, Store};
+use esker_record::ZstdLevel;
+use esker_types::limits::OPENED_SEGMENTS_BYTES;
+use esker_wal::KeeperOptions;
+use esker_wal::disk::WalOptions;
+use esker_walnode::{Identity, IdentityError, Node, NodeError, NodeOptions};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use crate::config::Config;
+
+/// How long calls under way may go on once the server was asked to stop.
+const STOP_CALLS: Duration = Duration::from_millis(800);
+/// How long the node may take to leave its shards well checkpointed.
+const STOP_NODE: Duration = Duration::from_millis(800);
+
+/// A running server.
+#[derive(Debug)]
+pub(crate) struct Server {
+    node: Node,
+    engine: Engine,
+    running: JoinHandle<HeadError>,
+    serving: JoinHandle<Result<(), String>>,
+    stop: oneshot::Sender<()>,
+    address: String,
+    identity: Identity,
+}
+
+/// Why a server does not start, or has died.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ServeError {
+    /// The bucket cannot be used.
+    #[error(transparent)]
+    Bucket(#[from] esker_object::Error),
+    /// The data directory belongs to somebody else, or says nothing useful.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The node.
+    #[error(transparent)]
+    Node(#[from] NodeError),
+    /// The cache's budgets.
+    #[error(transparent)]
+    Cache(#[from] esker_cache::Error),
+    /// The address is taken, or not ours.
+    #[error("{0}; choose another with --listen")]
+    Listen(io::Error),
+    /// The server's own listener broke.
+    #[error("the listener at {address} has ended: {what}")]
+    Listener {
+        /// Where it listened.
+        address: String,
+        /// Why it ended.
+        what: String,
+    },
+    /// The engine ended.
+    #[error("the engine has ended: {0}")]
+    Engine(HeadError),
+}
+
+impl Server {
+    /// Starts everything that `config` asks for, and returns once appends are taken.
+    pub(crate) async fn start(
+        env: &Env,
+        config: &Config,
+        environment: BTreeMap<String, String>,
+    ) -> Result<Self, ServeError> {
+        // The cheap things that may be wrong come first.
+        let listener = env.network.listen(&config.listen.public.to_string()).await;
+        let listener = listener.map_err(ServeError::Listen)?;
+        let address = listener.address().to_owned();
+        let store = open_bucket(env, config, environment)?;
+        store.probe().await?;
+        let identity = identity(env, config)?;
+        let node = Node::start(env, &identity, node_options(config)).await?;
+        let blocks = BlockCache::open(cache_settings(config), &*env.files).await?;
+        let options = EngineOptions {
+            flush: FlushTriggers {
+                bytes: config.flush.bytes.0,
+                age: config.flush.age.0,
+            },
+            zstd_level: ZstdLevel::new(config.flush.zstd_level)
+                .expect("the configuration bounds it"),
+            opened_bytes: OPENED_SEGMENTS_BYTES,
+        };
+        let engine = Engine::new(node.head(), store, env.clone(), blocks, options);
+        let running = engine.clone();
+        let running = tokio::spawn(async move { running.run().await });
+        let cluster = Cluster {
+            id: identity.cluster,
+            incarnation: identity.incarnation,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            wal: Some(wal_stand(&node, config.wal.disk.0)),
+        };
+        let agent = Agent::new(engine.clone(), env.clone(), cluster);
+        let (stop, stopped) = oneshot::channel();
+        let serving = tokio::spawn(async move {
+            let stopped = async move {
+                // Dropped or told: either way it is time.
+                let _ = stopped.await;
+            };
+            let served = agent.serve(listener, stopped).await;
+            served.map_err(|error| error.to_string())
+        });
+        Ok(Self {
+            node,
+            engine,
+            running,
+            serving,
+            stop,
+            address,
+            identity,
+        })
+    }
+
+    /// Where the public API is, as `host:port`.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Whom it belongs to.
+    pub(crate) const fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// What was asked of the bucket since the start.
+    pub(crate) fn bucket_counters(&self) -> Counters {
+        self.engine.store().counters()
+    }
+
+    /// Serves until `asked` is ready, and then stops in an orderly way.
+    ///
+    /// # Errors
+    /// [`ServeError`] if a part of it died: the process must end then.
+    pub(crate) async fn run(mut self, asked: impl Future<Output = ()>) -> Result<(), ServeError> {
+        tokio::select! {
+            biased;
+            died = self.node.ended() => Err(died.into()),
+            ended = &mut self.running => {
+                Err(ServeError::Engine(ended.expect("the engine panicked")))
+            }
+            served = &mut self.serving => {
+                let what = match served.expect("the listener panicked") {
+                    Ok(()) => "nobody asked it to".to_owned(),
+                    Err(what) => what,
+                };
+                Err(ServeError::Listener { address: self.address.clone(), what })
+            }
+            () = asked => {
+                self.close().await;
+                Ok(())
+            }
+        }
+    }
+
+    /// Stops taking calls, lets those under way end for a moment, and leaves the node so that the
+    /// next start has little to do. What is not flushed stays in the WAL.
+    pub(crate) async fn close(self) {
+        // It may have ended by itself.
+        let _ = self.stop.send(());
+        let mut serving = self.serving;
+        if tokio::time::timeout(STOP_CALLS, &mut serving)
+            .await
+            .is_err()
+        {
+            serving.abort();
+        }
+        self.running.abort();
+        let closed = tokio::time::timeout(STOP_NODE, self.node.close()).await;
+        if closed.is_err() {
+            tracing::warn!("the node was not checkpointed in time; the next start applies more");
+        }
+        self.engine.close().await;
+    }
+}
+
+/// The bucket that `config` names.
+pub(crate) fn open_bucket(
+    env: &Env,
+    config: &Config,
+    environment: BTreeMap<String, String>,
+) -> Result<Store, ServeError> {
+    let options = esker_object::Options {
+        environment,
+        settings: config.object_store.settings.clone(),
+        ..esker_object::Options::default()
+    };
+    Ok(Store::open(&config.bucket(), &options, env)?)
+}
+
+/// Who the data directory belongs to; a new cluster is founded in an empty one.
+fn identity(env: &Env, config: &Config) -> Result<Identity, ServeError> {
+    let directory = &config.data_dir;
+    let made = env.files.create_dir_all(directory);
+    made.map_err(|source| IdentityError::Io {
+        path: directory.clone(),
+        source,
+    })?;
+    if let Some(identity) = Identity::load(&*env.files, directory)? {
+        return Ok(identity);
+    }
+    let identity = Identity::founder(env, config.cluster.data_shards);
+    identity.save(&*env.files, directory)?;
+    Ok(identity)
+}
+
+fn node_options(config: &Config) -> NodeOptions {
+    NodeOptions {
+        directory: config.data_dir.clone(),
+        wal: WalOptions {
+            file_bytes: config.wal.file.0,
+            disk_bytes: config.wal.disk.0,
+            memory_bytes: usize::try_from(config.wal.memory.0).unwrap_or(usize::MAX),
+            ..WalOptions::default()
+        },
+        keeper: KeeperOptions::default(),
+        head_bytes: config.head_bytes(),
+    }
+}
+
+fn cache_settings(config: &Config) -> Settings {
+    let memory = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+    let disk = config.cache.disk.0;
+    Settings {
+        tail_bytes: memory(config.cache.memory.0),
+        backfill_bytes: memory(config.cache.backfill_memory.0),
+        disk: (disk > 0).then(|| Disk {
+            directory: cache_directory(&config.data_dir),
+            bytes: disk,
+        }),
+    }
+}
+
+/// Where the cache lies. It may be deleted while no server runs.
+pub(crate) fn cache_directory(data_dir: &Path) -> PathBuf {
+    data_dir.join("cache")
+}
+
+fn wal_stand(node: &Node, disk_bytes_max: u64) -> WalStand {
+    let wal = Arc::clone(node.wal());
+    WalStand::new(move || {
+        let stats = wal.stats();
+        v1::WalStatus {
+            disk_bytes_max,
+            disk_bytes: (stats.files + stats.spares) * wal.file_bytes(),
+            room_bytes: wal.room(),
+            files: u32::try_from(stats.files).unwrap_or(u32::MAX),
+        }
+    })
+}
