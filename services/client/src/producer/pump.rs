@@ -48,6 +48,17 @@ struct Partition {
     /// Number of the first record of the batch that is being made, if one is.
     sealing: Option<u64>,
     window: Window<Sealed>,
+    /// As they stand in the pump's sets.
+    filed: Filed,
+}
+
+/// Where a partition stands in the sets that spare the pump from looking at all of them.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+struct Filed {
+    /// When to look at it although nothing came in.
+    due: Option<Monotonic>,
+    /// Number of its first record that is not settled.
+    oldest: Option<u64>,
 }
 
 struct Pressed {
@@ -70,8 +81,14 @@ pub(super) struct Pump {
     orders: mpsc::Receiver<Order>,
     closed: bool,
     partitions: BTreeMap<u32, Partition>,
-    /// Those with something that is not settled.
-    active: BTreeSet<u32>,
+    /// Those that something happened to.
+    touched: BTreeSet<u32>,
+    /// Those with a batch to send now.
+    sending: BTreeSet<u32>,
+    /// Those to look at when it is time.
+    dues: BTreeSet<(Monotonic, u32)>,
+    /// Those with something that is not settled, by the number of their first such record.
+    unsettled: BTreeSet<(u64, u32)>,
     pressing: FuturesUnordered<Pin<Box<dyn Future<Output = Pressed> + Send>>>,
     presses: Vec<Press>,
     link: Link,
@@ -109,7 +126,10 @@ impl Pump {
             orders,
             closed: false,
             partitions: BTreeMap::new(),
-            active: BTreeSet::new(),
+            touched: BTreeSet::new(),
+            sending: BTreeSet::new(),
+            dues: BTreeSet::new(),
+            unsettled: BTreeSet::new(),
             pressing: FuturesUnordered::new(),
             presses: Vec::new(),
             link: Link::Down,
@@ -130,7 +150,7 @@ impl Pump {
         let mut orders = Vec::with_capacity(LETTERS_MAX);
         loop {
             let blocked = self.work();
-            if self.closed && self.active.is_empty() {
+            if self.closed && self.unsettled.is_empty() {
                 return;
             }
             let wake = self.until_next_due();
@@ -144,7 +164,10 @@ impl Pump {
                 Some(pressed) = self.pressing.next() => self.take_pressed(pressed),
                 () = room => {}
                 count = self.orders.recv_many(&mut orders, LETTERS_MAX), if !self.closed => {
-                    self.closed = count == 0;
+                    if count == 0 {
+                        self.closed = true;
+                        self.touch_all();
+                    }
                     let now = self.now();
                     orders.drain(..).for_each(|order| self.take_order(order, now));
                 }
@@ -157,13 +180,20 @@ impl Pump {
         self.env.clock.monotonic()
     }
 
+    fn touch_all(&mut self) {
+        self.touched
+            .extend(self.unsettled.iter().map(|&(_, index)| index));
+    }
+
+    /// The partition, which will be looked at.
     fn partition(&mut self, index: u32) -> &mut Partition {
-        self.active.insert(index);
+        self.touched.insert(index);
         let producer = self.settings.producer;
         self.partitions.entry(index).or_insert_with(|| Partition {
             gather: Gather::default(),
             sealing: None,
             window: Window::new(producer.map(|(id, epoch)| Session::new(id, epoch))),
+            filed: Filed::default(),
         })
     }
 
@@ -182,6 +212,7 @@ impl Pump {
                 self.flush_before = self.taken;
                 let before = self.taken;
                 self.flushes.push(Waiting { before, settled });
+                self.touch_all();
             }
             // Its sender is dropped, which says so.
             Order::Flush(_) => {}
@@ -281,11 +312,9 @@ impl Pump {
         self.link_rests_until = Monotonic(self.now().0 + rest);
         let text = format!("the stream broke after the batch was sent: {why}");
         let error = Error::new(Code::OutcomeUnknown, Durability::Unknown, text);
-        for index in &self.active {
-            let Some(partition) = self.partitions.get_mut(index) else {
-                continue;
-            };
-            for failed in partition.window.cut() {
+        self.touch_all();
+        for index in self.touched.clone() {
+            for failed in self.partition(index).window.cut() {
                 let durability = failed.durability;
                 let error = error.clone().with_durability(durability);
                 failed.batch.receipts.fail(&error);
@@ -296,10 +325,6 @@ impl Pump {
 }
 
 impl Partition {
-    fn is_settled(&self) -> bool {
-        self.oldest().is_none()
-    }
-
     /// Number of the first record that is not settled.
     fn oldest(&self) -> Option<u64> {
         let sent = self.window.batches().next().map(|b| b.receipts.number);

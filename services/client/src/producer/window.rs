@@ -196,10 +196,11 @@ impl<B> Window<B> {
         self.in_flight().min()
     }
 
-    /// When there is something to do even if no answer comes, but for [`Window::oldest_try`].
-    pub(super) fn next_due(&self) -> Option<Monotonic> {
+    /// When there is something to do even if no answer comes, but for [`Window::oldest_try`]: the oldest
+    /// batch's time is over, a rest is.
+    pub(super) fn next_dues(&self) -> [Option<Monotonic>; 2] {
         let deadline = self.entries.front().map(|entry| entry.deadline);
-        deadline.into_iter().chain(self.rest_until).min()
+        [deadline, self.rest_until]
     }
 
     /// The batches, oldest first.

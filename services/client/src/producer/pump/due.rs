@@ -1,5 +1,6 @@
 //! What a producer's task does when something came in or time went by.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,25 +12,65 @@ use super::super::gather::{Bundle, Press, Sealed};
 use super::super::link::Link;
 use super::super::settings::Settings;
 use super::super::window::Failed;
-use super::{IDLE, Partition, Pressed, Pump, SEAL_HERE_BYTES};
+use super::{Filed, IDLE, Partition, Pressed, Pump, SEAL_HERE_BYTES};
 use crate::error::{Code, Error};
 
 impl Pump {
-    /// Does all that can be done now. True if batches wait for room in the stream.
+    /// Does all that can be done now, for those partitions that something happened to: there may
+    /// be very many. True if batches wait for room in the stream.
     pub(super) fn work(&mut self) -> bool {
         let now = self.now();
-        for index in self.active.iter().copied().collect::<Vec<_>>() {
+        while let Some(&(due, index)) = self.dues.first()
+            && due <= now
+        {
+            self.dues.pop_first();
+            self.partition(index).filed.due = None;
+        }
+        self.look_after_link(now);
+        let mut worked = std::mem::take(&mut self.touched);
+        for &index in &worked {
             self.expire(index, now);
             self.renew_session(index);
             while self.seal(index, now) {}
+            if self.partition(index).window.wants_to_send(now) {
+                self.sending.insert(index);
+            } else {
+                self.sending.remove(&index);
+            }
         }
-        self.look_after_link(now);
-        let blocked = self.send(now);
-        let partitions = &self.partitions;
-        self.active
-            .retain(|index| partitions.get(index).is_some_and(|p| !p.is_settled()));
+        let blocked = self.send(now, &mut worked);
+        for index in worked {
+            self.file(index, now);
+        }
+        // They were worked on just now.
+        self.touched.clear();
         self.tell_flushes();
         blocked
+    }
+
+    /// Puts a partition where it will be found when it is due.
+    fn file(&mut self, index: u32, now: Monotonic) {
+        let Some(partition) = self.partitions.get_mut(&index) else {
+            return;
+        };
+        let before = partition.filed;
+        let after = Filed {
+            due: partition.due(&self.settings, now),
+            oldest: partition.oldest(),
+        };
+        partition.filed = after;
+        if before.due != after.due {
+            before.due.map(|due| self.dues.remove(&(due, index)));
+            after.due.map(|due| self.dues.insert((due, index)));
+        }
+        if before.oldest != after.oldest {
+            before
+                .oldest
+                .map(|oldest| self.unsettled.remove(&(oldest, index)));
+            after
+                .oldest
+                .map(|oldest| self.unsettled.insert((oldest, index)));
+        }
     }
 
     fn expire(&mut self, index: u32, now: Monotonic) {
@@ -138,28 +179,28 @@ impl Pump {
 
     fn look_after_link(&mut self, now: Monotonic) {
         let timeout = self.settings.reply_timeout();
-        let windows = || self.active.iter().filter_map(|i| self.partitions.get(i));
-        let oldest = windows().filter_map(|p| p.window.oldest_try()).min();
+        // A partition whose oldest try is due was touched.
+        let windows = self.touched.iter().filter_map(|i| self.partitions.get(i));
+        let oldest = windows.filter_map(|p| p.window.oldest_try()).min();
         if oldest.is_some_and(|since| now.since(since) >= timeout) {
             self.take_break(&format!("no reply within {timeout:?}"));
-            return;
-        }
-        let wanted = windows().any(|p| p.window.wants_to_send(now));
-        if self.link.is_down() && wanted && self.link_rests_until <= now {
-            self.link = Link::open(self.client.clone());
-            self.link_began_at = self.requests;
         }
     }
 
     /// Sends what may be sent. True if there was no room for all of it.
-    fn send(&mut self, now: Monotonic) -> bool {
+    fn send(&mut self, now: Monotonic, worked: &mut BTreeSet<u32>) -> bool {
         if self.link.is_down() {
-            return false;
+            if self.sending.is_empty() || self.link_rests_until > now {
+                return false;
+            }
+            self.link = Link::open(self.client.clone());
+            self.link_began_at = self.requests;
         }
-        for &index in &self.active {
+        while let Some(&index) = self.sending.first() {
             let Some(partition) = self.partitions.get_mut(&index) else {
-                continue;
+                break;
             };
+            worked.insert(index);
             while partition.window.wants_to_send(now) {
                 if !self.link.has_room() {
                     return true;
@@ -177,17 +218,16 @@ impl Pump {
                     ..AppendRequest::default()
                 });
             }
+            self.sending.remove(&index);
         }
         false
     }
 
     fn tell_flushes(&mut self) {
-        if self.flushes.is_empty() {
-            return;
-        }
-        let unsettled = self.active.iter().filter_map(|i| self.partitions.get(i));
-        let oldest = unsettled.filter_map(Partition::oldest).min();
-        let oldest = oldest.unwrap_or(u64::MAX);
+        let oldest = self
+            .unsettled
+            .first()
+            .map_or(u64::MAX, |&(oldest, _)| oldest);
         for waiting in self
             .flushes
             .extract_if(.., |waiting| waiting.before <= oldest)
@@ -200,21 +240,26 @@ impl Pump {
     /// How long until something is due although nothing comes in.
     pub(super) fn until_next_due(&self) -> Duration {
         let now = self.now();
-        let (settings, timeout) = (&self.settings, self.settings.delivery_timeout());
-        let partitions = self.active.iter().filter_map(|i| self.partitions.get(i));
-        let dues = partitions.flat_map(|p| {
-            let lingers = p.gather.due(settings.target_bytes, settings.linger());
-            let expires = p.gather.front().map(|b| Monotonic(b.opened.0 + timeout));
-            let tried = p.window.oldest_try();
-            let silent = tried.map(|since| Monotonic(since.0 + settings.reply_timeout()));
-            [lingers, expires, silent, p.window.next_due()]
-        });
-        // What was due before and is still here waits for something else.
-        let later = dues
-            .flatten()
-            .chain([self.link_rests_until])
-            .filter(|&due| due > now);
-        let wait = later.min().map_or(IDLE, |due| due.since(now));
+        let rest =
+            (self.link.is_down() && !self.sending.is_empty()).then_some(self.link_rests_until);
+        let next = self.dues.first().map(|&(due, _)| due);
+        let wait = rest.into_iter().chain(next).min();
+        let wait = wait.map_or(IDLE, |due| due.since(now));
         wait.clamp(Duration::from_millis(1), IDLE)
+    }
+}
+
+impl Partition {
+    /// When there is something to do although nothing comes in. What was due before and is still
+    /// here waits for something else.
+    fn due(&self, settings: &Settings, now: Monotonic) -> Option<Monotonic> {
+        let lingers = self.gather.due(settings.target_bytes, settings.linger());
+        let expires = self.gather.front();
+        let expires = expires.map(|b| Monotonic(b.opened.0 + settings.delivery_timeout()));
+        let tried = self.window.oldest_try();
+        let silent = tried.map(|since| Monotonic(since.0 + settings.reply_timeout()));
+        let [deadline, rest] = self.window.next_dues();
+        let dues = [lingers, expires, silent, deadline, rest];
+        dues.into_iter().flatten().filter(|&due| due > now).min()
     }
 }

@@ -86,7 +86,7 @@ fn a_rest_is_kept() {
         Duration::from_secs(u64::from(failures) * 5)
     });
     assert!(!window.wants_to_send(at(4)) && window.wants_to_send(at(5)));
-    assert_eq!(window.next_due(), Some(at(5)));
+    assert_eq!(window.next_dues(), [Some(at(100)), Some(at(5))]);
 }
 
 #[test]
