@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use esker_agent::{Agent, Cluster};
 use esker_cache::BlockCache;
+use esker_client::{Client, Options as ClientOptions};
 use esker_env::Env;
 use esker_env::sim::{Inline, SeededEntropy, SimClock, SimDisk, SimNetwork};
 use esker_log::{AppendError, Appended, Engine, EngineOptions, FlushTriggers, NewAppend, Reader};
@@ -15,11 +17,16 @@ use esker_record::codec::Compression;
 use esker_record::{Batch, Builder, NewRecord, Scratch};
 use esker_shard::{RequestId, TopicConfig};
 use esker_types::limits::{BATCH_BYTES_DEFAULT, MIB};
-use esker_types::{Lane, Offset, PartitionIndex, ProducerStamp, Timestamp, TopicName};
+use esker_types::{
+    ClusterId, Incarnation, Lane, Offset, PartitionIndex, ProducerStamp, Timestamp, TopicName,
+};
 use esker_wal::KeeperOptions;
 use esker_wal::disk::WalOptions;
 use esker_walnode::{Identity, Node, NodeError, NodeOptions};
 use tokio::task::AbortHandle;
+
+/// Where the public API is served.
+pub const ENDPOINT: &str = "http://127.0.0.1:7070";
 
 /// What outlives the processes: a disk and a bucket.
 #[derive(Debug)]
@@ -112,6 +119,22 @@ impl Whole {
         self.running.abort();
         drop(self.engine);
         self.node.close().await;
+    }
+
+    /// Serves the public API on the simulated network, and connects to it.
+    pub async fn serve(&self) -> Client {
+        let listener = self.env.network.listen("127.0.0.1:7070").await;
+        let listener = listener.expect("nobody else listens");
+        let cluster = Cluster {
+            id: ClusterId(7),
+            incarnation: Incarnation::FIRST,
+            version: "test".into(),
+            wal: None,
+        };
+        let agent = Agent::new(self.engine.clone(), self.env.clone(), cluster);
+        tokio::spawn(async move { agent.serve(listener, std::future::pending()).await });
+        let connected = Client::connect(ENDPOINT, ClientOptions::default(), &self.env);
+        connected.await.expect("it listens")
     }
 
     /// Stops flushing by itself.

@@ -1,0 +1,179 @@
+//! The SDK against the real service, over a simulated network: from a call to the disk and back.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use esker_client::{Client, Code, Durability, From, ProducerOptions, ReadOptions, Record, v1};
+use esker_tests::node::run;
+use esker_tests::whole::Site;
+
+async fn read(client: &Client, partition: u32, options: ReadOptions) -> Vec<(u64, Vec<u8>)> {
+    let mut reader = client
+        .read("gravel", partition, options)
+        .await
+        .expect("opened");
+    let mut records = Vec::new();
+    while let Some(batch) = reader.next().await.expect("readable") {
+        records.extend(batch.records().map(|record| {
+            (
+                record.offset.get(),
+                record.value.unwrap_or_default().to_vec(),
+            )
+        }));
+    }
+    records
+}
+
+#[test]
+fn what_a_producer_sends_a_reader_gets_from_head_and_bucket() {
+    run(async {
+        let mut site = Site::new(21);
+        let whole = site.start().await.expect("started");
+        let client = whole.serve().await;
+        let settings = BTreeMap::new();
+        client
+            .admin()
+            .create_topic("gravel", 3, &settings)
+            .await
+            .expect("created");
+        let producer = client.producer("gravel", ProducerOptions::default()).await;
+        let producer = producer.expect("opened");
+        let mut deliveries = Vec::new();
+        for number in 0..5000u32 {
+            let value = format!("record {number} of many").into_bytes();
+            let record = Record::keyed(format!("key {}", number % 97), value);
+            deliveries.push(producer.send(record).await.expect("taken"));
+        }
+        producer.flush().await.expect("settled");
+        let mut expected: BTreeMap<u32, Vec<(u64, Vec<u8>)>> = BTreeMap::new();
+        for (number, delivery) in deliveries.into_iter().enumerate() {
+            let acked = delivery.await.expect("acked");
+            let value = format!("record {number} of many").into_bytes();
+            expected
+                .entry(acked.partition)
+                .or_default()
+                .push((acked.offset.get(), value));
+        }
+        assert_eq!(expected.len(), 3, "97 keys go everywhere");
+        for (partition, expected) in &expected {
+            assert_eq!(
+                read(&client, *partition, ReadOptions::default()).await,
+                *expected
+            );
+        }
+        let flushed = client.admin().flush().await.expect("flushed");
+        assert!(flushed.segments > 0 && flushed.bytes > 0);
+        for (partition, expected) in &expected {
+            assert_eq!(
+                read(&client, *partition, ReadOptions::default()).await,
+                *expected
+            );
+        }
+        let status = client.admin().cluster_status().await.expect("told");
+        assert_eq!((status.topics, status.partitions), (1, 3));
+        assert!(status.shards.iter().all(|shard| shard.head_batches == 0));
+
+        let mut verifying = client
+            .admin()
+            .verify(v1::VerifyDepth::Content)
+            .await
+            .expect("begun");
+        let mut last = None;
+        while let Some(so_far) = verifying.next().await.expect("told") {
+            assert_eq!(so_far.found, []);
+            last = Some(so_far);
+        }
+        let last = last.expect("there are segments");
+        assert!(last.done && last.records == 5000, "{last:?}");
+    });
+}
+
+#[test]
+fn a_follower_gets_what_is_appended_later() {
+    run(async {
+        let mut site = Site::new(22);
+        let whole = site.start().await.expect("started");
+        let client = whole.serve().await;
+        let settings = BTreeMap::new();
+        client
+            .admin()
+            .create_topic("gravel", 1, &settings)
+            .await
+            .expect("created");
+        let options = ReadOptions {
+            from: From::End,
+            follow: true,
+            ..ReadOptions::default()
+        };
+        let mut reader = client.read("gravel", 0, options).await.expect("opened");
+        let producer = client.producer("gravel", ProducerOptions::default()).await;
+        let producer = producer.expect("opened");
+        for round in 0..5 {
+            tokio::time::sleep(Duration::from_secs(7)).await;
+            let acked = producer
+                .send(Record::value("late"))
+                .await
+                .expect("taken")
+                .await;
+            assert_eq!(acked.expect("acked").offset.get(), round);
+            let batch = reader.next().await.expect("readable").expect("never ends");
+            let offsets: Vec<_> = batch.records().map(|record| record.offset.get()).collect();
+            assert_eq!(offsets, [round]);
+        }
+    });
+}
+
+#[test]
+fn errors_say_what_is_wrong_and_whether_data_is_durable() {
+    run(async {
+        let mut site = Site::new(23);
+        let whole = site.start().await.expect("started");
+        let client = whole.serve().await;
+        let admin = client.admin();
+        let bad = BTreeMap::from([("max_batch_bytes".to_owned(), "0".to_owned())]);
+        let error = admin
+            .create_topic("gravel", 1, &bad)
+            .await
+            .expect_err("out of bounds");
+        assert_eq!(error.code(), Code::InvalidRequest);
+        assert_eq!(error.durability(), Durability::NotWritten);
+        assert!(error.message().contains("max_batch_bytes"), "{error}");
+
+        let settings = BTreeMap::new();
+        for name in ["", "a/b", "..", "x".repeat(250).as_str()] {
+            let error = admin
+                .create_topic(name, 1, &settings)
+                .await
+                .expect_err("no name");
+            assert_eq!(error.code(), Code::InvalidRequest, "{name:?}: {error}");
+        }
+        let error = admin
+            .create_topic("gravel", 0, &settings)
+            .await
+            .expect_err("none");
+        assert_eq!(error.limit_and_value(), Some((100_000, 0)));
+
+        admin
+            .create_topic("gravel", 1, &settings)
+            .await
+            .expect("created");
+        let error = admin
+            .create_topic("gravel", 2, &settings)
+            .await
+            .expect_err("taken");
+        assert_eq!(error.code(), Code::TopicExists);
+        let error = admin.describe_topic("sand").await.expect_err("unknown");
+        assert_eq!(error.code(), Code::UnknownTopic);
+
+        let options = ReadOptions {
+            from: From::Offset(esker_client::Offset::new(5).expect("small")),
+            ..ReadOptions::default()
+        };
+        let error = match client.read("gravel", 0, options).await {
+            Err(error) => error,
+            Ok(mut reader) => reader.next().await.expect_err("above the end"),
+        };
+        assert_eq!(error.code(), Code::OffsetOutOfRange);
+        assert!(error.message().contains("[0, 0)"), "{error}");
+    });
+}
