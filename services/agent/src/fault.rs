@@ -145,6 +145,7 @@ pub(crate) fn of_finding(finding: &Finding) -> Error {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "it goes into `map_err`")]
 pub(crate) fn of_head(error: HeadError) -> Error {
     let durability = error.durability();
     let text = error.to_string();

@@ -4,6 +4,8 @@ mod run; // what every command shares with the process it runs in
 mod config; // what a server is told
 mod serve; // a server, composed
 mod dev; // everything in one process
+mod demo; // the main job once through, on a scratch folder
+mod sample; // made-up log lines
 
 use std::process::ExitCode;
 
@@ -21,6 +23,8 @@ struct Cli {
 enum Command {
     /// Run everything in one process, for a try.
     Dev(dev::DevArgs),
+    /// Write logs, flush them, drop the cache, read them from the bucket, compare.
+    Demo(demo::DemoArgs),
 }
 
 fn main() -> ExitCode {
@@ -34,6 +38,7 @@ fn main() -> ExitCode {
     let done = runtime.block_on(async {
         match cli.command {
             Command::Dev(args) => args.run().await,
+            Command::Demo(args) => args.run().await,
         }
     });
     // Detached work, such as a listing that nobody waits for, must not hold the process up.

@@ -8,11 +8,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::{self, Write as _};
-use std::path::Path;
+use std::io::{self, BufRead as _, Write as _};
+use std::path::{Path, PathBuf};
 
 use crate::config::ConfigError;
 use crate::serve::ServeError;
+
+/// Bytes of a file that are read at once.
+const FILE_BUFFER_BYTES: usize = 1 << 20;
 
 /// Why a command failed: one text for a person, which says what to do.
 #[derive(Debug)]
@@ -91,5 +94,62 @@ pub(crate) async fn interrupted() {
         _ = terminate.recv() => {}
         // A process that cannot ask for Ctrl-C still hears SIGTERM.
         _ = tokio::signal::ctrl_c() => {}
+    }
+}
+
+/// A folder for this process alone, below the system's temporary one. Made when it is used.
+pub(crate) fn scratch(name: &str) -> PathBuf {
+    std::env::temp_dir().join(name)
+}
+
+/// Removes a folder and all that is in it, as far as that goes.
+pub(crate) fn remove(directory: &Path) {
+    if let Err(error) = std::fs::remove_dir_all(directory)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        tracing::warn!(directory = %directory.display(), %error, "it could not be removed");
+    }
+}
+
+/// The files directly in a folder, by name.
+pub(crate) fn text_files(directory: &Path) -> Result<Vec<PathBuf>, Failed> {
+    let failed = |error: io::Error| Failed::new(format!("{}: {error}", directory.display()));
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(directory).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        if entry.file_type().map_err(failed)?.is_file() {
+            files.push(entry.path());
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// A file, line by line: what stands between newlines, carriage returns included.
+pub(crate) struct LineFile {
+    path: PathBuf,
+    file: io::BufReader<std::fs::File>,
+}
+
+impl LineFile {
+    pub(crate) fn open(path: &Path) -> Result<Self, Failed> {
+        let file = std::fs::File::open(path);
+        let file = file.map_err(|error| Failed::new(format!("{}: {error}", path.display())))?;
+        Ok(Self {
+            path: path.to_owned(),
+            file: io::BufReader::with_capacity(FILE_BUFFER_BYTES, file),
+        })
+    }
+
+    /// The next line; `false` at the end. A last line without a newline counts.
+    pub(crate) fn next(&mut self, line: &mut Vec<u8>) -> Result<bool, Failed> {
+        line.clear();
+        let read = self.file.read_until(b'\n', line);
+        let read =
+            read.map_err(|error| Failed::new(format!("{}: {error}", self.path.display())))?;
+        if line.last() == Some(&b'\n') {
+            line.pop();
+        }
+        Ok(read > 0)
     }
 }
