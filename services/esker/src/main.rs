@@ -1,53 +1,71 @@
-//! The one binary: server, client, and everything in one process for a try.
+//! The one binary.
+//!
+//! ```text
+//!   argv ─► cli ─┬─► demo, dev ─► serve                     a server, composed here
+//!                └─► topic, cluster, verify, … ─► SDK ─► any agent
+//!                          │
+//!             stdout: what was asked for    stderr: logs, progress, the one line of an error
+//! ```
+//!
+//! Exit codes: 0 done, 1 failed with nothing changed or a clear report, 2 usage.
 
-mod run; // what every command shares with the process it runs in
+mod cli; // every command and option
+
 mod config; // what a server is told
 mod serve; // a server, composed
 mod dev; // everything in one process
 mod demo; // the main job once through, on a scratch folder
 mod sample; // made-up log lines
 
+mod topic; // create, list, describe, alter, truncate, delete
+mod cluster; // status, flush
+mod verify; // bucket, manifest and head agree
+mod completions; // for shells
+
+mod run; // what every command shares with the process it runs in
+mod shell; // what every client command has at hand
+mod failure; // how a command fails, and what it says then
+mod screen; // stdout, tables, progress
+
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::Parser as _;
 
-/// A Kafka-class log whose long-term home is an object store.
-#[derive(Parser, Debug)]
-#[command(name = "esker", version)]
-struct Cli {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Subcommand, Debug)]
-enum Command {
-    /// Run everything in one process, for a try.
-    Dev(dev::DevArgs),
-    /// Write logs, flush them, drop the cache, read them from the bucket, compare.
-    Demo(demo::DemoArgs),
-}
+use cli::{Cli, Command};
+use failure::Failure;
+use shell::Shell;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .init();
-    let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    let runtime = runtime.enable_all().build();
-    let runtime = runtime.expect("a process may start threads");
-    let done = runtime.block_on(async {
-        match cli.command {
-            Command::Dev(args) => args.run().await,
-            Command::Demo(args) => args.run().await,
-        }
-    });
-    // Detached work, such as a listing that nobody waits for, must not hold the process up.
-    runtime.shutdown_background();
-    match done {
+    let shell = Shell::new(&cli.common);
+    let outcome = cli
+        .common
+        .log
+        .start(cli.command.log_levels())
+        .and_then(|()| {
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .enable_all()
+                .build()
+                .map_err(|error| Failure::new(format!("no runtime: {error}")))?;
+            let outcome = runtime.block_on(run(cli.command, &shell));
+            // A thread that waits for a terminal or a pipe is not waited for.
+            runtime.shutdown_background();
+            outcome
+        });
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failed) => {
-            tracing::error!("{failed}");
-            ExitCode::FAILURE
-        }
+        Err(failure) => failure.tell(&shell),
+    }
+}
+
+async fn run(command: Command, shell: &Shell) -> Result<(), Failure> {
+    match command {
+        Command::Dev(args) => Ok(args.run().await?),
+        Command::Demo(args) => Ok(args.run().await?),
+        Command::Topic(args) => topic::run(args, shell).await,
+        Command::Cluster(args) => cluster::run(args, shell).await,
+        Command::Status => cluster::status(shell).await,
+        Command::Verify(args) => verify::run(&args, shell).await,
+        Command::Completions(args) => completions::run(&args),
     }
 }

@@ -1,0 +1,142 @@
+//! Every command and option. What they do is in the module of the same name.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use tracing_subscriber::EnvFilter;
+
+use crate::failure::Failure;
+use crate::{cluster, completions, demo, dev, topic, verify};
+
+/// Where an agent is looked for.
+pub(crate) const ENDPOINT: &str = "http://127.0.0.1:7070";
+
+/// A log service whose long-term home is an object store.
+#[derive(Debug, Parser)]
+#[command(name = "esker", version, max_term_width = 100)]
+#[command(after_help = "Exit codes: 0 done, 1 failed, 2 usage.")]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every command knows.
+#[derive(Debug, Args)]
+pub(crate) struct Common {
+    /// Address of an agent
+    #[arg(long, global = true, env = "ESKER_ENDPOINT", value_name = "URL")]
+    #[arg(default_value = ENDPOINT)]
+    pub(crate) endpoint: String,
+
+    /// For programs: results as JSON on stdout (on stderr where stdout holds records), errors as
+    /// JSON on stderr
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+
+    #[command(flatten)]
+    pub(crate) log: Logging,
+}
+
+/// How the process logs. Always on stderr.
+#[derive(Debug, Args)]
+pub(crate) struct Logging {
+    /// Form of log lines
+    #[arg(long = "log", global = true, value_enum, value_name = "FORM")]
+    #[arg(default_value_t = LogForm::Text)]
+    form: LogForm,
+
+    /// What to log: a level, or levels by module, such as `info,esker_log=debug` [default: warn;
+    /// for servers: info]
+    #[arg(long = "log-level", global = true, env = "ESKER_LOG")]
+    #[arg(value_name = "LEVELS")]
+    levels: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LogForm {
+    Text,
+    Json,
+}
+
+impl Logging {
+    /// Begins to log. Once per process.
+    pub(crate) fn start(&self, default: &str) -> Result<(), Failure> {
+        let levels = self.levels.as_deref().unwrap_or(default);
+        let filter = EnvFilter::try_new(levels).map_err(|error| {
+            let text = format!("ESKER_LOG, --log-level: `{levels}` is no filter: {error}");
+            Failure::usage(format!("{text}; write a level, such as info"))
+        })?;
+        let lines = tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(std::io::stderr);
+        match self.form {
+            LogForm::Text => lines.init(),
+            LogForm::Json => lines.json().init(),
+        }
+        Ok(())
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run everything in one process, data under ./esker-data
+    Dev(dev::DevArgs),
+    /// Write logs, flush them, drop the cache, read them from the bucket, compare
+    Demo(demo::DemoArgs),
+    /// Create, list, describe, alter, truncate and delete topics
+    Topic(topic::Args),
+    /// Look after the cluster
+    Cluster(cluster::Args),
+    /// Short for `cluster status`
+    Status,
+    /// Prove that bucket, manifest and head agree; exit 1 if anything was found
+    Verify(verify::Args),
+    /// Print completions for a shell
+    Completions(completions::Args),
+}
+
+impl Command {
+    /// What is logged unless somebody says otherwise.
+    pub(crate) const fn log_levels(&self) -> &'static str {
+        match self {
+            // What raft and the cache tell of every start is for whoever asks.
+            Self::Dev(_) => "info,openraft=warn,foyer_storage=warn",
+            _ => "warn",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_tree_holds_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn common_options_stand_before_or_behind_the_command() {
+        for line in [
+            ["esker", "--endpoint", "http://b:1", "status", "--json"],
+            ["esker", "--json", "status", "--endpoint", "http://b:1"],
+        ] {
+            let cli = Cli::try_parse_from(line).unwrap();
+            assert_eq!(cli.common.endpoint, "http://b:1");
+            assert!(cli.common.json);
+        }
+    }
+
+    #[test]
+    fn what_is_unknown_is_usage() {
+        for line in [
+            &["esker"][..],
+            &["esker", "fly"],
+            &["esker", "status", "-x"],
+        ] {
+            let error = Cli::try_parse_from(line).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{line:?}");
+        }
+    }
+}

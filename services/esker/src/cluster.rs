@@ -1,0 +1,166 @@
+//! How the cluster stands, and having it flushed.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use clap::Subcommand;
+use esker_client::Options;
+use esker_client::v1::ClusterStatusReply;
+use serde_json::{Value, json};
+
+use crate::failure::Failure;
+use crate::screen;
+use crate::shell::Shell;
+
+/// How long a flush may take: a head of gigabytes to a bucket far away.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(15 * 60);
+
+/// Look after the cluster
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// How it stands, as the agent that answers sees it
+    Status,
+    /// Move everything that is in the head now to the bucket, and wait for it
+    Flush,
+}
+
+pub(crate) async fn run(args: Args, shell: &Shell) -> Result<(), Failure> {
+    match args.action {
+        Action::Status => status(shell).await,
+        Action::Flush => flush(shell).await,
+    }
+}
+
+pub(crate) async fn status(shell: &Shell) -> Result<(), Failure> {
+    let admin = shell.client().await?.admin();
+    let status = admin.cluster_status().await;
+    let status = status.map_err(|error| Failure::reading(&error))?;
+    shell.answer(&object(&status), || text(&status))
+}
+
+async fn flush(shell: &Shell) -> Result<(), Failure> {
+    let options = Options {
+        patience: FLUSH_TIMEOUT,
+        call_timeout: FLUSH_TIMEOUT,
+    };
+    let admin = shell.client_with(options).await?.admin();
+    let flushed = admin.flush().await;
+    let flushed = flushed.map_err(|error| {
+        Failure::reading(&error).and_next("what is in the head stays durable there")
+    })?;
+    let answer = json!({ "segments": flushed.segments, "bytes": flushed.bytes });
+    shell.answer(&answer, || {
+        let bytes = screen::bytes(flushed.bytes);
+        format!("flushed: {} segments, {bytes}\n", flushed.segments)
+    })
+}
+
+fn object(status: &ClusterStatusReply) -> Value {
+    let shards = status.shards.iter().map(|shard| {
+        json!({
+            "shard": shard.shard,
+            "leads_here": shard.leads_here,
+            "term": shard.term,
+            "applied": shard.applied,
+            "checkpointed": shard.checkpointed,
+            "flush_position": shard.flush_position,
+            "head_bytes": shard.head_bytes,
+            "head_batches": shard.head_batches,
+            "head_bytes_max": shard.head_bytes_max,
+            "segments": shard.segments,
+            "segment_bytes": shard.segment_bytes,
+            "flush_error": (!shard.flush_error.is_empty()).then_some(&shard.flush_error),
+        })
+    });
+    let wal = status.wal.as_ref().map(|wal| {
+        json!({
+            "disk_bytes_max": wal.disk_bytes_max,
+            "disk_bytes": wal.disk_bytes,
+            "room_bytes": wal.room_bytes,
+            "files": wal.files,
+        })
+    });
+    json!({
+        "cluster_id": status.cluster_id,
+        "incarnation": status.incarnation,
+        "version": status.version,
+        "bucket": status.bucket,
+        "topics": status.topics,
+        "partitions": status.partitions,
+        "shards": shards.collect::<Vec<_>>(),
+        "wal": wal,
+    })
+}
+
+fn text(status: &ClusterStatusReply) -> String {
+    let head: u64 = status.shards.iter().map(|shard| shard.head_bytes).sum();
+    let segments: u64 = status.shards.iter().map(|shard| shard.segments).sum();
+    let stored: u64 = status.shards.iter().map(|shard| shard.segment_bytes).sum();
+    let mut text = format!(
+        "cluster  {}, incarnation {}, version {}\n\
+         bucket   {}: {segments} segments, {}\n\
+         topics   {}, {} partitions\n\
+         head     {} not in the bucket yet\n",
+        status.cluster_id,
+        status.incarnation,
+        status.version,
+        status.bucket,
+        screen::bytes(stored),
+        status.topics,
+        status.partitions,
+        screen::bytes(head),
+    );
+    if let Some(wal) = &status.wal {
+        let (used, most) = (
+            screen::bytes(wal.disk_bytes),
+            screen::bytes(wal.disk_bytes_max),
+        );
+        let room = screen::bytes(wal.room_bytes);
+        let _ = writeln!(
+            text,
+            "wal      {used} of {most} in {} files, room for {room}",
+            wal.files
+        );
+    }
+    let rows = status.shards.iter().map(|shard| {
+        vec![
+            shard.shard.to_string(),
+            if shard.leads_here {
+                "here"
+            } else {
+                "elsewhere"
+            }
+            .to_owned(),
+            shard.term.to_string(),
+            shard.applied.to_string(),
+            shard.flush_position.to_string(),
+            screen::bytes(shard.head_bytes),
+            shard.segments.to_string(),
+            screen::bytes(shard.segment_bytes),
+        ]
+    });
+    let rows: Vec<_> = rows.collect();
+    let heads = [
+        "SHARD", "LEADER", "TERM", "APPLIED", "FLUSHED", "HEAD", "SEGMENTS", "BYTES",
+    ];
+    text.push('\n');
+    text.push_str(&screen::table(&heads, &rows));
+    for shard in status
+        .shards
+        .iter()
+        .filter(|shard| !shard.flush_error.is_empty())
+    {
+        let _ = writeln!(
+            text,
+            "\nshard {} cannot flush: {}",
+            shard.shard, shard.flush_error
+        );
+    }
+    text
+}

@@ -1,0 +1,181 @@
+//! How a command fails, and what it says then: one line on stderr, with what to do next.
+
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use esker_client::{Code, Durability, Error};
+use serde_json::{Map, Value, json};
+
+use crate::run::Failed;
+use crate::shell::Shell;
+
+/// Why a command did not do what it was asked for.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// It was asked for wrongly: exit code 2.
+    Usage(String),
+    /// It could not: exit code 1.
+    Failed(Box<Report>),
+    /// Who read our stdout has enough: exit code 0, silently.
+    Unread,
+}
+
+/// What is said of a failure.
+#[derive(Debug)]
+pub(crate) struct Report {
+    message: String,
+    /// Whether a person is told of durability, which means nothing to who only read.
+    wrote: bool,
+    error: Option<Error>,
+    next: Option<String>,
+    /// More for a program.
+    fields: Map<String, Value>,
+}
+
+impl Failure {
+    /// It could not be done.
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        Self::Failed(Box::new(Report {
+            message: message.into(),
+            wrote: false,
+            error: None,
+            next: None,
+            fields: Map::new(),
+        }))
+    }
+
+    /// It was asked for wrongly.
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self::Usage(message.into())
+    }
+
+    /// The service said so to a question that changes nothing.
+    pub(crate) fn reading(error: &Error) -> Self {
+        Self::of(error, false)
+    }
+
+    /// The service said so to something that would have changed it.
+    pub(crate) fn writing(error: &Error) -> Self {
+        Self::of(error, true)
+    }
+
+    fn of(error: &Error, wrote: bool) -> Self {
+        Self::Failed(Box::new(Report {
+            message: error.message().to_owned(),
+            wrote,
+            error: Some(error.clone()),
+            next: None,
+            fields: Map::new(),
+        }))
+    }
+
+    /// A file, directory or pipe would not.
+    pub(crate) fn io(what: &str, error: &io::Error) -> Self {
+        Self::new(format!("{what}: {error}"))
+    }
+
+    /// With what to do next.
+    pub(crate) fn and_next(mut self, next: impl Into<String>) -> Self {
+        if let Self::Failed(report) = &mut self {
+            report.next = Some(next.into());
+        }
+        self
+    }
+
+    /// With what to do about a topic that is not there.
+    pub(crate) fn of_topic(self, shell: &Shell, topic: &str) -> Self {
+        let (program, option) = (&shell.program, &shell.option);
+        match self.code() {
+            Some(Code::UnknownTopic) => {
+                self.and_next(format!("`{program} topic create {topic}{option}` makes it"))
+            }
+            Some(Code::UnknownPartition) => self.and_next(format!(
+                "`{program} topic describe {topic}{option}` shows those there are"
+            )),
+            _ => self,
+        }
+    }
+
+    fn code(&self) -> Option<Code> {
+        match self {
+            Self::Failed(report) => report.error.as_ref().map(Error::code),
+            Self::Usage(_) | Self::Unread => None,
+        }
+    }
+
+    /// Says it and gives the exit code.
+    pub(crate) fn tell(&self, shell: &Shell) -> ExitCode {
+        let (line, code) = match self {
+            Self::Unread => return ExitCode::SUCCESS,
+            Self::Usage(message) if shell.json => {
+                let fields = json!({ "error": { "code": "USAGE", "message": message } });
+                (fields.to_string(), 2)
+            }
+            Self::Usage(message) => (format!("esker: {message}"), 2),
+            Self::Failed(report) if shell.json => (report.json().to_string(), 1),
+            Self::Failed(report) => (format!("esker: {}", report.text()), 1),
+        };
+        // Nobody is left to be told if this fails.
+        let _ = writeln!(io::stderr(), "{line}");
+        ExitCode::from(code)
+    }
+}
+
+impl From<Failed> for Failure {
+    fn from(failed: Failed) -> Self {
+        Self::new(failed.to_string())
+    }
+}
+
+impl Report {
+    fn text(&self) -> String {
+        let mut text = self.message.clone();
+        if let Some(error) = &self.error {
+            let code = error.code().as_str_name();
+            text = match self.wrote {
+                true => format!("{text} ({code}; {})", error.durability()),
+                false => format!("{text} ({code})"),
+            };
+        }
+        match &self.next {
+            Some(next) => format!("{text}; {next}"),
+            None => text,
+        }
+    }
+
+    fn json(&self) -> Value {
+        let mut fields = Map::new();
+        fields.insert("message".into(), self.message.clone().into());
+        let code = self
+            .error
+            .as_ref()
+            .map_or("FAILED", |error| error.code().as_str_name());
+        fields.insert("code".into(), code.into());
+        if let Some(error) = &self.error {
+            let durability = match error.durability() {
+                Durability::Durable => "DURABLE",
+                Durability::NotWritten => "NOT_WRITTEN",
+                Durability::Unknown => "UNKNOWN",
+            };
+            fields.insert("durability".into(), durability.into());
+            fields.insert("retriable".into(), error.is_retriable().into());
+            if let Some((limit, value)) = error.limit_and_value() {
+                fields.insert("limit".into(), limit.into());
+                fields.insert("value".into(), value.into());
+            }
+        }
+        if let Some(next) = &self.next {
+            fields.insert("next".into(), next.clone().into());
+        }
+        fields.extend(self.fields.clone());
+        json!({ "error": fields })
+    }
+}
+
+/// What stdout says. A reader that has gone is no failure.
+pub(crate) fn of_stdout(error: &io::Error) -> Failure {
+    match error.kind() {
+        io::ErrorKind::BrokenPipe => Failure::Unread,
+        _ => Failure::io("stdout", error),
+    }
+}

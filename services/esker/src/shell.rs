@@ -1,0 +1,82 @@
+//! What every command has at hand.
+
+use std::time::Duration;
+
+use esker_client::{Client, Options};
+use esker_env::Env;
+use serde::Serialize;
+
+use crate::cli::{Common, ENDPOINT};
+use crate::failure::Failure;
+use crate::run::program;
+use crate::screen;
+
+/// How long a short command goes on trying. Records are given the SDK's own patience.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What every command has at hand.
+#[derive(Debug)]
+pub(crate) struct Shell {
+    /// The real world.
+    pub(crate) env: Env,
+    /// How this binary was called: the first word of the next commands we print.
+    pub(crate) program: String,
+    /// What to put behind those, if the agent is not where it is looked for.
+    pub(crate) option: String,
+    /// Of an agent.
+    pub(crate) endpoint: String,
+    /// Whether a program reads what we say.
+    pub(crate) json: bool,
+}
+
+impl Shell {
+    pub(crate) fn new(common: &Common) -> Self {
+        Self {
+            env: Env::real(),
+            program: program(),
+            option: match common.endpoint.as_str() {
+                ENDPOINT => String::new(),
+                other => format!(" --endpoint {other}"),
+            },
+            endpoint: common.endpoint.clone(),
+            json: common.json,
+        }
+    }
+
+    /// A connection for short commands.
+    pub(crate) async fn client(&self) -> Result<Client, Failure> {
+        let options = Options {
+            patience: PATIENCE,
+            call_timeout: PATIENCE,
+        };
+        self.client_with(options).await
+    }
+
+    /// A connection to the agent.
+    pub(crate) async fn client_with(&self, options: Options) -> Result<Client, Failure> {
+        let client = Client::connect(&self.endpoint, options, &self.env).await;
+        client.map_err(|error| {
+            let program = &self.program;
+            let next = format!("start one with `{program} dev`, or name another with --endpoint");
+            Failure::reading(&error).and_next(next)
+        })
+    }
+
+    /// Answers on stdout: `value` for a program, `text` for a person.
+    pub(crate) fn answer(
+        &self,
+        value: &impl Serialize,
+        text: impl FnOnce() -> String,
+    ) -> Result<(), Failure> {
+        if self.json {
+            screen::print(&format!("{}\n", json(value)))
+        } else {
+            screen::print(&text())
+        }
+    }
+}
+
+/// One line of JSON.
+pub(crate) fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("keys are text and no value fails to serialize")
+}

@@ -1,0 +1,328 @@
+//! Topics: create, list, describe, alter, truncate, delete.
+
+use std::collections::BTreeMap;
+use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+
+use clap::Subcommand;
+use esker_client::v1::{AlterTopicRequest, PartitionStatus, Topic, Truncation};
+use esker_client::{Admin, Error};
+use serde_json::{Value, json};
+
+use crate::failure::Failure;
+use crate::screen;
+use crate::shell::Shell;
+
+/// Create, list, describe, alter, truncate and delete topics
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Create a topic
+    Create {
+        /// Its name
+        name: String,
+        /// How many partitions: 1 to 100,000; there can be more later, never fewer
+        #[arg(long, default_value_t = 1, value_name = "N")]
+        partitions: u32,
+        /// A setting other than its default, such as retention.ms=86400000; may be repeated
+        #[arg(long, value_name = "KEY=VALUE", value_parser = setting)]
+        set: Vec<(String, String)>,
+    },
+    /// List all topics
+    List,
+    /// Show a topic's settings and partitions
+    Describe {
+        /// Its name
+        name: String,
+    },
+    /// Change settings, or add partitions
+    Alter(Alter),
+    /// Drop the oldest records of a partition: gone for readers at once
+    Truncate {
+        /// The topic's name
+        name: String,
+        /// Of which partition
+        #[arg(long, value_name = "P")]
+        partition: u32,
+        /// The first offset to keep [default: the end, nothing is kept]
+        #[arg(long, value_name = "OFFSET")]
+        before: Option<u64>,
+    },
+    /// Delete a topic with all its records: its name is free at once
+    Delete {
+        /// Its name
+        name: String,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct Alter {
+    /// The topic's name
+    name: String,
+    /// A setting to change, or `KEY=` for its default; may be repeated
+    #[arg(long, value_name = "KEY=VALUE", value_parser = setting)]
+    set: Vec<(String, String)>,
+    /// How many partitions to have, at least as many as now
+    #[arg(long, value_name = "N")]
+    partitions: Option<u32>,
+    /// Refuse unless the topic has this version
+    #[arg(long, value_name = "V")]
+    expected_version: Option<u64>,
+}
+
+fn setting(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("write KEY=VALUE".to_owned()),
+    }
+}
+
+pub(crate) async fn run(args: Args, shell: &Shell) -> Result<(), Failure> {
+    if let Action::Alter(alter) = &args.action
+        && alter.set.is_empty()
+        && alter.partitions.is_none()
+    {
+        let text = "there is nothing to alter: give --set or --partitions";
+        return Err(Failure::usage(text));
+    }
+    if let Action::Delete { name, yes: false } = &args.action
+        && !io::stdin().is_terminal()
+    {
+        let text = format!("this deletes topic {name} with all its records; add --yes");
+        return Err(Failure::usage(text));
+    }
+    let admin = shell.client().await?.admin();
+    match args.action {
+        Action::Create {
+            name,
+            partitions,
+            set,
+        } => create(shell, &admin, &name, partitions, set).await,
+        Action::List => list(shell, &admin).await,
+        Action::Describe { name } => describe(shell, &admin, &name).await,
+        Action::Alter(args) => alter(shell, &admin, args).await,
+        Action::Truncate {
+            name,
+            partition,
+            before,
+        } => truncate(shell, &admin, &name, Truncation { partition, before }).await,
+        Action::Delete { name, yes } => delete(shell, &admin, &name, yes).await,
+    }
+}
+
+async fn create(
+    shell: &Shell,
+    admin: &Admin,
+    name: &str,
+    partitions: u32,
+    set: Vec<(String, String)>,
+) -> Result<(), Failure> {
+    let settings: BTreeMap<_, _> = set.into_iter().collect();
+    let made = admin.create_topic(name, partitions, &settings).await;
+    let topic = made.map_err(|error| Failure::writing(&error))?;
+    shell.answer(&object(&topic), || {
+        let (program, option) = (&shell.program, &shell.option);
+        format!(
+            "created topic {name}, {}\nnext: echo hello | {program} produce {name}{option}\n",
+            count(topic.partitions.into(), "partition"),
+        )
+    })
+}
+
+async fn list(shell: &Shell, admin: &Admin) -> Result<(), Failure> {
+    let mut topics = Vec::new();
+    let mut after = String::new();
+    loop {
+        let page = admin.list_topics(&after).await;
+        let (page, more) = page.map_err(|error| Failure::reading(&error))?;
+        let last = page.last().map(|topic| topic.name.clone());
+        topics.extend(page);
+        match last {
+            Some(last) if more => after = last,
+            _ => break,
+        }
+    }
+    let answer = json!({ "topics": topics.iter().map(object).collect::<Vec<_>>() });
+    shell.answer(&answer, || {
+        let rows: Vec<_> = topics
+            .iter()
+            .map(|topic| {
+                let (partitions, version) = (topic.partitions, topic.version);
+                vec![
+                    topic.name.clone(),
+                    partitions.to_string(),
+                    version.to_string(),
+                ]
+            })
+            .collect();
+        screen::table(&["NAME", "PARTITIONS", "VERSION"], &rows)
+    })
+}
+
+async fn describe(shell: &Shell, admin: &Admin, name: &str) -> Result<(), Failure> {
+    let described = admin.describe_topic(name).await;
+    let (topic, partitions) =
+        described.map_err(|error| Failure::reading(&error).of_topic(shell, name))?;
+    let mut answer = object(&topic);
+    answer["partition_status"] = partitions.iter().map(partition_object).collect();
+    shell.answer(&answer, || description(&topic, &partitions))
+}
+
+fn description(topic: &Topic, partitions: &[PartitionStatus]) -> String {
+    let mut text = format!(
+        "topic {}, {}, version {}, id {}\n\n",
+        topic.name,
+        count(topic.partitions.into(), "partition"),
+        topic.version,
+        topic.id
+    );
+    let settings: BTreeMap<_, _> = topic.settings.iter().collect();
+    let rows: Vec<_> = settings
+        .into_iter()
+        .map(|(key, value)| vec![key.clone(), value.clone()])
+        .collect();
+    text.push_str(&screen::table(&["SETTING", "VALUE"], &rows));
+    let rows: Vec<_> = partitions
+        .iter()
+        .map(|p| {
+            let records = p.end.saturating_sub(p.log_start);
+            [
+                u64::from(p.partition),
+                p.shard.into(),
+                p.log_start,
+                p.tiered_end,
+                p.end,
+                records,
+            ]
+            .map(|number| number.to_string())
+            .to_vec()
+        })
+        .collect();
+    let heads = [
+        "PARTITION",
+        "SHARD",
+        "LOG START",
+        "IN BUCKET",
+        "END",
+        "RECORDS",
+    ];
+    text.push('\n');
+    text.push_str(&screen::table(&heads, &rows));
+    text
+}
+
+async fn alter(shell: &Shell, admin: &Admin, args: Alter) -> Result<(), Failure> {
+    let name = args.name.clone();
+    let request = AlterTopicRequest {
+        name: args.name,
+        settings: args.set.into_iter().collect(),
+        partitions: args.partitions,
+        expected_version: args.expected_version,
+    };
+    let altered = admin.alter_topic(request).await;
+    let topic = altered.map_err(|error| Failure::writing(&error).of_topic(shell, &name))?;
+    shell.answer(&object(&topic), || {
+        format!("altered topic {name}, now version {}\n", topic.version)
+    })
+}
+
+async fn truncate(
+    shell: &Shell,
+    admin: &Admin,
+    name: &str,
+    truncation: Truncation,
+) -> Result<(), Failure> {
+    let done = admin.truncate_topic(name, vec![truncation]).await;
+    let done = done.map_err(|error| Failure::writing(&error).of_topic(shell, name))?;
+    let objects: Vec<_> = done
+        .iter()
+        .map(|one| json!({ "partition": one.partition, "log_start": one.log_start }))
+        .collect();
+    let answer = json!({ "name": name, "truncated": objects });
+    shell.answer(&answer, || {
+        let lines = done.iter().map(|one| {
+            let (partition, start) = (one.partition, one.log_start);
+            format!("truncated {name} partition {partition}, it now begins at offset {start}\n")
+        });
+        lines.collect()
+    })
+}
+
+async fn delete(shell: &Shell, admin: &Admin, name: &str, yes: bool) -> Result<(), Failure> {
+    let refused = |error: &Error| Failure::writing(error).of_topic(shell, name);
+    if !yes {
+        let (topic, partitions) = admin.describe_topic(name).await.map_err(|e| refused(&e))?;
+        let records = partitions
+            .iter()
+            .map(|one| one.end.saturating_sub(one.log_start));
+        let question = format!(
+            "delete topic {name}, {}, {}? [y/N] ",
+            count(topic.partitions.into(), "partition"),
+            count(records.sum(), "record"),
+        );
+        if !agreed(&question).map_err(|error| Failure::io("stdin", &error))? {
+            return Err(Failure::new("nothing was deleted"));
+        }
+    }
+    admin.delete_topic(name).await.map_err(|e| refused(&e))?;
+    shell.answer(&json!({ "deleted": name }), || {
+        format!("deleted topic {name}\n")
+    })
+}
+
+fn agreed(question: &str) -> io::Result<bool> {
+    io::stderr().write_all(question.as_bytes())?;
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+fn object(topic: &Topic) -> Value {
+    let settings: BTreeMap<_, _> = topic.settings.iter().collect();
+    json!({
+        "name": topic.name,
+        "id": topic.id,
+        "version": topic.version,
+        "partitions": topic.partitions,
+        "settings": settings,
+    })
+}
+
+fn partition_object(status: &PartitionStatus) -> Value {
+    json!({
+        "partition": status.partition,
+        "shard": status.shard,
+        "log_start": status.log_start,
+        "tiered_end": status.tiered_end,
+        "end": status.end,
+    })
+}
+
+/// `1 partition`, `2 partitions`.
+fn count(number: u64, thing: &str) -> String {
+    match number {
+        1 => format!("1 {thing}"),
+        _ => format!("{number} {thing}s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_setting_is_cut_at_its_first_equals_sign() {
+        let pair = |key: &str, value: &str| Ok((key.to_owned(), value.to_owned()));
+        assert_eq!(setting("retention.ms=1"), pair("retention.ms", "1"));
+        assert_eq!(setting("a=b=c"), pair("a", "b=c"));
+        assert_eq!(setting("a="), pair("a", ""));
+        assert!(setting("a").is_err() && setting("=a").is_err());
+    }
+}
