@@ -52,7 +52,9 @@ pub use client::{Client, Options};
 pub use error::{Code, Detail, Error};
 pub use esker_proto::v1;
 pub use esker_record::{Compression, ZstdLevel};
-pub use esker_types::{Durability, Offset, Timestamp};
+pub use esker_types::{Durability, Offset, OffsetRange, Timestamp};
 pub use patience::{REST_FIRST, REST_MAX};
-pub use producer::{Acked, Delivery, Header, Producer, ProducerOptions, Record};
+pub use producer::{
+    Acked, AckedAll, Delivery, DeliveryOfAll, Header, Producer, ProducerOptions, Record,
+};
 pub use reader::{Batch, From, ReadOptions, Reader, Until};

@@ -21,12 +21,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use esker_env::Clock;
 use esker_record::{Builder, Compression, NewRecord, RecordHeader};
-use esker_types::{Durability, Offset, Timestamp};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use esker_types::{Durability, Offset, OffsetRange, Timestamp};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::client::Client;
 use crate::error::{Code, Error};
-use gather::{Letter, RECORD_OVERHEAD_BYTES, borrowed};
+use gather::{Content, Letter, RECORD_OVERHEAD_BYTES, Receipt, borrowed};
 use partitioner::partition_of;
 use pump::{LETTERS_MAX, Order, Pump};
 use settings::Settings;
@@ -113,6 +113,14 @@ impl Record {
         }
     }
 
+    /// Bytes that it adds to a batch before compression, give or take a few.
+    #[must_use]
+    pub fn plain_bytes(&self) -> usize {
+        let headers: Vec<_> = self.headers.iter().map(borrowed).collect();
+        let timestamp = self.timestamp.unwrap_or(Timestamp(0));
+        Builder::record_bytes(&self.as_new(timestamp, &headers))
+    }
+
     fn as_new<'a>(
         &'a self,
         timestamp: Timestamp,
@@ -136,6 +144,15 @@ pub struct Acked {
     pub offset: Offset,
 }
 
+/// Where records that were sent together are: synced on a quorum of disks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct AckedAll {
+    /// In which partition.
+    pub partition: u32,
+    /// At which offsets, one after the other.
+    pub offsets: OffsetRange,
+}
+
 /// What will become of a record. Dropping it does not take the record back.
 #[derive(Debug)]
 #[must_use = "whether the record was written is told here only"]
@@ -143,6 +160,20 @@ pub struct Delivery(oneshot::Receiver<Result<Acked, Error>>);
 
 impl Future for Delivery {
     type Output = Result<Acked, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let told = ready!(Pin::new(&mut self.0).poll(context));
+        Poll::Ready(told.unwrap_or_else(|_| Err(gone(Durability::Unknown))))
+    }
+}
+
+/// What will become of records that were sent together. Dropping it does not take them back.
+#[derive(Debug)]
+#[must_use = "whether the records were written is told here only"]
+pub struct DeliveryOfAll(oneshot::Receiver<Result<AckedAll, Error>>);
+
+impl Future for DeliveryOfAll {
+    type Output = Result<AckedAll, Error>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let told = ready!(Pin::new(&mut self.0).poll(context));
@@ -185,6 +216,25 @@ impl Producer {
         self.settings.partitions
     }
 
+    /// Bytes of records, before compression, at which a batch is full.
+    #[must_use]
+    pub fn batch_bytes(&self) -> usize {
+        self.settings.target_bytes
+    }
+
+    /// The most a batch of the topic may have, as it was when this producer was made.
+    #[must_use]
+    pub fn max_batch_bytes(&self) -> usize {
+        self.settings.max_batch_bytes
+    }
+
+    /// Which partition a record of this key goes to: the one that Kafka's default partitioner
+    /// gives it.
+    #[must_use]
+    pub fn partition_of(&self, key: &[u8]) -> u32 {
+        partition_of(key, self.settings.partitions)
+    }
+
     /// Takes `record`; waits for memory and for nothing else. Records of one partition are
     /// appended in the order in which these calls return.
     ///
@@ -193,27 +243,62 @@ impl Producer {
     /// the topic's `max_batch_bytes` as it is or above this producer's memory,
     /// [`Code::InvalidRequest`] for a timestamp beyond 2^62 ms of 1970.
     pub async fn send(&self, record: Record) -> Result<Delivery, Error> {
-        let partition = self.partition(&record)?;
+        let partition = self.partition(record.partition, record.key.as_deref())?;
         let timestamp = self.timestamp(&record)?;
-        let bytes = {
-            let headers: Vec<_> = record.headers.iter().map(borrowed).collect();
-            Builder::record_bytes(&record.as_new(timestamp, &headers))
-        };
-        let share = self.share(bytes)?;
-        let memory = Arc::clone(&self.memory).acquire_many_owned(share).await;
+        let bytes = record.plain_bytes();
         let (receipt, told) = oneshot::channel();
         let letter = Letter {
-            record,
+            content: Content::One(timestamp, record),
             partition,
-            timestamp,
             bytes,
-            memory: memory.expect("the semaphore is never closed"),
+            memory: self.share(bytes + RECORD_OVERHEAD_BYTES).await?,
+            receipt: Receipt::One(receipt),
+        };
+        self.hand_over(letter).await?;
+        Ok(Delivery(told))
+    }
+
+    /// Takes `records` together: they are appended to `partition` in one batch, one after the
+    /// other, all or none. Without a partition it is any, whatever their keys are. What each says
+    /// of its own partition does not count. For who has many at once this costs the least.
+    ///
+    /// # Errors
+    /// As [`Producer::send`], with the limits applied to all of them together;
+    /// [`Code::InvalidRequest`] if there are none.
+    pub async fn send_together(
+        &self,
+        partition: Option<u32>,
+        records: Vec<Record>,
+    ) -> Result<DeliveryOfAll, Error> {
+        if records.is_empty() {
+            return Err(Error::invalid(
+                "no records to send together; give one at least",
+            ));
+        }
+        let partition = self.partition(partition, None)?;
+        let now = self.timestamp(&Record::default())?;
+        let mut bytes = 0;
+        for record in &records {
+            self.timestamp(record)?;
+            bytes += record.plain_bytes();
+        }
+        let (receipt, told) = oneshot::channel();
+        let receipt = Receipt::Many(receipt, records.len() as u64);
+        let overhead = records.capacity() * size_of::<Record>() + RECORD_OVERHEAD_BYTES;
+        let letter = Letter {
+            content: Content::Many(now, records),
+            partition,
+            bytes,
+            memory: self.share(bytes + overhead).await?,
             receipt,
         };
-        match self.orders.send(Order::Append(letter)).await {
-            Ok(()) => Ok(Delivery(told)),
-            Err(_) => Err(gone(Durability::NotWritten)),
-        }
+        self.hand_over(letter).await?;
+        Ok(DeliveryOfAll(told))
+    }
+
+    async fn hand_over(&self, letter: Letter) -> Result<(), Error> {
+        let sent = self.orders.send(Order::Append(letter)).await;
+        sent.map_err(|_| gone(Durability::NotWritten))
     }
 
     /// Sends what lingers, and waits until all that was taken before is settled. Whether it was
@@ -231,9 +316,9 @@ impl Producer {
         })
     }
 
-    fn partition(&self, record: &Record) -> Result<Option<u32>, Error> {
+    fn partition(&self, wanted: Option<u32>, key: Option<&[u8]>) -> Result<Option<u32>, Error> {
         let count = self.settings.partitions;
-        match (record.partition, &record.key) {
+        match (wanted, key) {
             (Some(partition), _) if partition >= count => {
                 let topic = &self.settings.topic;
                 let text = format!("topic {topic} has no partition {partition}, it has {count}");
@@ -263,18 +348,20 @@ impl Producer {
         Ok(Timestamp(given))
     }
 
-    fn share(&self, bytes: usize) -> Result<u32, Error> {
-        let (share, limit) = (bytes + RECORD_OVERHEAD_BYTES, self.settings.memory_bytes());
-        match u32::try_from(share) {
-            Ok(share_bytes) if share <= limit => Ok(share_bytes),
+    /// Waits for memory.
+    async fn share(&self, share: usize) -> Result<OwnedSemaphorePermit, Error> {
+        let limit = self.settings.memory_bytes();
+        let permits = match u32::try_from(share) {
+            Ok(permits) if share <= limit => permits,
             _ => {
-                let text = format!(
-                    "a record takes {share} bytes, the producer's memory_bytes are {limit}"
-                );
+                let text =
+                    format!("this takes {share} bytes, the producer's memory_bytes are {limit}");
                 let error = Error::new(Code::BatchTooLarge, Durability::NotWritten, text);
-                Err(error.with_limit(limit, share))
+                return Err(error.with_limit(limit, share));
             }
-        }
+        };
+        let memory = Arc::clone(&self.memory).acquire_many_owned(permits).await;
+        Ok(memory.expect("the semaphore is never closed"))
     }
 }
 

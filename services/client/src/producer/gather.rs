@@ -5,53 +5,111 @@ use std::time::Duration;
 
 use esker_env::Monotonic;
 use esker_record::{Batch, Builder, Compression, NewRecord, RecordHeader, Records, Scratch};
-use esker_types::{Offset, ProducerStamp, Timestamp};
+use esker_types::{Offset, OffsetRange, ProducerStamp, Timestamp};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use super::{Acked, Record};
+use super::{Acked, AckedAll, Record};
 use crate::error::Error;
 
-/// Memory that a record takes beside its own bytes: its fields, its receipt, its share.
+/// Memory that a record sent alone takes beside its own bytes: its fields, its receipt, its share.
 pub(super) const RECORD_OVERHEAD_BYTES: usize = 256;
 
-/// A record as it is handed over, with whoever waits for it.
+/// Records as they are handed over, with whoever waits for them.
 #[derive(Debug)]
 pub(super) struct Letter {
-    pub(super) record: Record,
-    /// Set by now, unless the record goes wherever it suits.
+    pub(super) content: Content,
+    /// Set by now, unless the records go wherever it suits.
     pub(super) partition: Option<u32>,
-    pub(super) timestamp: Timestamp,
     /// As [`Builder::record_bytes`] counts.
     pub(super) bytes: usize,
     pub(super) memory: OwnedSemaphorePermit,
-    pub(super) receipt: oneshot::Sender<Result<Acked, Error>>,
+    pub(super) receipt: Receipt,
+}
+
+/// What a letter holds: all of it goes into one batch.
+#[derive(Debug)]
+pub(super) enum Content {
+    /// A record, and its time.
+    One(Timestamp, Record),
+    /// At least one record, and the time of those that have none of their own.
+    Many(Timestamp, Vec<Record>),
+}
+
+impl Content {
+    fn push(&self, builder: &mut Builder) -> Result<(), esker_record::Error> {
+        let (timestamp, records) = match self {
+            Self::One(timestamp, record) => (*timestamp, std::slice::from_ref(record)),
+            Self::Many(timestamp, records) => (*timestamp, records.as_slice()),
+        };
+        records.iter().try_for_each(|record| {
+            let headers: Vec<_> = record.headers.iter().map(borrowed).collect();
+            let timestamp = record.timestamp.unwrap_or(timestamp);
+            builder.push(&record.as_new(timestamp, &headers))
+        })
+    }
+}
+
+/// Who waits for a letter.
+#[derive(Debug)]
+pub(super) enum Receipt {
+    /// For one record.
+    One(oneshot::Sender<Result<Acked, Error>>),
+    /// For so many.
+    Many(oneshot::Sender<Result<AckedAll, Error>>, u64),
+}
+
+impl Receipt {
+    const fn records(&self) -> u64 {
+        match self {
+            Self::One(_) => 1,
+            Self::Many(_, records) => *records,
+        }
+    }
+
+    /// Tells what became of it. Who does not wait any more does not want to know.
+    fn tell(self, told: Result<(u32, OffsetRange), Error>) {
+        match self {
+            Self::One(waiting) => {
+                let told = told.map(|(partition, offsets)| Acked {
+                    partition,
+                    offset: offsets.start(),
+                });
+                let _ = waiting.send(told);
+            }
+            Self::Many(waiting, _) => {
+                let told = told.map(|(partition, offsets)| AckedAll { partition, offsets });
+                let _ = waiting.send(told);
+            }
+        }
+    }
 }
 
 /// Who waits for the records of a batch, and the memory they hold until they know.
 #[derive(Debug)]
 pub(super) struct Receipts {
-    waiting: Vec<oneshot::Sender<Result<Acked, Error>>>,
+    waiting: Vec<Receipt>,
     memory: OwnedSemaphorePermit,
-    /// Number of the first record, in the order in which the producer took them.
+    /// Number of the first letter, in the order in which the producer took them.
     pub(super) number: u64,
 }
 
 impl Receipts {
-    /// Tells each its offset.
+    /// Tells each its offsets.
     pub(super) fn ack(self, partition: u32, base: Offset) {
-        for (at, receipt) in (0..).zip(self.waiting) {
-            let acked = match base.checked_add(at) {
-                Some(offset) => Ok(Acked { partition, offset }),
+        let mut next = Some(base);
+        for receipt in self.waiting {
+            let range = next.and_then(|start| OffsetRange::from_count(start, receipt.records()));
+            next = range.map(OffsetRange::end);
+            receipt.tell(match range {
+                Some(range) => Ok((partition, range)),
                 None => Err(Error::odd_reply("offsets beyond the last")),
-            };
-            // Who does not wait any more does not want to know.
-            let _ = receipt.send(acked);
+            });
         }
     }
 
     pub(super) fn fail(self, error: &Error) {
         for receipt in self.waiting {
-            let _ = receipt.send(Err(error.clone()));
+            receipt.tell(Err(error.clone()));
         }
     }
 }
@@ -59,7 +117,7 @@ impl Receipts {
 /// Records that will be one batch.
 #[derive(Debug)]
 pub(super) struct Bundle {
-    records: Vec<(Timestamp, Record)>,
+    contents: Vec<Content>,
     receipts: Receipts,
     bytes: usize,
     pub(super) opened: Monotonic,
@@ -68,7 +126,7 @@ pub(super) struct Bundle {
 impl Bundle {
     fn new(letter: Letter, number: u64, now: Monotonic) -> Self {
         Self {
-            records: vec![(letter.timestamp, letter.record)],
+            contents: vec![letter.content],
             receipts: Receipts {
                 waiting: vec![letter.receipt],
                 memory: letter.memory,
@@ -80,7 +138,7 @@ impl Bundle {
     }
 
     fn add(&mut self, letter: Letter) {
-        self.records.push((letter.timestamp, letter.record));
+        self.contents.push(letter.content);
         self.receipts.waiting.push(letter.receipt);
         self.receipts.memory.merge(letter.memory);
         self.bytes += letter.bytes;
@@ -113,7 +171,7 @@ impl Gather {
             .is_some_and(|open| open.bytes + bytes > target)
     }
 
-    /// Takes a record; `number` counts the records of the producer.
+    /// Takes a letter; `number` counts those of the producer.
     pub(super) fn add(&mut self, letter: Letter, number: u64, target: usize, now: Monotonic) {
         let full = self.is_full_for(letter.bytes, target);
         match self.bundles.back_mut() {
@@ -167,10 +225,8 @@ impl Press {
         bundle: Bundle,
         stamp: Option<ProducerStamp>,
     ) -> Result<Sealed, (Receipts, esker_record::Error)> {
-        let pushed = bundle.records.iter().try_for_each(|(timestamp, record)| {
-            let headers: Vec<_> = record.headers.iter().map(borrowed).collect();
-            self.builder.push(&record.as_new(*timestamp, &headers))
-        });
+        let mut contents = bundle.contents.iter();
+        let pushed = contents.try_for_each(|content| content.push(&mut self.builder));
         // Whatever was pushed, the builder is empty after this.
         let finished = self.builder.finish(stamp);
         match pushed.and(finished) {

@@ -45,7 +45,7 @@ pub(super) enum Order {
 
 struct Partition {
     gather: Gather,
-    /// Number of the first record of the batch that is being made, if one is.
+    /// Number of the first letter of the batch that is being made, if one is.
     sealing: Option<u64>,
     window: Window<Sealed>,
     /// As they stand in the pump's sets.
@@ -57,7 +57,7 @@ struct Partition {
 struct Filed {
     /// When to look at it although nothing came in.
     due: Option<Monotonic>,
-    /// Number of its first record that is not settled.
+    /// Number of its first letter that is not settled.
     oldest: Option<u64>,
 }
 
@@ -87,7 +87,7 @@ pub(super) struct Pump {
     sending: BTreeSet<u32>,
     /// Those to look at when it is time.
     dues: BTreeSet<(Monotonic, u32)>,
-    /// Those with something that is not settled, by the number of their first such record.
+    /// Those with something that is not settled, by the number of their first such letter.
     unsettled: BTreeSet<(u64, u32)>,
     pressing: FuturesUnordered<Pin<Box<dyn Future<Output = Pressed> + Send>>>,
     presses: Vec<Press>,
@@ -101,12 +101,12 @@ pub(super) struct Pump {
     /// Tries under way, by request id.
     tries: BTreeMap<u64, (u32, Serial)>,
     requests: u64,
-    /// Records taken.
+    /// Letters taken.
     taken: u64,
     /// Where records without a key go at present.
     sticky: u32,
     flushes: Vec<Waiting>,
-    /// Records below this number do not linger.
+    /// Letters below this number do not linger.
     flush_before: u64,
 }
 
@@ -325,7 +325,7 @@ impl Pump {
 }
 
 impl Partition {
-    /// Number of the first record that is not settled.
+    /// Number of the first letter that is not settled.
     fn oldest(&self) -> Option<u64> {
         let sent = self.window.batches().next().map(|b| b.receipts.number);
         let gathered = self.gather.front().map(Bundle::number);
