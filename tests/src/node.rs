@@ -19,6 +19,7 @@ use esker_types::{
 use esker_wal::disk::{Checkpoints, Recovery, Wal, WalOptions};
 use esker_wal::{Alone, AppendAnswer, Appender, Error, Keeper, KeeperOptions, Replica, Share};
 use esker_walnode::{Led, LocalHead};
+use tokio::runtime::RngSeed;
 use tokio::sync::watch;
 
 pub const SHARD: ShardId = ShardId(1);
@@ -219,10 +220,16 @@ pub fn batch(
 
 /// Runs a test on one thread, with time that passes only when everybody waits.
 pub fn run<T>(test: impl Future<Output = T>) -> T {
+    run_seeded(0, test)
+}
+
+/// The same, with the scheduler's own choices drawn from `seed`.
+pub fn run_seeded<T>(seed: u64, test: impl Future<Output = T>) -> T {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     runtime
         .enable_time()
         .start_paused(true)
+        .rng_seed(RngSeed::from_bytes(&seed.to_le_bytes()))
         .build()
         .expect("a runtime")
         .block_on(test)

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 
 use crate::Error;
 use crate::disk::{Checkpoints, Promise, Purpose, Wal};
-use crate::raft::types::{Applied, Proposal, TypeConfig, command_of, entry_id};
+use crate::raft::types::{Applied, Proposal, Runtime, TypeConfig, command_of, entry_id};
 use crate::raft::{Durable, LogStore, Machine, Snapshot};
 
 type Raft = openraft::Raft<TypeConfig, Machine>;
@@ -104,7 +104,9 @@ impl Replica {
         let start = Machine::open(env, Arc::clone(&wal), checkpoints, genesis).await?;
         let store = LogStore::new(Arc::clone(&wal), shard);
         let raft = Raft::new(node.as_u64(), Arc::new(config), peers, store, start.machine);
-        let raft = raft.await.map_err(|error| refused(&error))?;
+        // Whatever raft spawns here draws from this seed.
+        let raft = Runtime::scope(env.entropy.next_u64(), raft).await;
+        let raft = raft.map_err(|error| refused(&error))?;
         Ok(Self {
             shard,
             raft,

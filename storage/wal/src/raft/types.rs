@@ -6,6 +6,7 @@ use bytes::{BufMut, Bytes};
 use esker_shard::{Command, Outcome};
 use esker_types::{EntryId, RaftIndex, Term};
 use openraft::impls::leader_id_std::LeaderId;
+use openraft::rt::deterministic_rng::DeterministicRng;
 use openraft::vote::RaftLeaderId;
 
 use crate::disk::{Body, Promise, Vote};
@@ -19,7 +20,12 @@ openraft::declare_raft_types!(
         Node = openraft::BasicNode,
         Term = u64,
         LeaderId = LeaderId<u64, u64>,
+        AsyncRuntime = Runtime,
 );
+
+/// Tokio, with what raft leaves to chance (election timeouts, first ticks) drawn from a seed that
+/// [`Replica::open`](crate::Replica::open) takes from `env`.
+pub type Runtime = DeterministicRng<openraft_rt_tokio::TokioRuntime>;
 
 /// A raft entry as openraft knows it.
 pub type Entry = openraft::type_config::alias::EntryOf<TypeConfig>;
