@@ -28,17 +28,25 @@ mod ahead; // blocks on their way before they are asked for
 mod manifest; // which segments hold what
 mod segments; // segments opened, their pages and blocks
 mod verify; // bucket, manifest and head agree
+mod claim; // whose bucket it is
+mod checkpoint; // the state of a shard, kept in the bucket
+mod retention; // what is too old or too much leaves the log
+mod collect; // what nothing names leaves the bucket
 mod error; // what can go wrong
 
 pub use append::{AppendError, Appended, Appends, NewAppend, Ready};
+pub use checkpoint::{Checkpointed, Checkpointer};
+pub use claim::{Claim, ClaimFault, claim, confirm};
+pub use collect::{Collected, Collector};
 pub use engine::{Engine, EngineOptions, FlushedNow};
-pub use error::{Error, HeadError, ReadError};
+pub use error::{ClaimError, Error, HeadError, KeepError, ReadError};
 pub use flush::{Flushed, Flusher};
 pub use head::{
     AcceptedBatch, AcceptedRun, Answer, Bounds, BucketCheckpoint, FlushJob, Head, HeadRead,
     HeadRecords, Listing, Mark, Place, Progress, ShardTopic, TopicView,
 };
 pub use read::{Chunk, ReadBatch, Reader, Readers};
+pub use retention::{Retained, Retention, TimeState};
 pub use schedule::FlushTriggers;
 pub use topics::{Alteration, TopicError, Topics};
 pub use verify::{Finding, Verification};

@@ -38,6 +38,16 @@ pub enum Error {
         /// Bytes allowed.
         limit: u64,
     },
+    /// More objects than there ever are of their kind.
+    #[error(
+        "under `{prefix}` are more than {limit} objects; see what they are, and remove what is not needed"
+    )]
+    TooMany {
+        /// Under which prefix.
+        prefix: String,
+        /// How many were listed.
+        limit: usize,
+    },
     /// A range that ends before it starts; nothing was sent.
     #[error("get `{key}` of the range {start}..{end}, which ends before it starts")]
     BackwardRange {
@@ -145,7 +155,10 @@ impl Error {
     pub fn kind(&self) -> Kind {
         match self {
             Self::Request { cause, .. } => cause.kind(),
-            Self::TooLarge { .. } | Self::BackwardRange { .. } | Self::Open { .. } => Kind::Invalid,
+            Self::TooLarge { .. }
+            | Self::TooMany { .. }
+            | Self::BackwardRange { .. }
+            | Self::Open { .. } => Kind::Invalid,
             Self::Probe { kind, .. } => *kind,
         }
     }

@@ -8,7 +8,8 @@ use bytes::Bytes;
 use esker_env::Env;
 use esker_types::Lane;
 use esker_types::limits::{
-    OBJECT_DELETES_IN_FLIGHT, OBJECT_GET_BYTES_MAX, OBJECT_LIST_PAGE, OBJECT_PUT_BYTES_MAX,
+    LIST_PAGES_MAX, OBJECT_DELETES_IN_FLIGHT, OBJECT_GET_BYTES_MAX, OBJECT_LIST_PAGE,
+    OBJECT_PUT_BYTES_MAX,
 };
 use futures::StreamExt;
 
@@ -226,6 +227,28 @@ impl Store {
             foreign: listing.entries.len() - objects.len(),
             objects,
             next,
+        })
+    }
+
+    /// All objects under `prefix`, of which there are few, ascending; and how many names there are
+    /// that are no keys of ours.
+    ///
+    /// # Errors
+    /// [`Error::TooMany`] beyond [`LIST_PAGES_MAX`] pages; [`Error::Request`].
+    pub async fn list_all(&self, prefix: Prefix) -> Result<(Vec<Object>, usize), Error> {
+        let (mut objects, mut foreign, mut after) = (Vec::new(), 0, None);
+        for _ in 0..LIST_PAGES_MAX {
+            let page = self.list(prefix, after.as_ref()).await?;
+            objects.extend(page.objects);
+            foreign += page.foreign;
+            after = page.next;
+            if after.is_none() {
+                return Ok((objects, foreign));
+            }
+        }
+        Err(Error::TooMany {
+            prefix: prefix.to_string(),
+            limit: LIST_PAGES_MAX * OBJECT_LIST_PAGE,
         })
     }
 

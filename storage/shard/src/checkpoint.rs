@@ -34,7 +34,9 @@
 mod decode; // bytes into a state, every one of them checked
 mod encode; // a state into chunks of bytes
 
+use bytes::Bytes;
 use esker_types::limits::CHECKPOINT_CHUNK_BYTES;
+use xxhash_rust::xxh3::Xxh3;
 
 pub use decode::decode;
 pub use encode::encode;
@@ -55,6 +57,27 @@ pub struct Decoded {
     pub state: crate::State,
     /// For whom it was written.
     pub scope: Scope,
+}
+
+/// Hash of what a checkpoint says beside shard time and applied entry: XXH3-128. Two checkpoints
+/// with the same one differ in how far their shard was, not in what it had.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct BodyHash(pub u128);
+
+/// The body hash of a checkpoint that [`encode`] made, whole or in its chunks.
+///
+/// # Errors
+/// [`crate::Error`] if it does not begin as a checkpoint does.
+pub fn body_hash(chunks: &[Bytes]) -> Result<BodyHash, crate::Error> {
+    let first = chunks.first().map_or(&[][..], |chunk| chunk);
+    let moving = decode::moving_part(first)?;
+    let mut hash = Xxh3::new();
+    hash.update(&first[..moving.start]);
+    hash.update(&first[moving.end..]);
+    for chunk in &chunks[1..] {
+        hash.update(chunk);
+    }
+    Ok(BodyHash(hash.digest128()))
 }
 
 const MAGIC: &[u8; 8] = b"ESKERCKP";
@@ -122,5 +145,55 @@ impl Scope {
             1 => Some(Self::Bucket),
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use esker_types::{EntryId, Incarnation, LeaderEpoch, RaftIndex, ShardId, ShardTime, Term};
+
+    use super::*;
+    use crate::{Command, Genesis, State};
+
+    fn chunks(state: &State) -> Vec<Bytes> {
+        let mut chunks = Vec::new();
+        let Ok(()) = encode(state, Scope::Bucket, |chunk| {
+            chunks.push(chunk);
+            Ok::<_, std::convert::Infallible>(())
+        });
+        chunks
+    }
+
+    #[test]
+    fn the_body_hash_moves_with_what_the_shard_has_and_not_with_time() {
+        let mut state = State::new(Genesis {
+            shard: ShardId(1),
+            incarnation: Incarnation::FIRST,
+            epoch_base: LeaderEpoch(0),
+            data_shards: 1,
+        });
+        let mut index = RaftIndex::ZERO;
+        let mut hash_after = |command: Command| {
+            index = index.next();
+            let entry = EntryId {
+                term: Term(1),
+                index,
+            };
+            let _ = state.apply(entry, &command);
+            let chunks = chunks(&state);
+            let whole = body_hash(&[chunks.concat().into()]);
+            assert_eq!(body_hash(&chunks), whole);
+            whole.unwrap()
+        };
+        let tick = |time| Command::Tick {
+            time: ShardTime(time),
+        };
+        let first = hash_after(tick(1));
+        assert_eq!(hash_after(tick(2)), first);
+        let raised = hash_after(Command::RaiseGcBoundary { to: RaftIndex(1) });
+        assert_ne!(raised, first);
+        assert_eq!(hash_after(tick(3)), raised);
+        assert!(body_hash(&[Bytes::from_static(b"ESKERCKP")]).is_err());
+        assert!(body_hash(&[]).is_err());
     }
 }

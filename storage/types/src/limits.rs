@@ -208,6 +208,47 @@ pub const READ_HEAD_BYTES: usize = MIB;
 /// bucket, or out of the manifest.
 pub const READ_TURNS_MAX: usize = 8;
 
+// ── Keeping the bucket ───────────────────────────────────────────────────────────────────────
+
+/// Pages of a listing that is read as a whole: claims and checkpoints, of which there are few.
+pub const LIST_PAGES_MAX: usize = 64;
+/// How often an agent looks whether a shard's bucket checkpoint is due.
+pub const BUCKET_CHECKPOINT_LOOK: Duration = Duration::from_secs(10);
+/// Age of a shard's bucket checkpoint after which what was committed since makes the next one due.
+pub const BUCKET_CHECKPOINT_AGE: Duration = Duration::from_secs(60);
+/// Segments committed since a shard's bucket checkpoint that make the next one due out of turn.
+pub const BUCKET_CHECKPOINT_SEGMENTS: usize = 16;
+/// Bytes of one request when a checkpoint is read from the bucket.
+pub const BUCKET_CHECKPOINT_GET_BYTES: usize = 8 * MIB;
+/// How often an agent looks what retention lets go.
+pub const RETENTION_PERIOD: Duration = Duration::from_secs(30);
+/// Segments that each walk of a retention round opens.
+pub const RETENTION_SEGMENTS: usize = 256;
+/// Segments of the manifest that each walk of a retention round passes by.
+pub const RETENTION_SEGMENTS_PASSED: usize = 16 * MANIFEST_PAGE;
+/// Partitions to be trimmed after which a walk of a retention round opens no further segment.
+pub const RETENTION_TRIMS: usize = 4096;
+/// Trims and other commands of one round that are under way at once.
+pub const RETENTION_IN_FLIGHT: usize = 16;
+/// Ranges whose bytes retention remembers; beyond, neighbours are remembered as one.
+pub const RETENTION_RANGES_MAX: usize = 1 << 20;
+/// Bytes of opened segments that retention keeps of its own.
+pub const RETENTION_OPENED_BYTES: usize = 8 * MIB;
+/// Segments of which retention remembers which range keeps them alive.
+pub const RETENTION_ALIVE_MAX: usize = 1 << 16;
+/// Segments that one `Swap` takes out.
+pub const SWAP_SEGMENTS_MAX: usize = 256;
+/// How often an agent looks for objects that nothing names.
+pub const COLLECT_PERIOD: Duration = Duration::from_secs(300);
+/// Time after which a round of the collector starts no delete.
+pub const COLLECT_ROUND_MAX: Duration = Duration::from_secs(120);
+/// How long an object that nothing names is kept, for readers that still know it.
+pub const READ_GRACE: Duration = Duration::from_secs(600);
+/// Objects that nothing names of which the collector remembers when it first saw them.
+pub const COLLECT_SIGHTS_MAX: usize = 1 << 17;
+/// Tombstones that one round of the collector drops, of each shard.
+pub const COLLECT_TOMBSTONES: usize = 256;
+
 // ── Raft timing ──────────────────────────────────────────────────────────────────────────────
 
 /// How often a leader shows that it lives.
@@ -315,3 +356,10 @@ const _: () = assert!(
     SEGMENT_BLOCKS_MAX * 24 + SEGMENT_RANGES_MAX * 32 + TOPICS_MAX * 16 + KIB
         <= SEGMENT_FOOTER_BYTES_MAX
 );
+// A swap of the most segments with the most ranges fits in one command; a round of the collector
+// is over before the next, and before what it saw first may go.
+const _: () = assert!(SEGMENT_RANGES_MAX * 28 + SWAP_SEGMENTS_MAX * 64 + KIB <= COMMAND_BYTES_MAX);
+const _: () = assert!(COLLECT_ROUND_MAX.as_secs() < COLLECT_PERIOD.as_secs());
+const _: () = assert!(COLLECT_ROUND_MAX.as_secs() < READ_GRACE.as_secs());
+// However many partitions there are, joining neighbours makes room for one more range.
+const _: () = assert!(RETENTION_RANGES_MAX > PARTITIONS_MAX as usize);

@@ -4,6 +4,8 @@
 mod catalog; // records of the catalog
 mod data; // records of a data shard
 
+use std::ops::Range;
+
 use esker_types::limits::DATA_SHARDS_MAX;
 use esker_types::{Monotone, ShardId};
 use imbl::OrdMap;
@@ -22,6 +24,8 @@ use crate::level::Level;
 use crate::state::{Body, State};
 
 const WHAT: &str = "a checkpoint";
+/// Bytes of the shard's last fields: time, applied term, applied index.
+const MOVING_BYTES: usize = 3 * size_of::<u64>();
 
 /// Reads a checkpoint back.
 ///
@@ -76,6 +80,21 @@ pub fn decode(bytes: &[u8]) -> Result<Decoded, Error> {
     Err(Error::Sections {
         what: "the end is missing",
     })
+}
+
+/// Where shard time and applied entry stand, with the checksum that covers them, at the beginning
+/// of a checkpoint.
+pub(super) fn moving_part(bytes: &[u8]) -> Result<Range<usize>, Error> {
+    let mut sections = Sections::open(bytes)?;
+    match sections.next()? {
+        Some((Tag::Shard, payload)) if payload.left() >= MOVING_BYTES => {
+            let end = sections.at;
+            Ok(end - SECTION_CRC_BYTES - MOVING_BYTES..end)
+        }
+        _ => Err(Error::Sections {
+            what: "the shard does not come first",
+        }),
+    }
 }
 
 /// Takes sections off the bytes, one after the other, checked.
