@@ -282,7 +282,7 @@ mod tests {
             incarnation: Incarnation::new(2).unwrap(),
             parent: Some(Incarnation::FIRST),
             shards: [(ShardId(0), RaftIndex(7)), (ShardId(1), RaftIndex(70))].into(),
-            ..first.clone()
+            ..first
         };
         let golden = include_str!("../tests/golden/claims.json");
         let written = [&first, &rebuilt].map(Claim::encode);

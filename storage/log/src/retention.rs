@@ -18,9 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use esker_cache::BlockCache;
-use esker_env::Env;
-use esker_object::{Kind, Store};
+use esker_object::Kind;
 use esker_segment::DirectoryPage;
 use esker_shard::{
     Command, MixedSegment, Outcome, RangeList, Refusal, Trim, TrimRefusal, ranges_hash,
@@ -31,6 +29,7 @@ use futures::StreamExt;
 
 use crate::error::{KeepError, ReadError};
 use crate::head::{Bounds, Head, Mark};
+use crate::read::Readers;
 use crate::segments::{OpenSegment, Segments};
 use age::Ages;
 use dead::Dead;
@@ -105,12 +104,12 @@ struct View {
 type Trims = BTreeMap<PartitionId, Offset>;
 
 impl Retention {
-    /// Retention over `head`, reading segments of `store` through `blocks`.
+    /// Retention over `head`, reading segments as `readers` do.
     #[must_use]
-    pub fn new(head: Arc<dyn Head>, store: Store, env: Env, blocks: BlockCache<ReadError>) -> Self {
+    pub fn new(head: Arc<dyn Head>, readers: &Readers) -> Self {
         Self {
             head,
-            segments: Segments::new(store, env, blocks, RETENTION_OPENED_BYTES),
+            segments: readers.segments().apart(RETENTION_OPENED_BYTES),
             shards: BTreeMap::new(),
         }
     }

@@ -100,6 +100,13 @@ impl Segments {
         }
     }
 
+    /// The same, but with opened segments of its own: a walk through all of them leaves those of
+    /// readers alone.
+    pub(crate) fn apart(&self, opened_bytes: usize) -> Self {
+        let (store, env) = (self.store.clone(), self.env.clone());
+        Self::new(store, env, self.blocks.clone(), opened_bytes)
+    }
+
     /// Opens `segment` of `shard`: one GET, or two if its footer is large; none if it is open.
     pub(crate) async fn open(
         &self,
