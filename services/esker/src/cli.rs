@@ -81,6 +81,8 @@ impl Logging {
 pub(crate) enum Command {
     /// Run everything in one process, data under ./esker-data
     Dev(dev::DevArgs),
+    /// Run a WAL node, an agent or both, as a configuration file says
+    Serve(dev::ServeArgs),
     /// Write logs, flush them, drop the cache, read them from the bucket, compare
     Demo(demo::DemoArgs),
     /// Create, list, describe, alter, truncate and delete topics
@@ -100,7 +102,7 @@ impl Command {
     pub(crate) const fn log_levels(&self) -> &'static str {
         match self {
             // What raft and the cache tell of every start is for whoever asks.
-            Self::Dev(_) => "info,openraft=warn,foyer_storage=warn",
+            Self::Dev(_) | Self::Serve(_) => "info,openraft=warn,foyer_storage=warn",
             _ => "warn",
         }
     }

@@ -247,6 +247,14 @@ impl Config {
                 allowed: "it may be 10ms to 1h".to_owned(),
             });
         }
+        if self.roles.len() == 1 {
+            return Err(ConfigError::Bounds {
+                key: "roles",
+                value: "one of two".to_owned(),
+                allowed: r#"this version runs both in one process: write ["wal", "agent"]"#
+                    .to_owned(),
+            });
+        }
         if self.roles.is_empty() {
             return Err(ConfigError::Bounds {
                 key: "roles",

@@ -1,4 +1,4 @@
-//! `esker dev`: everything in one process, for a try.
+//! `esker dev` and `esker serve`: everything in one process, for a try or for good.
 
 use std::path::PathBuf;
 
@@ -51,6 +51,26 @@ impl DevArgs {
 
     pub(crate) async fn run(self) -> Result<(), Failed> {
         serve(Kind::Dev, self.config.as_deref(), &self.flags()).await
+    }
+}
+
+/// What `esker serve` takes: what `esker dev` does, with the defaults of a server for good.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ServeArgs {
+    #[command(flatten)]
+    common: DevArgs,
+}
+
+impl ServeArgs {
+    pub(crate) async fn run(self) -> Result<(), Failed> {
+        if self.common.config.is_none() {
+            return Err(Failed::new(
+                "--config is missing: a server for good is told what it is by a file; for a try, \
+                 `esker dev` needs none",
+            ));
+        }
+        let flags = self.common.flags();
+        serve(Kind::Serve, self.common.config.as_deref(), &flags).await
     }
 }
 

@@ -61,6 +61,7 @@ fn main() -> ExitCode {
 async fn run(command: Command, shell: &Shell) -> Result<(), Failure> {
     match command {
         Command::Dev(args) => Ok(args.run().await?),
+        Command::Serve(args) => Ok(args.run().await?),
         Command::Demo(args) => Ok(args.run().await?),
         Command::Topic(args) => topic::run(args, shell).await,
         Command::Cluster(args) => cluster::run(args, shell).await,
