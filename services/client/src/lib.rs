@@ -43,6 +43,8 @@ mod reader; // batches of a partition, one after the other, over any break
 
 mod admin; // topics and the cluster
 
+pub mod direct; // history out of a bucket, with no cluster at all
+
 mod error; // what a call came to
 
 mod patience; // how long to try, how long to rest

@@ -6,7 +6,7 @@
 //!                                  └──── read-ahead, bounded in bytes and batches ────┘
 //! ```
 
-mod batch; // decoded records
+pub(crate) mod batch; // decoded records
 mod fetch; // the stream, its breaks, where to go on
 
 use std::fmt;

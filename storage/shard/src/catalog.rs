@@ -70,6 +70,12 @@ impl Catalog {
         self.load.values().sum()
     }
 
+    /// Sequence of the topic id that is given next.
+    #[must_use]
+    pub const fn next_topic(&self) -> u64 {
+        self.next_topic
+    }
+
     /// Sequence of the node id that is given next.
     #[must_use]
     pub const fn next_node(&self) -> u64 {

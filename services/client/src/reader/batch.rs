@@ -24,13 +24,13 @@ pub struct Batch {
 
 /// What is known of a batch before it is opened.
 #[derive(Clone, Debug)]
-pub(super) struct Wrapped {
-    pub(super) data: Bytes,
-    pub(super) base: Offset,
+pub(crate) struct Wrapped {
+    pub(crate) data: Bytes,
+    pub(crate) base: Offset,
     /// What of it was asked for.
-    pub(super) range: OffsetRange,
-    pub(super) mark: v1::Mark,
-    pub(super) partition_end: Offset,
+    pub(crate) range: OffsetRange,
+    pub(crate) mark: v1::Mark,
+    pub(crate) partition_end: Offset,
 }
 
 impl Batch {
@@ -101,7 +101,7 @@ impl Batch {
 
 /// Decoders that wait for their next batch.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Scratches(Arc<Mutex<Vec<Scratch>>>);
+pub(crate) struct Scratches(Arc<Mutex<Vec<Scratch>>>);
 
 /// Decoders kept.
 const SCRATCHES_MAX: usize = 4;
@@ -110,7 +110,7 @@ const SCRATCH_BYTES_MAX: usize = 4 << 20;
 
 impl Scratches {
     /// Opens a batch: its checksum, its records, each of them.
-    pub(super) fn open(&self, wrapped: Wrapped) -> Result<Batch, Error> {
+    pub(crate) fn open(&self, wrapped: Wrapped) -> Result<Batch, Error> {
         let kept = self.0.lock().expect("no holder panics").pop();
         let mut scratch = kept.unwrap_or_else(|| Scratch::new(SCRATCH_BYTES_MAX));
         let base = wrapped.base;
