@@ -180,12 +180,18 @@ fn with_limits_log(channel: Channel) -> LogClient<Channel> {
         .max_encoding_message_size(tuning::MESSAGE_BYTES_MAX)
 }
 
-/// An error with its causes: tonic's own text is `transport error`.
+/// What is at the bottom of an error: tonic's own text is `transport error`, and each cause
+/// repeats what it wraps.
 fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
+    let mut text = String::new();
+    let mut cause = error.source().or(Some(error));
     while let Some(next) = cause {
-        text = format!("{text}: {next}");
+        let said = next.to_string();
+        if text.is_empty() {
+            text = said;
+        } else if !text.ends_with(&said) {
+            text = format!("{text}: {said}");
+        }
         cause = next.source();
     }
     text

@@ -4,7 +4,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
 use crate::failure::Failure;
-use crate::{cluster, completions, demo, dev, topic, verify};
+use crate::{cluster, completions, demo, dev, produce, topic, verify};
 
 /// Where an agent is looked for.
 pub(crate) const ENDPOINT: &str = "http://127.0.0.1:7070";
@@ -87,6 +87,8 @@ pub(crate) enum Command {
     Demo(demo::DemoArgs),
     /// Create, list, describe, alter, truncate and delete topics
     Topic(topic::Args),
+    /// Append lines, or JSON objects, to a topic
+    Produce(produce::Args),
     /// Look after the cluster
     Cluster(cluster::Args),
     /// Short for `cluster status`

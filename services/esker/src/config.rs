@@ -218,7 +218,12 @@ impl Config {
     pub(crate) fn bucket(&self) -> String {
         match &self.object_store.url {
             Some(url) => url.clone(),
-            None => format!("file://{}", self.data_dir.join("bucket").display()),
+            None => {
+                // A URL knows no directory that it is relative to.
+                let directory = std::path::absolute(&self.data_dir);
+                let directory = directory.unwrap_or_else(|_| self.data_dir.clone());
+                format!("file://{}", directory.join("bucket").display())
+            }
         }
     }
 
@@ -381,7 +386,9 @@ mod tests {
         assert_eq!(config.wal.disk.0, GIB);
         assert_eq!(config.head_bytes(), GIB / 2);
         assert_eq!(config.cluster.data_shards, 4);
-        assert_eq!(config.bucket(), "file://./esker-data/bucket");
+        let bucket = config.bucket();
+        assert!(bucket.starts_with("file:///"), "{bucket}");
+        assert!(bucket.ends_with("/esker-data/bucket"), "{bucket}");
         let config = Config::build(Kind::Serve, None, &BTreeMap::new(), &[]).expect("defaults");
         assert_eq!(
             (config.wal.disk.0, config.cluster.data_shards),

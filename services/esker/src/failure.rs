@@ -27,6 +27,7 @@ pub(crate) struct Report {
     /// Whether a person is told of durability, which means nothing to who only read.
     wrote: bool,
     error: Option<Error>,
+    also: Option<String>,
     next: Option<String>,
     /// More for a program.
     fields: Map<String, Value>,
@@ -39,6 +40,7 @@ impl Failure {
             message: message.into(),
             wrote: false,
             error: None,
+            also: None,
             next: None,
             fields: Map::new(),
         }))
@@ -64,6 +66,7 @@ impl Failure {
             message: error.message().to_owned(),
             wrote,
             error: Some(error.clone()),
+            also: None,
             next: None,
             fields: Map::new(),
         }))
@@ -78,6 +81,22 @@ impl Failure {
     pub(crate) fn and_next(mut self, next: impl Into<String>) -> Self {
         if let Self::Failed(report) = &mut self {
             report.next = Some(next.into());
+        }
+        self
+    }
+
+    /// With more for a program.
+    pub(crate) fn with_field(mut self, name: &str, value: impl Into<Value>) -> Self {
+        if let Self::Failed(report) = &mut self {
+            report.fields.insert(name.to_owned(), value.into());
+        }
+        self
+    }
+
+    /// With more for a person.
+    pub(crate) fn and_also(mut self, text: &str) -> Self {
+        if let Self::Failed(report) = &mut self {
+            report.also = Some(text.to_owned());
         }
         self
     }
@@ -137,10 +156,8 @@ impl Report {
                 false => format!("{text} ({code})"),
             };
         }
-        match &self.next {
-            Some(next) => format!("{text}; {next}"),
-            None => text,
-        }
+        let more = [&self.also, &self.next].into_iter().flatten();
+        more.fold(text, |text, more| format!("{text}; {more}"))
     }
 
     fn json(&self) -> Value {

@@ -57,6 +57,18 @@ pub(crate) fn bytes(count: u64) -> String {
     indicatif::BinaryBytes(count).to_string()
 }
 
+/// Bytes per second in the unit that suits: `64.0 MiB/s`.
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "for a person to read"
+)]
+pub(crate) fn rate(count: u64, seconds: f64) -> String {
+    let rate = count as f64 / seconds.max(0.001);
+    format!("{}/s", bytes(rate as u64))
+}
+
 /// What is shown while a command works: on stderr, and only on a terminal.
 pub(crate) fn progress(total: Option<u64>, template: &str) -> ProgressBar {
     if !io::stderr().is_terminal() {
