@@ -4,7 +4,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
 use crate::failure::Failure;
-use crate::{cluster, completions, demo, dev, produce, topic, verify};
+use crate::{bench, cluster, completions, consume, demo, dev, produce, replay, topic, verify};
 
 /// Where an agent is looked for.
 pub(crate) const ENDPOINT: &str = "http://127.0.0.1:7070";
@@ -89,12 +89,18 @@ pub(crate) enum Command {
     Topic(topic::Args),
     /// Append lines, or JSON objects, to a topic
     Produce(produce::Args),
+    /// Print a topic's values, one a line
+    Consume(consume::Args),
+    /// Read history at full speed, to stdout or into files
+    Replay(replay::Args),
     /// Look after the cluster
     Cluster(cluster::Args),
     /// Short for `cluster status`
     Status,
     /// Prove that bucket, manifest and head agree; exit 1 if anything was found
     Verify(verify::Args),
+    /// Load, made to measure
+    Bench(bench::Args),
     /// Print completions for a shell
     Completions(completions::Args),
 }

@@ -101,7 +101,7 @@ impl Failure {
         self
     }
 
-    /// With what to do about a topic that is not there.
+    /// With what to do about a topic, a partition or an offset that is not there.
     pub(crate) fn of_topic(self, shell: &Shell, topic: &str) -> Self {
         let (program, option) = (&shell.program, &shell.option);
         match self.code() {
@@ -111,6 +111,9 @@ impl Failure {
             Some(Code::UnknownPartition) => self.and_next(format!(
                 "`{program} topic describe {topic}{option}` shows those there are"
             )),
+            Some(Code::OffsetOutOfRange) => {
+                self.and_next("`--from earliest` begins with the first record kept")
+            }
             _ => self,
         }
     }

@@ -19,14 +19,17 @@ mod sample; // made-up log lines
 
 mod topic; // create, list, describe, alter, truncate, delete
 mod produce; // lines in
+mod consume; // lines out
+mod replay; // history out, at full speed
 mod cluster; // status, flush
 mod verify; // bucket, manifest and head agree
+mod bench; // load, made to measure
 mod completions; // for shells
 
-#[expect(dead_code, reason = "consume will print them")]
 mod object; // a record as a JSON object
-#[cfg_attr(not(test), expect(dead_code, reason = "consume will take them"))]
 mod when; // times and offsets as people write them
+mod reading; // stretches of partitions, records as text
+mod positions; // how far was read, in a file
 mod tally; // what went through, counted and hashed
 
 mod run; // what every command shares with the process it runs in
@@ -72,9 +75,12 @@ async fn run(command: Command, shell: &Shell) -> Result<(), Failure> {
         Command::Demo(args) => Ok(args.run().await?),
         Command::Topic(args) => topic::run(args, shell).await,
         Command::Produce(args) => produce::run(args, shell).await,
+        Command::Consume(args) => consume::run(args, shell).await,
+        Command::Replay(args) => replay::run(args, shell).await,
         Command::Cluster(args) => cluster::run(args, shell).await,
         Command::Status => cluster::status(shell).await,
         Command::Verify(args) => verify::run(&args, shell).await,
+        Command::Bench(args) => bench::run(&args),
         Command::Completions(args) => completions::run(&args),
     }
 }

@@ -14,6 +14,16 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
     written.map_err(|error| of_stdout(&error))
 }
 
+/// Writes a line to stderr. Nobody is left to be told if that fails.
+pub(crate) fn note(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// Whether a person sees stderr, and nothing else there.
+pub(crate) fn is_apart() -> bool {
+    io::stderr().is_terminal() && !out().is_terminal()
+}
+
 /// The process's stdout.
 #[expect(clippy::disallowed_methods, reason = "the binary speaks to a terminal")]
 pub(crate) fn out() -> io::Stdout {

@@ -45,7 +45,6 @@ impl Share {
         }
     }
 
-    #[cfg_attr(not(test), expect(dead_code, reason = "consume will count so"))]
     /// The next values, `text` being all of them, each with a newline behind it.
     pub(crate) fn add_text(&mut self, records: u64, text: &[u8]) {
         self.records += records;

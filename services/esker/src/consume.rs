@@ -1,0 +1,337 @@
+//! Prints what topics hold.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use esker_client::{Client, Error, Options};
+use esker_env::Monotonic;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::failure::{Failure, of_stdout};
+use crate::positions::Positions;
+use crate::reading::{Bounds, Form, Piece, Printer, Reading, Stretch, plan};
+use crate::run::interrupted;
+use crate::screen;
+use crate::shell::Shell;
+use crate::tally::{Share, Tally};
+use crate::when::Place;
+
+/// Partitions that are followed at a time: each has a connection of its own.
+const FOLLOWED_MAX: usize = 256;
+/// Batches of followed partitions that wait to be printed.
+const PIECES_MAX: usize = 16;
+/// How often positions are kept.
+const KEEP_EVERY: Duration = Duration::from_secs(1);
+
+/// Print a topic's values, one a line
+///
+/// Partitions come one after the other, each up to where it ended at the start; with --follow, as
+/// records arrive, until Ctrl-C.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+PLACE is earliest, end, a time, or with --partition an offset. A time is RFC 3339
+(2026-11-21T15:00:00Z), milliseconds since 1970 (@1795273200000) or before now (-2h), and stands
+for the first record, in the order of offsets, of this time or later.
+
+With --json the last line on stderr tells records, bytes of values, next offset and the SHA-256 of
+the values, each followed by a newline, per partition.")]
+pub(crate) struct Args {
+    /// What to read
+    topic: String,
+    /// Of one partition only
+    #[arg(long, value_name = "P")]
+    partition: Option<u32>,
+    /// Where to begin
+    #[arg(long, value_name = "PLACE", default_value = "earliest")]
+    #[arg(allow_hyphen_values = true)]
+    from: Place,
+    /// Where to end: before this record
+    #[arg(long, value_name = "PLACE", default_value = "end")]
+    #[arg(allow_hyphen_values = true, conflicts_with = "follow")]
+    until: Place,
+    /// Go on with what is appended
+    #[arg(long)]
+    follow: bool,
+    /// Print offset, time, key, value and headers as a JSON object a line, as `produce --format
+    /// json` takes them
+    #[arg(long)]
+    json_records: bool,
+    /// Keep in FILE how far was printed, and go on from there next time; after a crash records may
+    /// come twice, none is left out
+    #[arg(long, value_name = "FILE")]
+    offsets_file: Option<PathBuf>,
+    /// Print so many records at most
+    #[arg(long, value_name = "N")]
+    limit: Option<u64>,
+}
+
+impl Args {
+    fn bounds(&self) -> Result<Bounds, Failure> {
+        for (option, place) in [("--from", self.from), ("--until", self.until)] {
+            check(option, place, self.partition)?;
+        }
+        Ok(Bounds {
+            from: self.from,
+            until: self.until,
+            follow: self.follow,
+            backfill: false,
+        })
+    }
+}
+
+/// An offset is of one partition.
+pub(crate) fn check(option: &str, place: Place, partition: Option<u32>) -> Result<(), Failure> {
+    match (place, partition) {
+        (Place::Offset(offset), None) => Err(Failure::usage(format!(
+            "{option} {offset} is the offset of one partition: say which with --partition, or \
+             write a time, such as @{offset} (ms) or -2h"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+pub(crate) async fn run(args: Args, shell: &Shell) -> Result<(), Failure> {
+    let bounds = args.bounds()?;
+    let topic = args.topic.as_str();
+    let client = shell.client_with(Options::default()).await?;
+    let positions = match &args.offsets_file {
+        None => None,
+        Some(path) => {
+            let described = client.admin().describe_topic(topic).await;
+            let (found, _) = described.map_err(|error| failed(shell, topic, &error))?;
+            let files = Arc::clone(&shell.env.files);
+            Some(Positions::open(files, path, topic, found.id)?)
+        }
+    };
+    let resumed = positions.as_ref().map(Positions::resumed);
+    let form = match args.json_records {
+        true => Form::Objects,
+        false => Form::Values,
+    };
+    let printer = Printer::new(form, args.limit);
+    let reading = Printing::new(shell, &client, topic, printer, positions);
+    let of = args.partition.as_slice();
+    reading
+        .print(of, &bounds, &resumed.unwrap_or_default())
+        .await
+}
+
+/// What the service said.
+pub(crate) fn failed(shell: &Shell, topic: &str, error: &Error) -> Failure {
+    Failure::reading(error).of_topic(shell, topic)
+}
+
+/// Records on their way to stdout.
+pub(crate) struct Printing<'a> {
+    shell: &'a Shell,
+    client: &'a Client,
+    topic: &'a str,
+    printer: Printer,
+    shares: BTreeMap<u32, Share>,
+    positions: Option<Positions>,
+    kept_at: Monotonic,
+}
+
+impl<'a> Printing<'a> {
+    pub(crate) fn new(
+        shell: &'a Shell,
+        client: &'a Client,
+        topic: &'a str,
+        printer: Printer,
+        positions: Option<Positions>,
+    ) -> Self {
+        Self {
+            shell,
+            client,
+            topic,
+            printer,
+            shares: BTreeMap::new(),
+            positions,
+            kept_at: shell.env.clock.monotonic(),
+        }
+    }
+
+    /// Prints `partitions`, or all, and then what it came to.
+    pub(crate) async fn print(
+        mut self,
+        partitions: &[u32],
+        bounds: &Bounds,
+        resumed: &BTreeMap<u32, esker_client::Offset>,
+    ) -> Result<(), Failure> {
+        let began = self.shell.env.clock.monotonic();
+        let now = self.shell.env.clock.wall();
+        let planned = plan(self.client, self.topic, partitions, bounds, resumed, now).await;
+        let stretches = planned.map_err(|error| self.failed(&error))?;
+        let printed = match bounds.follow {
+            true => self.follow(&stretches).await,
+            false => self.one_by_one(&stretches).await,
+        };
+        if matches!(printed, Err(Failure::Unread)) {
+            return printed;
+        }
+        // What was printed before a failure is no less printed.
+        self.write()?;
+        self.keep()?;
+        let mut tally = Tally::default();
+        for (partition, share) in std::mem::take(&mut self.shares) {
+            tally.set(partition, share);
+        }
+        printed.map_err(|failure| failure.with_field("read", tally.object(self.topic)))?;
+        let seconds = self.shell.env.clock.monotonic().since(began).as_secs_f64();
+        summarise(self.shell, self.topic, &tally, seconds);
+        Ok(())
+    }
+
+    async fn one_by_one(&mut self, stretches: &[Stretch]) -> Result<(), Failure> {
+        let mut interrupt = std::pin::pin!(interrupted());
+        let mut left = stretches.iter();
+        let mut next = self.open(left.next()).await?;
+        while let Some(mut reading) = next {
+            // It is read ahead while this one is printed.
+            next = self.open(left.next()).await?;
+            loop {
+                let piece = tokio::select! {
+                    biased;
+                    () = &mut interrupt => return Err(Failure::new("interrupted")),
+                    piece = reading.next() => piece,
+                };
+                let Some(piece) = piece.map_err(|error| self.failed(&error))? else {
+                    break;
+                };
+                self.take(reading.partition, &piece);
+                if self.printer.is_done() {
+                    return Ok(());
+                }
+                if self.printer.is_full() {
+                    self.write()?;
+                    self.keep_now_and_then()?;
+                }
+            }
+            self.share(reading.partition).next_offset = reading.end_offset().get();
+        }
+        Ok(())
+    }
+
+    async fn open(&mut self, stretch: Option<&Stretch>) -> Result<Option<Reading>, Failure> {
+        let Some(stretch) = stretch else {
+            return Ok(None);
+        };
+        let opened = stretch.open(self.client, self.topic).await;
+        let reading = opened.map_err(|error| self.failed(&error))?;
+        if let Some(next) = reading.next_offset() {
+            self.share(reading.partition).next_offset = next.get();
+        }
+        Ok(Some(reading))
+    }
+
+    async fn follow(&mut self, stretches: &[Stretch]) -> Result<(), Failure> {
+        if stretches.len() > FOLLOWED_MAX {
+            let text = format!(
+                "topic {} has {} partitions, at most {FOLLOWED_MAX} are followed at a time; say \
+                 which with --partition",
+                self.topic,
+                stretches.len()
+            );
+            return Err(Failure::new(text));
+        }
+        let (pieces, mut arriving) = mpsc::channel(PIECES_MAX);
+        let mut readings = JoinSet::new();
+        for stretch in stretches {
+            if let Some(reading) = self.open(Some(stretch)).await? {
+                readings.spawn(hand_on(reading, pieces.clone()));
+            }
+        }
+        drop(pieces);
+        let mut interrupt = std::pin::pin!(interrupted());
+        loop {
+            if arriving.is_empty() || self.printer.is_full() {
+                self.write()?;
+                self.keep_now_and_then()?;
+            }
+            let arrived = tokio::select! {
+                biased;
+                () = &mut interrupt => return Ok(()),
+                arrived = arriving.recv() => arrived,
+                () = tokio::time::sleep(KEEP_EVERY), if self.positions.is_some() => continue,
+            };
+            let Some((partition, piece)) = arrived else {
+                return Ok(());
+            };
+            let piece = piece.map_err(|error| self.failed(&error))?;
+            self.take(partition, &piece);
+            if self.printer.is_done() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn take(&mut self, partition: u32, piece: &Piece) {
+        let hashing = self.shell.json;
+        let new = || Share::new(hashing);
+        let share = self.shares.entry(partition).or_insert_with(new);
+        self.printer.print(partition, piece, share);
+    }
+
+    fn share(&mut self, partition: u32) -> &mut Share {
+        let hashing = self.shell.json;
+        let new = || Share::new(hashing);
+        self.shares.entry(partition).or_insert_with(new)
+    }
+
+    fn write(&mut self) -> Result<(), Failure> {
+        let mut out = screen::out().lock();
+        let written = out.write_all(self.printer.text());
+        let written = written.and_then(|()| out.flush());
+        self.printer.written();
+        written.map_err(|error| of_stdout(&error))
+    }
+
+    fn keep_now_and_then(&mut self) -> Result<(), Failure> {
+        let now = self.shell.env.clock.monotonic();
+        if now.since(self.kept_at) < KEEP_EVERY {
+            return Ok(());
+        }
+        self.kept_at = now;
+        self.keep()
+    }
+
+    /// Keeps how far was printed; all of it must have been written.
+    fn keep(&mut self) -> Result<(), Failure> {
+        let Some(positions) = &mut self.positions else {
+            return Ok(());
+        };
+        let shares = self.shares.iter();
+        positions.keep(shares.map(|(partition, share)| (*partition, share.next_offset)))
+    }
+
+    fn failed(&self, error: &Error) -> Failure {
+        failed(self.shell, self.topic, error)
+    }
+}
+
+/// Hands on what is read of a partition, until that fails.
+async fn hand_on(mut reading: Reading, pieces: mpsc::Sender<(u32, Result<Piece, Error>)>) {
+    let partition = reading.partition;
+    while let Some(piece) = reading.next().await.transpose() {
+        let failed = piece.is_err();
+        if pieces.send((partition, piece)).await.is_err() || failed {
+            return;
+        }
+    }
+}
+
+/// Says what it came to, where it does not stand among records.
+fn summarise(shell: &Shell, topic: &str, tally: &Tally, seconds: f64) {
+    let mut answer = tally.object(topic);
+    answer["seconds"] = seconds.into();
+    if shell.json {
+        screen::note(&answer.to_string());
+    } else if screen::is_apart() {
+        let rate = screen::rate(tally.bytes(), seconds);
+        screen::note(&format!("read {} in {seconds:.1} s, {rate}", tally.text()));
+    }
+}

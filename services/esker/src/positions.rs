@@ -1,0 +1,166 @@
+//! How far a topic was read, kept in a file.
+
+use std::collections::BTreeMap;
+use std::io::{self, IoSlice};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use esker_client::Offset;
+use esker_env::{Files, OpenMode, replace_file};
+use serde::{Deserialize, Serialize};
+
+use crate::failure::Failure;
+
+/// A file of more bytes is none of ours: those of 100,000 partitions have 3 MiB.
+const FILE_BYTES_MAX: u64 = 16 << 20;
+
+/// A file of positions.
+#[derive(Debug)]
+pub(crate) struct Positions {
+    files: Arc<dyn Files>,
+    path: PathBuf,
+    kept: Kept,
+}
+
+/// What it holds.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Kept {
+    topic: String,
+    /// A topic made anew under the same name has another.
+    topic_id: u64,
+    /// Where partitions go on.
+    partitions: BTreeMap<u32, u64>,
+}
+
+impl Positions {
+    /// Opens the file at `path`, or begins one.
+    ///
+    /// # Errors
+    /// It cannot be read, it is none of ours, or of another topic.
+    pub(crate) fn open(
+        files: Arc<dyn Files>,
+        path: &Path,
+        topic: &str,
+        topic_id: u64,
+    ) -> Result<Self, Failure> {
+        let absolute = std::path::absolute(path);
+        let absolute = absolute.map_err(|error| failed(path, &error))?;
+        let new = Kept {
+            topic: topic.to_owned(),
+            topic_id,
+            partitions: BTreeMap::new(),
+        };
+        let kept = match read(&*files, &absolute) {
+            Ok(text) => parse(&text, path)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => new,
+            Err(error) => return Err(failed(path, &error)),
+        };
+        let (name, again) = (path.display(), "name another file, or remove this one");
+        if kept.topic != topic {
+            let text = format!(
+                "{name} holds positions of topic {}, not {topic}",
+                kept.topic
+            );
+            return Err(Failure::new(text).and_next(again));
+        }
+        if kept.topic_id != topic_id {
+            let text = format!("{name} holds positions of an earlier topic {topic}, since deleted");
+            return Err(Failure::new(text).and_next(again));
+        }
+        Ok(Self {
+            files,
+            path: absolute,
+            kept,
+        })
+    }
+
+    /// Where partitions go on.
+    pub(crate) fn resumed(&self) -> BTreeMap<u32, Offset> {
+        let kept = self.kept.partitions.iter();
+        kept.filter_map(|(partition, next)| Some((*partition, Offset::new(*next)?)))
+            .collect()
+    }
+
+    /// Keeps where partitions go on: durable when this returns.
+    pub(crate) fn keep(&mut self, next: impl Iterator<Item = (u32, u64)>) -> Result<(), Failure> {
+        let mut kept = self.kept.clone();
+        kept.partitions.extend(next);
+        if kept == self.kept {
+            return Ok(());
+        }
+        let mut text = crate::shell::json(&kept).into_bytes();
+        text.push(b'\n');
+        let parts = [IoSlice::new(&text)];
+        let replaced = replace_file(&*self.files, &self.path, &parts);
+        replaced.map_err(|error| failed(&self.path, &error))?;
+        self.kept = kept;
+        Ok(())
+    }
+}
+
+fn read(files: &dyn Files, path: &Path) -> io::Result<Vec<u8>> {
+    let file = files.open(path, OpenMode::Read)?;
+    let bytes = file.size()?;
+    if bytes > FILE_BYTES_MAX {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    let mut text = vec![0; usize::try_from(bytes).expect("it is below the limit")];
+    let count = file.read_at(&mut text, 0)?;
+    text.truncate(count);
+    Ok(text)
+}
+
+fn parse(text: &[u8], path: &Path) -> Result<Kept, Failure> {
+    serde_json::from_slice(text).map_err(|error| {
+        let text = format!("{} holds no positions: {error}", path.display());
+        Failure::new(text).and_next("name another file with --offsets-file")
+    })
+}
+
+fn failed(path: &Path, error: &io::Error) -> Failure {
+    Failure::io(&path.display().to_string(), error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use esker_env::sim::SimDisk;
+
+    fn files() -> Arc<dyn Files> {
+        let disk = SimDisk::new(1);
+        disk.create_dir_all(Path::new("/p")).unwrap();
+        Arc::new(disk)
+    }
+
+    fn open(files: &Arc<dyn Files>, topic: &str, id: u64) -> Result<Positions, Failure> {
+        Positions::open(Arc::clone(files), Path::new("/p/positions"), topic, id)
+    }
+
+    #[test]
+    fn what_is_kept_is_resumed() {
+        let files = files();
+        let mut positions = open(&files, "t", 7).unwrap();
+        assert!(positions.resumed().is_empty());
+        positions.keep([(0, 5), (2, 9)].into_iter()).unwrap();
+        positions.keep([(0, 6)].into_iter()).unwrap();
+        let resumed = open(&files, "t", 7).unwrap().resumed();
+        let offset = |n| Offset::new(n).unwrap();
+        assert_eq!(resumed, [(0, offset(6)), (2, offset(9))].into());
+    }
+
+    #[test]
+    fn positions_of_another_topic_are_refused() {
+        let files = files();
+        let mut positions = open(&files, "t", 7).unwrap();
+        positions.keep([(0, 5)].into_iter()).unwrap();
+        for (topic, id, word) in [("u", 7, "of topic t, not u"), ("t", 8, "earlier topic")] {
+            let failure = format!("{:?}", open(&files, topic, id).unwrap_err());
+            assert!(failure.contains(word), "{failure}");
+        }
+        let file = files.open(Path::new("/p/positions"), OpenMode::ReadWrite);
+        file.unwrap().set_len(3).unwrap();
+        let failure = format!("{:?}", open(&files, "t", 7).unwrap_err());
+        assert!(failure.contains("holds no positions"), "{failure}");
+    }
+}

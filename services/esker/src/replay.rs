@@ -1,0 +1,246 @@
+//! History at full speed: to stdout, or several partitions at a time into files.
+
+use std::collections::BTreeMap;
+use std::io::{self, IoSlice};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use esker_client::{Client, Options};
+use esker_env::{Env, File, OpenMode, WorkersExt};
+use futures::{StreamExt as _, TryStreamExt as _};
+use indicatif::ProgressBar;
+
+use crate::consume::{Printing, check, failed};
+use crate::failure::Failure;
+use crate::reading::{Bounds, Form, Printer, Reading, Stretch, plan};
+use crate::run::interrupted;
+use crate::screen;
+use crate::shell::Shell;
+use crate::tally::{Share, Tally};
+use crate::when::Place;
+
+/// Partitions that are read at the same time: each has a connection and a read-ahead of its own.
+const AT_ONCE_MAX: usize = 4;
+
+/// Read history at full speed, to stdout or into files
+///
+/// It leaves the cache of those who read the tail alone.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+PLACE is earliest, end, a time, or with --partition an offset. A time is RFC 3339
+(2026-11-21T15:00:00Z), milliseconds since 1970 (@1795273200000) or before now (-2h), and stands
+for the first record, in the order of offsets, of this time or later.
+
+With --json the last line (on stdout if records go into files, else on stderr) tells records, bytes
+of values, next offset and the SHA-256 of the values, each followed by a newline, per partition.")]
+pub(crate) struct Args {
+    /// What to read
+    topic: String,
+    /// Of one partition only
+    #[arg(long, value_name = "P")]
+    partition: Option<u32>,
+    /// Where to begin
+    #[arg(long, value_name = "PLACE", default_value = "earliest")]
+    #[arg(allow_hyphen_values = true)]
+    from: Place,
+    /// Where to end: before this record
+    #[arg(long, value_name = "PLACE", default_value = "end")]
+    #[arg(allow_hyphen_values = true)]
+    to: Place,
+    /// Write a file per partition into DIR, TOPIC-PARTITION.log, which must not be there yet;
+    /// several partitions are read at the same time
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Write JSON objects, as `consume` does
+    #[arg(long)]
+    json_records: bool,
+}
+
+pub(crate) async fn run(args: Args, shell: &Shell) -> Result<(), Failure> {
+    for (option, place) in [("--from", args.from), ("--to", args.to)] {
+        check(option, place, args.partition)?;
+    }
+    let bounds = Bounds {
+        from: args.from,
+        until: args.to,
+        follow: false,
+        backfill: true,
+    };
+    let form = match args.json_records {
+        true => Form::Objects,
+        false => Form::Values,
+    };
+    let client = shell.client_with(Options::default()).await?;
+    let partitions = args.partition.as_slice();
+    match &args.out {
+        None => {
+            let printer = Printer::new(form, None);
+            let printing = Printing::new(shell, &client, &args.topic, printer, None);
+            printing.print(partitions, &bounds, &BTreeMap::new()).await
+        }
+        Some(directory) => {
+            let printed = into_files(shell, &client, &args, directory, form, &bounds);
+            tokio::select! {
+                biased;
+                () = interrupted() => Err(Failure::new(format!(
+                    "interrupted; what was read so far is in {}", directory.display()
+                ))),
+                printed = printed => printed,
+            }
+        }
+    }
+}
+
+async fn into_files(
+    shell: &Shell,
+    client: &Client,
+    args: &Args,
+    directory: &Path,
+    form: Form,
+    bounds: &Bounds,
+) -> Result<(), Failure> {
+    let began = shell.env.clock.monotonic();
+    let topic = args.topic.as_str();
+    let (nowhere, now) = (BTreeMap::new(), shell.env.clock.wall());
+    let of = args.partition.as_slice();
+    let stretches = plan(client, topic, of, bounds, &nowhere, now).await;
+    let stretches = stretches.map_err(|error| failed(shell, topic, &error))?;
+    let made = shell.env.files.create_dir_all(directory);
+    made.map_err(|error| Failure::io(&directory.display().to_string(), &error))?;
+    let replay = Replay {
+        shell,
+        client,
+        topic,
+        directory,
+        form,
+        bar: screen::progress(None, "{binary_bytes}, {binary_bytes_per_sec}, {msg}"),
+    };
+    let copied = futures::stream::iter(&stretches).map(|stretch| replay.one(stretch));
+    let mut copied = std::pin::pin!(copied.buffer_unordered(AT_ONCE_MAX));
+    let mut tally = Tally::default();
+    let mut done = 0;
+    while let Some((partition, share)) = copied.try_next().await? {
+        tally.set(partition, share);
+        done += 1;
+        let text = format!("{done} of {} partitions", stretches.len());
+        replay.bar.set_message(text);
+    }
+    replay.bar.finish_and_clear();
+    let seconds = shell.env.clock.monotonic().since(began).as_secs_f64();
+    let mut answer = tally.object(topic);
+    answer["seconds"] = seconds.into();
+    shell.answer(&answer, || {
+        let rate = screen::rate(tally.bytes(), seconds);
+        let (text, directory) = (tally.text(), directory.display());
+        format!("replayed {text} into {directory} in {seconds:.1} s, {rate}\n")
+    })
+}
+
+struct Replay<'a> {
+    shell: &'a Shell,
+    client: &'a Client,
+    topic: &'a str,
+    directory: &'a Path,
+    form: Form,
+    bar: ProgressBar,
+}
+
+impl Replay<'_> {
+    /// One partition into its file.
+    async fn one(&self, stretch: &Stretch) -> Result<(u32, Share), Failure> {
+        let extension = match self.form {
+            Form::Values => "log",
+            Form::Objects => "jsonl",
+        };
+        let name = format!("{}-{}.{extension}", self.topic, stretch.partition);
+        let out = Out::new(&self.shell.env, self.directory.join(name)).await?;
+        let opened = stretch.open(self.client, self.topic).await;
+        let reading = opened.map_err(|error| failed(self.shell, self.topic, &error))?;
+        let copying = Copying {
+            out,
+            printer: Printer::new(self.form, None),
+            share: Share::new(self.shell.json),
+            bar: self.bar.clone(),
+        };
+        // On any thread, so that several work at the same time.
+        let copied = tokio::spawn(copying.copy(reading)).await;
+        match copied.map_err(|error| Failure::new(format!("copying ended: {error}")))? {
+            Ok(copied) => Ok(copied),
+            Err(Stop::Read(error)) => Err(failed(self.shell, self.topic, &error)),
+            Err(Stop::Write(failure)) => Err(failure),
+        }
+    }
+}
+
+/// A file being written.
+struct Out {
+    env: Env,
+    name: String,
+    file: Arc<dyn File>,
+    written: u64,
+}
+
+impl Out {
+    async fn new(env: &Env, path: PathBuf) -> Result<Self, Failure> {
+        let name = path.display().to_string();
+        let files = Arc::clone(&env.files);
+        let file = env
+            .workers
+            .run(move || files.open(&path, OpenMode::CreateNew));
+        let file = file.await.map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => {
+                Failure::new(format!("{name} is there already")).and_next("name another --out")
+            }
+            _ => Failure::io(&name, &error),
+        })?;
+        Ok(Self {
+            env: env.clone(),
+            name,
+            file,
+            written: 0,
+        })
+    }
+
+    async fn write(&mut self, text: Vec<u8>) -> Result<(), Failure> {
+        let (file, at) = (Arc::clone(&self.file), self.written);
+        self.written += text.len() as u64;
+        let write = move || file.write_all_at(&[IoSlice::new(&text)], at);
+        let written = self.env.workers.run(write).await;
+        written.map_err(|error| Failure::io(&self.name, &error))
+    }
+}
+
+/// Why copying ends before its time.
+enum Stop {
+    Read(esker_client::Error),
+    Write(Failure),
+}
+
+/// A partition on its way into a file.
+struct Copying {
+    out: Out,
+    printer: Printer,
+    share: Share,
+    bar: ProgressBar,
+}
+
+impl Copying {
+    async fn copy(mut self, mut reading: Reading) -> Result<(u32, Share), Stop> {
+        while let Some(piece) = reading.next().await.map_err(Stop::Read)? {
+            self.printer
+                .print(reading.partition, &piece, &mut self.share);
+            if self.printer.is_full() {
+                self.write().await.map_err(Stop::Write)?;
+            }
+        }
+        self.write().await.map_err(Stop::Write)?;
+        self.share.next_offset = reading.end_offset().get();
+        Ok((reading.partition, self.share))
+    }
+
+    async fn write(&mut self) -> Result<(), Failure> {
+        let text = self.printer.take();
+        self.bar.inc(text.len() as u64);
+        self.out.write(text).await
+    }
+}
