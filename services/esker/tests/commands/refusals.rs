@@ -1,0 +1,165 @@
+//! Exit codes, and what is said.
+
+use crate::server::{Server, esker};
+
+fn case(server: &Server, code: i32, args: &[&str], words: &[&str]) {
+    let output = server.run(args);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{args:?}: {said}");
+    for word in words {
+        assert!(
+            said.contains(word),
+            "{args:?} does not say `{word}`: {said}"
+        );
+    }
+    if code == 1 {
+        assert!(said.starts_with("esker: "), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
+}
+
+#[test]
+fn what_is_refused_is_said_in_one_line_with_what_to_do() {
+    let server = Server::start("refusals");
+    server.create_topic("t", 2);
+    let short = server.file("short", b"fine\n");
+    for (args, words) in [
+        (
+            &["produce", "nope", &short][..],
+            &["UNKNOWN_TOPIC", "topic create nope"][..],
+        ),
+        (
+            &["consume", "nope"],
+            &["UNKNOWN_TOPIC", "topic create nope"],
+        ),
+        (&["replay", "nope"], &["UNKNOWN_TOPIC", "topic create nope"]),
+        (
+            &["produce", "t", &short, "--partition", "9"],
+            &["UNKNOWN_PARTITION", "topic describe t"],
+        ),
+        (
+            &["consume", "t", "--partition", "9"],
+            &["UNKNOWN_PARTITION", "topic describe t"],
+        ),
+        (
+            &["consume", "t", "--partition", "0", "--from", "5"],
+            &["OFFSET_OUT_OF_RANGE", "earliest"],
+        ),
+        (
+            &["produce", "t", "/no/such/file"],
+            &["/no/such/file: No such file"],
+        ),
+        (&["produce", "t", "/"], &["/: is a directory"]),
+        (
+            &["topic", "create", "t", "--partitions", "3"],
+            &["TOPIC_EXISTS"],
+        ),
+    ] {
+        case(&server, 1, args, words);
+    }
+    for (args, words) in [
+        (
+            &["consume", "t", "--from", "5"][..],
+            &["--from 5", "--partition"][..],
+        ),
+        (&["replay", "t", "--to", "5"], &["--to 5", "--partition"]),
+        (
+            &["consume", "t", "--from", "yesterday"],
+            &["`yesterday` is no time", "-2h"],
+        ),
+        (
+            &["replay", "t", "--from", "2026-13-01T00:00:00Z"],
+            &["is no time"],
+        ),
+        (
+            &["consume", "t", "--follow", "--until", "end"],
+            &["--until"],
+        ),
+        (&["produce", "t", "--batch-bytes", "much"], &["256KiB"]),
+        (
+            &["produce", "t", "--format", "json", "--key-separator", "="],
+            &["--key-separator"],
+        ),
+        (&["topic", "delete", "t"], &["--yes"]),
+        (&["fly"], &["fly"]),
+    ] {
+        case(&server, 2, args, words);
+    }
+    assert_eq!(
+        server.out(&["consume", "t"]),
+        b"",
+        "nothing of all this was written"
+    );
+}
+
+#[test]
+fn a_line_that_is_too_long_is_named_and_what_stood_before_it_is_durable() {
+    let server = Server::start("too-long");
+    server.out(&["topic", "create", "t", "--set", "max_batch_bytes=65536"]);
+    let good = "good\n".repeat(3000);
+    let text = format!("{good}{}\nnever\n", "x".repeat(70_000));
+    let file = server.file("long", text.as_bytes());
+    let line = format!("line 3001 of {file} has 70000 bytes");
+    let words = [&line, "65536", "durable: 3,000 records", "max_batch_bytes="];
+    case(&server, 1, &["produce", "t", &file], &words);
+    assert_eq!(server.out(&["consume", "t"]), good.as_bytes());
+
+    let output = server.run(&["produce", "t", &file, "--json"]);
+    assert_eq!(output.status.code(), Some(1));
+    let said: serde_json::Value = serde_json::from_slice(&output.stderr).unwrap();
+    let error = &said["error"];
+    assert_eq!(
+        (&error["limit"], &error["value"]),
+        (&65536.into(), &70_000.into())
+    );
+    assert_eq!(
+        (&error["line"], &error["source"]),
+        (&3001.into(), &file.into())
+    );
+    assert_eq!(error["written"]["partitions"][0]["next_offset"], 6000);
+    // One that has no end is refused before it fills the memory.
+    let file = server.file("endless", &vec![b'x'; 4 << 20]);
+    case(
+        &server,
+        1,
+        &["produce", "t", &file],
+        &["line 1", "more than", "nothing was written"],
+    );
+}
+
+#[test]
+fn a_server_that_is_not_there_is_said_with_how_to_start_one() {
+    // A port that nobody listens at: bound, and given back.
+    let port = {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        taken.local_addr().unwrap().port()
+    };
+    let endpoint = format!("http://127.0.0.1:{port}");
+    for args in [
+        &["status"][..],
+        &["topic", "list"],
+        &["produce", "t"],
+        &["consume", "t"],
+        &["replay", "t"],
+        &["verify"],
+    ] {
+        let output = esker(args)
+            .args(["--endpoint", &endpoint])
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {said}");
+        assert!(
+            said.contains(&format!("no connection to {endpoint}")),
+            "{said}"
+        );
+        assert!(said.contains("esker dev`"), "{said}");
+        assert_eq!(said.matches("refused").count(), 1, "{said}");
+    }
+    let output = esker(&["status", "--json", "--endpoint", &endpoint])
+        .output()
+        .unwrap();
+    let said: serde_json::Value = serde_json::from_slice(&output.stderr).unwrap();
+    assert_eq!(said["error"]["code"], "UNAVAILABLE");
+    assert_eq!(said["error"]["durability"], "NOT_WRITTEN");
+}

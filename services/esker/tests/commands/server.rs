@@ -1,0 +1,158 @@
+//! `esker dev` in a scratch folder, and commands at it.
+
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// How long anything may take before a test gives up.
+const PATIENCE: Duration = Duration::from_secs(40);
+
+/// `esker` with `args`, and no environment that it would listen to.
+pub(crate) fn esker(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_esker"));
+    command.args(args).stdin(Stdio::null());
+    for name in ["ESKER_ENDPOINT", "ESKER_LOG", "ESKER_SAMPLE_DIR"] {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// A server of everything. Ends with its scratch folder when it is dropped.
+pub(crate) struct Server {
+    child: Child,
+    endpoint: String,
+    scratch: PathBuf,
+}
+
+impl Server {
+    pub(crate) fn start(name: &str) -> Self {
+        let scratch = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+        let scratch = scratch.join(format!("{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&scratch);
+        std::fs::create_dir_all(&scratch).unwrap();
+        let data = scratch.join("data");
+        let mut child = esker(&["dev", "--listen", "127.0.0.1:0", "--data-dir"])
+            .arg(&data)
+            .env("ESKER_LISTEN_METRICS", "127.0.0.1:0")
+            .stdout(Stdio::piped())
+            .stderr(File::create(scratch.join("stderr")).unwrap())
+            .spawn()
+            .unwrap();
+        let mut ready = String::new();
+        let out = child.stdout.as_mut().unwrap();
+        BufReader::new(out).read_line(&mut ready).unwrap();
+        let endpoint = ready.trim_end().rsplit(' ').next().unwrap().to_owned();
+        assert!(endpoint.starts_with("http://127.0.0.1:"), "{ready}");
+        Self {
+            child,
+            endpoint,
+            scratch,
+        }
+    }
+
+    /// A file of the scratch folder.
+    pub(crate) fn path(&self, name: &str) -> String {
+        self.scratch.join(name).to_str().unwrap().to_owned()
+    }
+
+    /// Writes a file into the scratch folder; its path.
+    pub(crate) fn file(&self, name: &str, bytes: &[u8]) -> String {
+        let path = self.path(name);
+        File::create(&path).unwrap().write_all(bytes).unwrap();
+        path
+    }
+
+    /// `esker ARGS` at this server.
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
+        let mut command = esker(args);
+        command.env("ESKER_ENDPOINT", &self.endpoint);
+        command
+    }
+
+    /// What `esker ARGS` comes to.
+    pub(crate) fn run(&self, args: &[&str]) -> Output {
+        self.command(args).output().unwrap()
+    }
+
+    /// stdout of `esker ARGS`, which succeeds.
+    pub(crate) fn out(&self, args: &[&str]) -> Vec<u8> {
+        let output = self.run(args);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{args:?}: {said}");
+        output.stdout
+    }
+
+    /// The tally that `esker ARGS --json` prints on stdout.
+    pub(crate) fn tally(&self, args: &[&str]) -> Value {
+        let mut args = args.to_vec();
+        args.push("--json");
+        serde_json::from_slice(&self.out(&args)).unwrap()
+    }
+
+    /// What `esker ARGS --json` prints on stdout, and the tally on stderr.
+    pub(crate) fn text_and_tally(&self, args: &[&str]) -> (Vec<u8>, Value) {
+        let mut args = args.to_vec();
+        args.push("--json");
+        let output = self.run(&args);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{args:?}: {said}");
+        (output.stdout, serde_json::from_str(&said).unwrap())
+    }
+
+    pub(crate) fn create_topic(&self, name: &str, partitions: u32) {
+        self.out(&[
+            "topic",
+            "create",
+            name,
+            "--partitions",
+            &partitions.to_string(),
+        ]);
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if !std::thread::panicking() {
+            let _ = std::fs::remove_dir_all(&self.scratch);
+        }
+    }
+}
+
+/// A process that ends with the test, whatever becomes of it.
+pub(crate) struct Running(pub(crate) Child);
+
+impl Running {
+    /// Asks it to end.
+    pub(crate) fn terminate(&self) {
+        let id = self.0.id().to_string();
+        assert!(Command::new("kill").arg(id).status().unwrap().success());
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Waits until `done`.
+pub(crate) fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !done() {
+        assert!(began.elapsed() < PATIENCE, "{what} within {PATIENCE:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Partitions of a tally that hold something.
+pub(crate) fn used(tally: &Value) -> Vec<Value> {
+    let partitions = tally["partitions"].as_array().unwrap().iter();
+    partitions.filter(|p| p["records"] != 0).cloned().collect()
+}

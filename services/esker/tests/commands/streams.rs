@@ -1,0 +1,130 @@
+//! Pipes, following, signals, positions.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::process::Stdio;
+
+use crate::server::{Running, Server, wait_until};
+
+fn numbered(count: usize) -> Vec<u8> {
+    let lines = (0..count).map(|n| format!("line {n}\n"));
+    lines.collect::<String>().into_bytes()
+}
+
+#[test]
+fn a_consumer_that_was_killed_goes_on_where_it_was() {
+    let server = Server::start("killed");
+    server.create_topic("t", 1);
+    let file = server.file("first", &numbered(1000));
+    server.out(&["produce", "t", &file]);
+    let positions = server.path("positions");
+    let follow = ["consume", "t", "--follow", "--offsets-file", &positions];
+    let mut running = Running(
+        server
+            .command(&follow)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap(),
+    );
+    let mut out = BufReader::new(running.0.stdout.take().unwrap());
+    let mut printed = Vec::new();
+    for _ in 0..1000 {
+        out.read_until(b'\n', &mut printed).unwrap();
+    }
+    assert_eq!(printed, numbered(1000));
+    let kept = || std::fs::read_to_string(&positions).unwrap_or_default();
+    wait_until("the position is kept", || kept().contains("\"0\":1000"));
+    running.0.kill().unwrap();
+    running.0.wait().unwrap();
+
+    server.out(&["produce", "t", &file]);
+    let go_on = ["consume", "t", "--offsets-file", &positions];
+    assert_eq!(server.out(&go_on), numbered(1000));
+    assert_eq!(server.out(&go_on), b"");
+    // A part at a time, each from where the last one ended.
+    server.out(&["produce", "t", &file]);
+    let part = [
+        "consume",
+        "t",
+        "--offsets-file",
+        &positions,
+        "--limit",
+        "300",
+    ];
+    let parts: Vec<_> = (0..4).map(|_| server.out(&part)).collect();
+    assert_eq!(parts.concat(), numbered(1000));
+
+    server.out(&["topic", "delete", "t", "--yes"]);
+    server.create_topic("t", 1);
+    let output = server.run(&go_on);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said.contains("an earlier topic t"), "{said}");
+}
+
+#[test]
+fn what_is_followed_comes_as_it_is_written_until_a_signal() {
+    let server = Server::start("followed");
+    server.create_topic("t", 3);
+    let follow = ["consume", "t", "--follow", "--json"];
+    let mut command = server.command(&follow);
+    let mut reader = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut running = Running(reader.spawn().unwrap());
+    let mut out = BufReader::new(running.0.stdout.take().unwrap());
+    // A pipe that stays open holds nothing back.
+    let produce = ["produce", "t", "--json"];
+    let mut command = server.command(&produce);
+    reader = command.stdin(Stdio::piped()).stderr(Stdio::piped());
+    let mut writer = Running(reader.spawn().unwrap());
+    let mut input = writer.0.stdin.take().unwrap();
+    for n in 0..5 {
+        writeln!(input, "line {n}").unwrap();
+        let mut line = String::new();
+        out.read_line(&mut line).unwrap();
+        assert_eq!(line, format!("line {n}\n"));
+    }
+    // Nothing that was acknowledged is unknown to who is interrupted.
+    writer.terminate();
+    let mut said = String::new();
+    let mut errors = writer.0.stderr.take().unwrap();
+    errors.read_to_string(&mut said).unwrap();
+    assert_eq!(writer.0.wait().unwrap().code(), Some(1));
+    let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(said["error"]["message"], "interrupted");
+    assert_eq!(said["error"]["written"]["records"], 5);
+
+    running.terminate();
+    let mut said = String::new();
+    let mut errors = running.0.stderr.take().unwrap();
+    errors.read_to_string(&mut said).unwrap();
+    assert_eq!(running.0.wait().unwrap().code(), Some(0), "{said}");
+    let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(said["records"], 5);
+}
+
+#[test]
+fn a_reader_that_has_enough_is_no_failure() {
+    let server = Server::start("pipe");
+    server.create_topic("t", 1);
+    let lines = server.out(&["bench", "lines", "--bytes", "1MiB"]);
+    let file = server.file("lines", &lines);
+    server.out(&["produce", "t", &file]);
+    for args in [
+        &["consume", "t"][..],
+        &["consume", "t", "--json-records"],
+        &["replay", "t", "--json"],
+        &["bench", "lines", "--bytes", "100MiB"],
+    ] {
+        let mut command = server.command(args);
+        let command = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut running = Running(command.spawn().unwrap());
+        let mut some = [0; 100];
+        let mut out = running.0.stdout.take().unwrap();
+        out.read_exact(&mut some).unwrap();
+        drop(out);
+        let mut said = String::new();
+        let mut errors = running.0.stderr.take().unwrap();
+        errors.read_to_string(&mut said).unwrap();
+        assert_eq!(running.0.wait().unwrap().code(), Some(0), "{args:?}");
+        assert_eq!(said, "", "{args:?}");
+    }
+}
