@@ -24,6 +24,8 @@ use crate::when::Place;
 const FOLLOWED_MAX: usize = 256;
 /// Batches of followed partitions that wait to be printed.
 const PIECES_MAX: usize = 16;
+/// How long after a signal a process goes on waiting for who reads its stdout.
+const STDOUT_GRACE: Duration = Duration::from_secs(2);
 /// How often positions are kept.
 const KEEP_EVERY: Duration = Duration::from_secs(1);
 
@@ -162,6 +164,7 @@ impl<'a> Printing<'a> {
         bounds: &Bounds,
         resumed: &BTreeMap<u32, esker_client::Offset>,
     ) -> Result<(), Failure> {
+        tokio::spawn(give_up_on_stdout());
         let began = self.shell.env.clock.monotonic();
         let now = self.shell.env.clock.wall();
         let planned = plan(self.client, self.topic, partitions, bounds, resumed, now).await;
@@ -322,6 +325,14 @@ async fn hand_on(mut reading: Reading, pieces: mpsc::Sender<(u32, Result<Piece, 
             return;
         }
     }
+}
+
+/// Ends the process after a signal that it cannot heed, because nobody reads what it writes.
+async fn give_up_on_stdout() {
+    interrupted().await;
+    tokio::time::sleep(STDOUT_GRACE).await;
+    screen::note("esker: interrupted, and nobody reads stdout");
+    std::process::exit(1);
 }
 
 /// Says what it came to, where it does not stand among records.

@@ -47,6 +47,8 @@ pub(super) struct Pages {
     /// Where records go that may go anywhere: a page at a time, so that batches are full.
     sticky: u32,
     sticky_bytes: usize,
+    /// Of the last page: the next one will have about as many.
+    records: usize,
 }
 
 impl Pages {
@@ -62,6 +64,7 @@ impl Pages {
             shares: BTreeMap::new(),
             sticky: first % partitions,
             sticky_bytes: 0,
+            records: 0,
         }
     }
 
@@ -84,9 +87,11 @@ impl Pages {
         let new = || Share::new(hashing);
         let share = self.shares.entry(partition).or_insert_with(new);
         share.add(record.value.as_deref().unwrap_or_default());
+        // Where many are open they fill slowly.
+        let records = self.records / (1 + self.open.len());
         let page = self.open.entry(partition).or_insert_with(|| Page {
             partition,
-            records: Vec::new(),
+            records: Vec::with_capacity(records),
             first: place,
             after: Share::default(),
             bytes: 0,
@@ -112,6 +117,7 @@ impl Pages {
     fn close(&mut self, partition: u32) {
         if let Some(mut page) = self.open.remove(&partition) {
             self.open_bytes -= page.bytes;
+            self.records = page.records.len() + page.records.len() / 8;
             page.after = self.shares[&partition].clone();
             self.closed.push(page);
         }

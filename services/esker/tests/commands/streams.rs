@@ -128,3 +128,23 @@ fn a_reader_that_has_enough_is_no_failure() {
         assert_eq!(said, "", "{args:?}");
     }
 }
+
+#[test]
+fn a_signal_is_heeded_although_nobody_reads() {
+    let server = Server::start("unread");
+    server.create_topic("t", 1);
+    let lines = server.out(&["bench", "lines", "--bytes", "1MiB"]);
+    let file = server.file("lines", &lines);
+    server.out(&["produce", "t", &file]);
+    let mut command = server.command(&["consume", "t", "--follow"]);
+    let command = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut running = Running(command.spawn().unwrap());
+    let mut out = running.0.stdout.take().unwrap();
+    out.read_exact(&mut [0]).unwrap();
+    running.terminate();
+    let mut said = String::new();
+    let mut errors = running.0.stderr.take().unwrap();
+    errors.read_to_string(&mut said).unwrap();
+    assert_eq!(running.0.wait().unwrap().code(), Some(1));
+    assert!(said.contains("nobody reads stdout"), "{said}");
+}
