@@ -10,7 +10,7 @@ use esker_checker::{
     Session, Stream, ValueHash, Values, View,
 };
 use esker_env::sim::{Crash, SeededEntropy};
-use esker_log::{AppendError, Engine, NewAppend, ReadError, Reader};
+use esker_log::{AppendError, Engine, NewAppend, ReadError, Reader, UpkeepTimes};
 use esker_object::faults::Fault;
 use esker_record::{Batch, Scratch};
 use esker_types::limits::MIB;
@@ -76,6 +76,13 @@ pub async fn simulate(seed: u64, lives: u32) -> Run {
     let mut site = Site::new(seed);
     esker_object::forget_memory_bucket(&site.bucket);
     site.flush.age = Duration::from_secs(1);
+    // Checkpoints, and a collector that is quick to judge, in the life of every process.
+    site.upkeep = UpkeepTimes {
+        checkpoint: Duration::from_secs(1),
+        retention: Duration::from_secs(1),
+        collect: Duration::from_secs(1),
+        grace: Duration::from_secs(2),
+    };
     let driver = Driver::new(seed);
     let (mut bucket_faults, mut told) = (0, String::new());
     for life in 0..lives {

@@ -10,7 +10,10 @@ use esker_cache::BlockCache;
 use esker_client::{Client, Options as ClientOptions};
 use esker_env::Env;
 use esker_env::sim::{Inline, SeededEntropy, SimClock, SimDisk, SimNetwork};
-use esker_log::{AppendError, Appended, Engine, EngineOptions, FlushTriggers, NewAppend, Reader};
+use esker_log::{
+    AppendError, Appended, Engine, EngineOptions, FlushTriggers, NewAppend, Owner, Reader,
+    UpkeepTimes, claim,
+};
 use esker_object::faults::FaultStore;
 use esker_object::{Options, Store};
 use esker_record::codec::Compression;
@@ -35,6 +38,7 @@ pub struct Site {
     pub bucket: String,
     pub wal: WalOptions,
     pub flush: FlushTriggers,
+    pub upkeep: UpkeepTimes,
     pub identity: Option<Identity>,
     seed: u64,
     lives: u64,
@@ -44,6 +48,7 @@ pub struct Site {
 #[derive(Debug)]
 pub struct Whole {
     pub env: Env,
+    pub clock: Arc<SimClock>,
     pub node: Node,
     pub engine: Engine,
     pub faults: FaultStore,
@@ -67,6 +72,7 @@ impl Site {
                 bytes: 256 << 10,
                 age: Duration::from_secs(5),
             },
+            upkeep: UpkeepTimes::default(),
             identity: None,
             seed,
             lives: 0,
@@ -75,8 +81,9 @@ impl Site {
 
     pub async fn start(&mut self) -> Result<Whole, NodeError> {
         self.lives += 1;
+        let clock = Arc::new(SimClock::following_tokio());
         let env = Env {
-            clock: Arc::new(SimClock::following_tokio()),
+            clock: Arc::<SimClock>::clone(&clock),
             entropy: Arc::new(SeededEntropy::new(self.seed << 8 | self.lives)),
             files: Arc::new(self.disk.mount()),
             workers: Arc::new(Inline),
@@ -95,16 +102,24 @@ impl Site {
         let url = format!("memory://{}", self.bucket);
         let opened = Store::open_with_faults(&url, &Options::default(), &env);
         let (store, faults) = opened.expect("a bucket");
+        let owner = Owner {
+            cluster: identity.cluster,
+            incarnation: identity.incarnation,
+        };
+        let claimed = claim(&store, owner.cluster, owner.incarnation).await;
+        claimed.expect("nobody else has this bucket");
         let blocks = BlockCache::in_memory(32 * MIB, 32 * MIB).expect("large enough");
         let options = EngineOptions {
             flush: self.flush,
+            upkeep: self.upkeep,
             ..EngineOptions::default()
         };
         let engine = Engine::new(node.head(), store, env.clone(), blocks, options);
         let running = engine.clone();
-        let running = tokio::spawn(async move { running.run().await }).abort_handle();
+        let running = tokio::spawn(async move { running.run(owner).await }).abort_handle();
         Ok(Whole {
             env,
+            clock,
             node,
             engine,
             faults,
@@ -143,10 +158,15 @@ impl Whole {
     }
 
     pub async fn create(&self, name: &str, partitions: u32) {
+        self.create_with(name, partitions, TopicConfig::default())
+            .await;
+    }
+
+    pub async fn create_with(&self, name: &str, partitions: u32, config: TopicConfig) {
         let name = topic(name);
         let request = RequestId(self.env.entropy.next_u128());
         let topics = self.engine.topics();
-        let created = topics.create(request, &name, partitions, TopicConfig::default());
+        let created = topics.create(request, &name, partitions, config);
         created.await.expect("created");
     }
 

@@ -18,7 +18,7 @@ use tonic::{Request, Response, Status};
 
 use crate::fault;
 use crate::server::Cluster;
-use crate::status::status;
+use crate::status::{accept_time, status};
 
 /// Serves topics and the cluster. Clones share everything.
 #[derive(Clone, Debug)]
@@ -211,6 +211,14 @@ impl Admin for AdminService {
             Some(Err(error.into()))
         });
         Ok(Response::new(Box::pin(replies.chain(end))))
+    }
+
+    async fn accept_time(
+        &self,
+        _: Request<v1::AcceptTimeRequest>,
+    ) -> Result<Response<v1::AcceptTimeReply>, Status> {
+        let shards = accept_time(&self.engine).await.map_err(fault::of_head)?;
+        Ok(Response::new(v1::AcceptTimeReply { shards }))
     }
 
     async fn flush(

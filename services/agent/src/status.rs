@@ -74,7 +74,22 @@ async fn shard_status(engine: &Engine, shard: ShardId) -> Result<v1::ShardStatus
         segments: progress.segments,
         segment_bytes: bytes,
         flush_error: engine.flush_trouble(shard).unwrap_or_default(),
+        clock_skew_ms: progress
+            .clock_skew
+            .map(|skew| u64::try_from(skew.as_millis()).unwrap_or(u64::MAX)),
     })
+}
+
+/// Lets the time of all shards go on that stands still; how many there were.
+pub(crate) async fn accept_time(engine: &Engine) -> Result<u32, HeadError> {
+    let mut accepted = 0;
+    for shard in engine.head().shards() {
+        if engine.head().progress(shard).await?.clock_skew.is_some() {
+            engine.head().accept_time(shard).await?;
+            accepted += 1;
+        }
+    }
+    Ok(accepted)
 }
 
 /// Topics that are not being deleted, and their partitions.

@@ -160,6 +160,19 @@ impl Admin {
         reply.await
     }
 
+    /// Accepts the wall clocks of the shards' leaders as they are, after a jump that made time
+    /// stand still; how many shards that was.
+    ///
+    /// # Errors
+    /// What a call may meet.
+    pub async fn accept_time(&self) -> Result<u32, Error> {
+        let request = v1::AcceptTimeRequest {};
+        let reply = self.call(Again::Yes, request, async |mut stub, request| {
+            stub.accept_time(request).await
+        });
+        Ok(reply.await?.shards)
+    }
+
     /// Proves that bucket, manifest and head agree. A stream that breaks begins anew with another
     /// call.
     ///

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Subcommand;
 use esker_client::Options;
-use esker_client::v1::ClusterStatusReply;
+use esker_client::v1::{ClusterStatusReply, ShardStatus};
 use serde_json::{Value, json};
 
 use crate::failure::Failure;
@@ -26,6 +26,12 @@ pub(crate) struct Args {
 enum Action {
     /// How it stands, as the agent that answers sees it
     Status,
+    /// What the clocks of the shards' leaders say; after a jump, time stands still until accepted
+    Time {
+        /// Accept the wall clocks as they are: time, and retention by age, go on from there
+        #[arg(long)]
+        accept: bool,
+    },
     /// Move everything that is in the head now to the bucket, and wait for it
     Flush,
 }
@@ -33,6 +39,7 @@ enum Action {
 pub(crate) async fn run(args: Args, shell: &Shell) -> Result<(), Failure> {
     match args.action {
         Action::Status => status(shell).await,
+        Action::Time { accept } => time(shell, accept).await,
         Action::Flush => flush(shell).await,
     }
 }
@@ -42,6 +49,40 @@ pub(crate) async fn status(shell: &Shell) -> Result<(), Failure> {
     let status = admin.cluster_status().await;
     let status = status.map_err(|error| Failure::reading(&error))?;
     shell.answer(&object(&status), || text(&status))
+}
+
+async fn time(shell: &Shell, accept: bool) -> Result<(), Failure> {
+    let admin = shell.client().await?.admin();
+    if accept {
+        let accepted = admin.accept_time().await;
+        let accepted = accepted.map_err(|error| Failure::reading(&error))?;
+        return shell.answer(&json!({ "accepted": accepted }), || {
+            format!("time goes on: {accepted} shards stood still\n")
+        });
+    }
+    let status = admin.cluster_status().await;
+    let status = status.map_err(|error| Failure::reading(&error))?;
+    let standing = |shard: &ShardStatus| shard.clock_skew_ms.map(|skew| (shard.shard, skew));
+    let standing: Vec<_> = status.shards.iter().filter_map(standing).collect();
+    let list = standing
+        .iter()
+        .map(|(shard, skew)| json!({ "shard": shard, "skew_ms": skew }));
+    shell.answer(&json!({ "standing": list.collect::<Vec<_>>() }), || {
+        if standing.is_empty() {
+            return "time runs on all shards\n".to_owned();
+        }
+        let mut text = String::new();
+        for (shard, skew) in &standing {
+            let _ = writeln!(
+                text,
+                "shard {shard}: stands still, clocks are {skew} ms apart"
+            );
+        }
+        text.push_str(
+            "retention by age waits; set the clock right, or accept it: cluster time --accept\n",
+        );
+        text
+    })
 }
 
 async fn flush(shell: &Shell) -> Result<(), Failure> {
@@ -75,6 +116,7 @@ fn object(status: &ClusterStatusReply) -> Value {
             "head_bytes_max": shard.head_bytes_max,
             "segments": shard.segments,
             "segment_bytes": shard.segment_bytes,
+            "clock_skew_ms": shard.clock_skew_ms,
             "flush_error": (!shard.flush_error.is_empty()).then_some(&shard.flush_error),
         })
     });

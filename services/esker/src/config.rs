@@ -11,11 +11,13 @@ mod quantity; // sizes and times as people write them
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use esker_types::limits::{
-    BLOCK_BYTES, DATA_SHARDS_CLUSTER, DATA_SHARDS_DEV, DATA_SHARDS_MAX, FLUSH_AGE, FLUSH_AGE_DEV,
-    FLUSH_BYTES, GIB, HEAD_DISK_BYTES_CLUSTER, HEAD_DISK_BYTES_DEV, HEAD_MEMORY_BYTES, MIB,
-    OBJECT_PUT_BYTES_MAX, WAL_FILE_BYTES,
+    BLOCK_BYTES, BUCKET_CHECKPOINT_AGE, COLLECT_PERIOD, DATA_SHARDS_CLUSTER, DATA_SHARDS_DEV,
+    DATA_SHARDS_MAX, FLUSH_AGE, FLUSH_AGE_DEV, FLUSH_BYTES, GIB, HEAD_DISK_BYTES_CLUSTER,
+    HEAD_DISK_BYTES_DEV, HEAD_MEMORY_BYTES, MIB, OBJECT_PUT_BYTES_MAX, READ_GRACE,
+    RETENTION_PERIOD, WAL_FILE_BYTES,
 };
 use serde::Deserialize;
 use toml::{Table, Value};
@@ -44,6 +46,8 @@ pub(crate) struct Config {
     pub(crate) flush: Flush,
     /// Blocks of the bucket kept here.
     pub(crate) cache: Cache,
+    /// What is done in the bucket now and then.
+    pub(crate) upkeep: Upkeep,
 }
 
 /// What a server is.
@@ -120,6 +124,21 @@ pub(crate) struct Cache {
     pub(crate) disk: Size,
 }
 
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Upkeep {
+    /// Age of a shard's checkpoint in the bucket that makes the next one due: 1 s to 1 h. Default:
+    /// 60 s.
+    pub(crate) checkpoint: Span,
+    /// Time between two looks for what retention lets go: 1 s to 1 h. Default: 30 s.
+    pub(crate) retention: Span,
+    /// Time between two looks for objects that nothing names: 1 s to 1 day. Default: 5 min.
+    pub(crate) collect: Span,
+    /// How long such an object is kept, for those who still read it: 1 s to 1 day; longer than any
+    /// read of one segment takes. Default: 10 min.
+    pub(crate) grace: Span,
+}
+
 /// What is being configured, which decides some defaults.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Kind {
@@ -159,7 +178,7 @@ pub(crate) enum ConfigError {
 }
 
 /// Keys that the environment may set: `wal.disk` by `ESKER_WAL_DISK`.
-const KEYS: [&str; 17] = [
+const KEYS: [&str; 21] = [
     "data_dir",
     "insecure",
     "listen.public",
@@ -176,6 +195,10 @@ const KEYS: [&str; 17] = [
     "cache.memory",
     "cache.backfill_memory",
     "cache.disk",
+    "upkeep.checkpoint",
+    "upkeep.retention",
+    "upkeep.collect",
+    "upkeep.grace",
     "roles",
 ];
 
@@ -244,14 +267,14 @@ impl Config {
         within("flush.zstd_level", self.flush.zstd_level.into(), 1, 22)?;
         let shards = u64::from(self.cluster.data_shards);
         within("cluster.data_shards", shards, 1, DATA_SHARDS_MAX.into())?;
-        let age = self.flush.age.0;
-        if !(10..=3_600_000).contains(&age.as_millis()) {
-            return Err(ConfigError::Bounds {
-                key: "flush.age",
-                value: format!("{age:?}"),
-                allowed: "it may be 10ms to 1h".to_owned(),
-            });
-        }
+        let (millis, second) = (Duration::from_millis, Duration::from_secs);
+        let (hour, day) = (second(3600), second(86_400));
+        lasting("flush.age", self.flush.age, millis(10), hour)?;
+        let upkeep = &self.upkeep;
+        lasting("upkeep.checkpoint", upkeep.checkpoint, second(1), hour)?;
+        lasting("upkeep.retention", upkeep.retention, second(1), hour)?;
+        lasting("upkeep.collect", upkeep.collect, second(1), day)?;
+        lasting("upkeep.grace", upkeep.grace, second(1), day)?;
         if self.roles.len() == 1 {
             return Err(ConfigError::Bounds {
                 key: "roles",
@@ -297,6 +320,27 @@ fn within(key: &'static str, value: u64, least: u64, most: u64) -> Result<(), Co
     })
 }
 
+fn lasting(
+    key: &'static str,
+    value: Span,
+    least: Duration,
+    most: Duration,
+) -> Result<(), ConfigError> {
+    if (least..=most).contains(&value.0) {
+        return Ok(());
+    }
+    let (value, least, most) = (
+        value.0.as_secs_f64(),
+        least.as_secs_f64(),
+        most.as_secs_f64(),
+    );
+    Err(ConfigError::Bounds {
+        key,
+        value: format!("{value} s"),
+        allowed: format!("it may be {least} s to {most} s"),
+    })
+}
+
 fn defaults(kind: Kind) -> Table {
     let (disk, shards, age) = match kind {
         Kind::Dev => (HEAD_DISK_BYTES_DEV, DATA_SHARDS_DEV, FLUSH_AGE_DEV),
@@ -326,11 +370,20 @@ fn defaults(kind: Kind) -> Table {
         memory = {cache}
         backfill_memory = {backfill}
         disk = {cache_disk}
+        [upkeep]
+        checkpoint = "{checkpoint}s"
+        retention = "{retention}s"
+        collect = "{collect}s"
+        grace = "{grace}s"
         "#,
         age = age.as_millis(),
         cache = 192 * BLOCK_BYTES,
         backfill = 64 * BLOCK_BYTES,
         cache_disk = 4 * GIB,
+        checkpoint = BUCKET_CHECKPOINT_AGE.as_secs(),
+        retention = RETENTION_PERIOD.as_secs(),
+        collect = COLLECT_PERIOD.as_secs(),
+        grace = READ_GRACE.as_secs(),
     );
     text.parse().expect("the defaults are TOML")
 }
@@ -421,6 +474,8 @@ mod tests {
             ("[wal]\ndisk = -1", "-1"),
             ("[wal]\ndisk = \"1GiBB\"", "1GiBB"),
             ("[flush]\nage = \"0s\"", "flush.age"),
+            ("[upkeep]\ngrace = \"0s\"", "upkeep.grace"),
+            ("[upkeep]\ncollect = \"25h\"", "upkeep.collect"),
             ("[flush]\nzstd_level = 23", "flush.zstd_level"),
             ("[cluster]\ndata_shards = 0", "cluster.data_shards"),
             ("roles = []", "roles"),

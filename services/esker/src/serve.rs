@@ -16,7 +16,9 @@ use esker_agent::{Agent, Cluster, WalStand};
 use esker_cache::{BlockCache, Disk, Settings};
 use esker_client::v1;
 use esker_env::Env;
-use esker_log::{Engine, EngineOptions, FlushTriggers, HeadError};
+use esker_log::{
+    ClaimError, Ended, Engine, EngineOptions, FlushTriggers, Owner, UpkeepTimes, claim, confirm,
+};
 use esker_object::{Counters, Store};
 use esker_record::ZstdLevel;
 use esker_types::limits::OPENED_SEGMENTS_BYTES;
@@ -26,7 +28,7 @@ use esker_walnode::{Identity, IdentityError, Node, NodeError, NodeOptions};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::config::Config;
+use crate::config::{Config, Upkeep};
 
 /// How long calls under way may go on once the server was asked to stop.
 const STOP_CALLS: Duration = Duration::from_millis(800);
@@ -38,7 +40,7 @@ const STOP_NODE: Duration = Duration::from_millis(800);
 pub(crate) struct Server {
     node: Node,
     engine: Engine,
-    running: JoinHandle<HeadError>,
+    running: JoinHandle<Ended>,
     serving: JoinHandle<Result<(), String>>,
     stop: oneshot::Sender<()>,
     address: String,
@@ -51,6 +53,9 @@ pub(crate) enum ServeError {
     /// The bucket cannot be used.
     #[error(transparent)]
     Bucket(#[from] esker_object::Error),
+    /// The bucket is not ours, or no longer.
+    #[error(transparent)]
+    Claim(#[from] ClaimError),
     /// The data directory belongs to somebody else, or says nothing useful.
     #[error(transparent)]
     Identity(#[from] IdentityError),
@@ -73,7 +78,7 @@ pub(crate) enum ServeError {
     },
     /// The engine ended.
     #[error("the engine has ended: {0}")]
-    Engine(HeadError),
+    Engine(Ended),
 }
 
 impl Server {
@@ -89,7 +94,7 @@ impl Server {
         let address = listener.address().to_owned();
         let store = open_bucket(env, config, environment)?;
         store.probe().await?;
-        let identity = identity(env, config)?;
+        let identity = claimed(env, config, &store).await?;
         let node = Node::start(env, &identity, node_options(config)).await?;
         let blocks = BlockCache::open(cache_settings(config), &*env.files).await?;
         let options = EngineOptions {
@@ -100,10 +105,15 @@ impl Server {
             zstd_level: ZstdLevel::new(config.flush.zstd_level)
                 .expect("the configuration bounds it"),
             opened_bytes: OPENED_SEGMENTS_BYTES,
+            upkeep: upkeep(config),
+        };
+        let owner = Owner {
+            cluster: identity.cluster,
+            incarnation: identity.incarnation,
         };
         let engine = Engine::new(node.head(), store, env.clone(), blocks, options);
         let running = engine.clone();
-        let running = tokio::spawn(async move { running.run().await });
+        let running = tokio::spawn(async move { running.run(owner).await });
         let cluster = Cluster {
             id: identity.cluster,
             incarnation: identity.incarnation,
@@ -220,6 +230,36 @@ fn identity(env: &Env, config: &Config) -> Result<Identity, ServeError> {
     let identity = Identity::founder(env, config.cluster.data_shards);
     identity.save(&*env.files, directory)?;
     Ok(identity)
+}
+
+/// Who we are, with a bucket that is ours. The identity is on disk before the claim is made under
+/// it, so a founding that dies half-way goes on.
+async fn claimed(env: &Env, config: &Config, store: &Store) -> Result<Identity, ServeError> {
+    let mut identity = identity(env, config)?;
+    let (cluster, incarnation) = (identity.cluster, identity.incarnation);
+    if identity.claimed {
+        confirm(store, cluster, incarnation).await?;
+        return Ok(identity);
+    }
+    claim(store, cluster, incarnation).await?;
+    identity.claimed = true;
+    identity.save(&*env.files, &config.data_dir)?;
+    Ok(identity)
+}
+
+const fn upkeep(config: &Config) -> UpkeepTimes {
+    let Upkeep {
+        checkpoint,
+        retention,
+        collect,
+        grace,
+    } = config.upkeep;
+    UpkeepTimes {
+        checkpoint: checkpoint.0,
+        retention: retention.0,
+        collect: collect.0,
+        grace: grace.0,
+    }
 }
 
 fn node_options(config: &Config) -> NodeOptions {

@@ -19,7 +19,7 @@ use esker_types::limits::HEAD_READS_MAX;
 use esker_types::{
     Offset, PartitionId, RaftIndex, RaftRange, ShardId, Timestamp, TopicId, TopicName,
 };
-use esker_wal::{Accepted, AppendRefusal, Appender, Error, ProposeError, Replica};
+use esker_wal::{Accepted, AppendRefusal, Appender, Error, ProposeError, Replica, Stamp};
 use tokio::sync::watch;
 
 use crate::view;
@@ -79,11 +79,16 @@ impl LocalHead {
         let state = led.replica.state();
         let data = state.data();
         let share = led.appender.as_ref().map_or(0, |queue| queue.share().bytes);
+        let stamp = led.appender.as_ref().map(Appender::time);
         Ok(Progress {
             mark: view::mark(&state),
             term: state.applied().term,
             checkpointed: led.replica.checkpointed().0,
             time: state.time(),
+            clock_skew: match stamp {
+                Some(Stamp::Stopped { skew, .. }) => Some(skew),
+                _ => None,
+            },
             flush_position: data.map_or(RaftIndex::ZERO, Data::flush_position),
             flushed: state.flushed(),
             head: state.head_size(),
@@ -244,6 +249,26 @@ impl Head for LocalHead {
                 return Err(ended(shard));
             }
             self.stand(shard)
+        })
+    }
+
+    fn tick(&self, shard: ShardId) -> Answer<'_, ()> {
+        Box::pin(async move {
+            match &self.led(shard)?.appender {
+                Some(queue) if matches!(queue.time(), Stamp::Time(_)) => {
+                    queue.tick().await.map_err(|error| not_proposed(&error))
+                }
+                _ => Ok(()),
+            }
+        })
+    }
+
+    fn accept_time(&self, shard: ShardId) -> Answer<'_, ()> {
+        Box::pin(async move {
+            if let Some(queue) = &self.led(shard)?.appender {
+                queue.accept_time();
+            }
+            Ok(())
         })
     }
 

@@ -20,7 +20,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::append::Appends;
-use crate::error::{Error, HeadError, ReadError};
+use crate::error::{Ended, Error, ReadError};
 use crate::flush::Flusher;
 use crate::head::Head;
 use crate::manifest::Manifests;
@@ -28,6 +28,7 @@ use crate::read::Readers;
 use crate::schedule::{FlushTriggers, Schedule, flush_permits};
 use crate::segments::Segments;
 use crate::topics::Topics;
+use crate::upkeep::{self, Owner, UpkeepTimes};
 use crate::verify::{Verification, Verify};
 
 /// How an engine works.
@@ -39,6 +40,8 @@ pub struct EngineOptions {
     pub zstd_level: ZstdLevel,
     /// Memory for opened segments. Default: `OPENED_SEGMENTS_BYTES`.
     pub opened_bytes: usize,
+    /// How often checkpoints, retention and collection have their turn.
+    pub upkeep: UpkeepTimes,
 }
 
 impl Default for EngineOptions {
@@ -50,6 +53,7 @@ impl Default for EngineOptions {
             },
             zstd_level: ZstdLevel::new(1).expect("1 is a level"),
             opened_bytes: OPENED_SEGMENTS_BYTES,
+            upkeep: UpkeepTimes::default(),
         }
     }
 }
@@ -119,10 +123,16 @@ impl Engine {
         }
     }
 
-    /// Flushes what is due and settles what is unsettled, until the head is gone; returns why.
-    /// Dropping it stops everything; what was under way leaves an orphan at most.
-    pub async fn run(&self) -> HeadError {
+    /// Does everything that nobody asks for: flushes what is due, settles what is unsettled, and
+    /// keeps the bucket of `owner`, who has claimed it. Until the head is gone or the bucket is
+    /// another's; returns why. Dropping it stops everything; what was under way leaves an orphan
+    /// at most.
+    pub async fn run(&self, owner: Owner) -> Ended {
         let mut tasks = JoinSet::new();
+        let times = self.options.upkeep;
+        tasks.spawn(upkeep::checkpoints(self.clone(), owner, times));
+        tasks.spawn(upkeep::retention(self.clone(), times));
+        tasks.spawn(upkeep::collection(self.clone(), owner, times));
         for (shard, trouble) in self.trouble.iter() {
             let schedule = Schedule {
                 shard: *shard,
@@ -133,7 +143,7 @@ impl Engine {
                 permits: Arc::clone(&self.permits),
                 trouble: trouble.clone(),
             };
-            tasks.spawn(schedule.run());
+            tasks.spawn(async move { Ended::Head(schedule.run().await) });
         }
         let topics = self.topics.clone();
         tasks.spawn(async move {
@@ -244,6 +254,10 @@ impl Engine {
     #[must_use]
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    pub(crate) const fn env(&self) -> &Env {
+        &self.env
     }
 
     /// Why a shard cannot flush at the moment, if it cannot.

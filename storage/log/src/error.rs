@@ -313,6 +313,17 @@ pub enum ClaimError {
     },
 }
 
+/// Why an engine ends: its process must end with it.
+#[derive(Debug, thiserror::Error)]
+pub enum Ended {
+    /// The head is gone.
+    #[error(transparent)]
+    Head(#[from] HeadError),
+    /// The bucket is no longer this cluster's.
+    #[error(transparent)]
+    Superseded(ClaimError),
+}
+
 /// Why a round of keeping order (checkpoint, retention, collector) did not end. Nothing that was
 /// acknowledged depends on it; the next round begins anew.
 #[derive(Clone, Debug, thiserror::Error)]

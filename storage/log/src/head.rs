@@ -170,6 +170,9 @@ pub struct Progress {
     pub checkpointed: RaftIndex,
     /// Shard time.
     pub time: ShardTime,
+    /// The leader's clocks are apart by this much: time stands still, and with it retention by
+    /// age, until they meet again or [`Head::accept_time`] is called.
+    pub clock_skew: Option<Duration>,
     /// The `to` of the last committed segment.
     pub flush_position: RaftIndex,
     /// Up to where nothing is unflushed.
@@ -276,6 +279,13 @@ pub trait Head: Send + Sync + fmt::Debug {
         seen: RaftIndex,
         patience: Duration,
     ) -> Answer<'_, Progress>;
+
+    /// Lets time pass on a shard to which nobody appends: its leader writes it down, unless it
+    /// stands still.
+    fn tick(&self, shard: ShardId) -> Answer<'_, ()>;
+
+    /// Accepts the wall clock of the shard's leader as it is, after a jump.
+    fn accept_time(&self, shard: ShardId) -> Answer<'_, ()>;
 
     /// What to flush next of `shard`: whole entries, at least one, then as long as they stay
     /// within `bytes_max`. `None` if nothing is there to flush.

@@ -32,6 +32,7 @@ mod claim; // whose bucket it is
 mod checkpoint; // the state of a shard, kept in the bucket
 mod retention; // what is too old or too much leaves the log
 mod collect; // what nothing names leaves the bucket
+mod upkeep; // when the last three are done
 mod error; // what can go wrong
 
 pub use append::{AppendError, Appended, Appends, NewAppend, Ready};
@@ -39,7 +40,7 @@ pub use checkpoint::{Checkpointed, Checkpointer};
 pub use claim::{Claim, ClaimFault, claim, confirm};
 pub use collect::{Collected, Collector};
 pub use engine::{Engine, EngineOptions, FlushedNow};
-pub use error::{ClaimError, Error, HeadError, KeepError, ReadError};
+pub use error::{ClaimError, Ended, Error, HeadError, KeepError, ReadError};
 pub use flush::{Flushed, Flusher};
 pub use head::{
     AcceptedBatch, AcceptedRun, Answer, Bounds, BucketCheckpoint, FlushJob, Head, HeadRead,
@@ -49,4 +50,5 @@ pub use read::{Chunk, ReadBatch, Reader, Readers};
 pub use retention::{Retained, Retention, TimeState};
 pub use schedule::FlushTriggers;
 pub use topics::{Alteration, TopicError, Topics};
+pub use upkeep::{Owner, UpkeepTimes};
 pub use verify::{Finding, Verification};

@@ -220,6 +220,8 @@ pub const BUCKET_CHECKPOINT_AGE: Duration = Duration::from_secs(60);
 pub const BUCKET_CHECKPOINT_SEGMENTS: usize = 16;
 /// Bytes of one request when a checkpoint is read from the bucket.
 pub const BUCKET_CHECKPOINT_GET_BYTES: usize = 8 * MIB;
+/// How often the time of a shard to which nobody appends is written into its log.
+pub const TICK_PERIOD: Duration = Duration::from_secs(300);
 /// How often an agent looks what retention lets go.
 pub const RETENTION_PERIOD: Duration = Duration::from_secs(30);
 /// Segments that each walk of a retention round opens.

@@ -10,7 +10,7 @@
 
 use std::fmt;
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex as Lock, PoisonError};
 
 use bytes::Bytes;
 use esker_env::Clock;
@@ -103,6 +103,7 @@ pub struct Appender {
     /// Held from admission to the queue: whoever waits for room lets nobody overtake.
     door: Arc<Mutex<()>>,
     share: watch::Sender<Share>,
+    time: LeaderTime,
 }
 
 /// What a shard's head may hold.
@@ -141,11 +142,10 @@ impl Appender {
     #[must_use]
     pub fn start(replica: Replica, clock: Arc<dyn Clock>, share: Share) -> Self {
         let (queue, waiting) = mpsc::channel(APPENDS_WAITING_MAX);
-        let time = replica.state().time();
+        let time = LeaderTime::take_office(clock, &replica);
         let task = Task {
             replica: replica.clone(),
-            time: ShardClock::take_office(clock.wall(), clock.monotonic(), time),
-            clock,
+            time: time.clone(),
             turns: Arc::new(Semaphore::new(ENTRIES_IN_FLIGHT)),
             stopped: false,
         };
@@ -157,7 +157,32 @@ impl Appender {
             in_flight,
             door: Arc::default(),
             share: watch::Sender::new(share),
+            time,
         }
+    }
+
+    /// The time that an entry would be stamped with now.
+    #[must_use]
+    pub fn time(&self) -> Stamp {
+        self.time.stamp()
+    }
+
+    /// Accepts the wall clock as it is, after a jump: time goes on from here.
+    pub fn accept_time(&self) {
+        self.time.accept();
+    }
+
+    /// Writes the time into the log, so that it passes on a shard to which nobody appends.
+    ///
+    /// # Errors
+    /// [`ProposeError`].
+    pub async fn tick(&self) -> Result<(), ProposeError> {
+        let time = self.time().time();
+        let ticked = self
+            .replica
+            .propose(&Command::Tick { time }, Vec::new())
+            .await?;
+        ticked.await.map(|_| ())
     }
 
     /// Changes what the head may hold: an idle shard lends its share.
@@ -256,8 +281,7 @@ impl fmt::Debug for Appender {
 
 struct Task {
     replica: Replica,
-    clock: Arc<dyn Clock>,
-    time: ShardClock,
+    time: LeaderTime,
     turns: Arc<Semaphore>,
     /// Shard time stands still; said once.
     stopped: bool,
@@ -319,7 +343,7 @@ impl Task {
     }
 
     fn stamp(&mut self) -> Stamp {
-        let stamp = self.time.stamp(self.clock.wall(), self.clock.monotonic());
+        let stamp = self.time.stamp();
         let stopped = matches!(stamp, Stamp::Stopped { .. });
         if let Stamp::Stopped { skew, .. } = stamp
             && !self.stopped
@@ -329,6 +353,34 @@ impl Task {
         }
         self.stopped = stopped;
         stamp
+    }
+}
+
+/// Shard time as the leader tells it. Clones share it.
+#[derive(Clone)]
+struct LeaderTime {
+    told: Arc<Lock<ShardClock>>,
+    clock: Arc<dyn Clock>,
+}
+
+impl LeaderTime {
+    fn take_office(clock: Arc<dyn Clock>, replica: &Replica) -> Self {
+        let time = replica.state().time();
+        let told = ShardClock::take_office(clock.wall(), clock.monotonic(), time);
+        Self {
+            told: Arc::new(Lock::new(told)),
+            clock,
+        }
+    }
+
+    fn stamp(&self) -> Stamp {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.stamp(self.clock.wall(), self.clock.monotonic())
+    }
+
+    fn accept(&self) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.accept(self.clock.wall(), self.clock.monotonic());
     }
 }
 

@@ -163,6 +163,13 @@ impl Admin for Service {
         Ok(Response::new(v1::ClusterStatusReply::default()))
     }
 
+    async fn accept_time(
+        &self,
+        _: Request<v1::AcceptTimeRequest>,
+    ) -> Result<Response<v1::AcceptTimeReply>, Status> {
+        Ok(Response::new(v1::AcceptTimeReply::default()))
+    }
+
     async fn flush(
         &self,
         _: Request<v1::FlushRequest>,

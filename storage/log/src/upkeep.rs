@@ -1,0 +1,183 @@
+//! What an engine does now and then, beside flushing: checkpoints into the bucket, retention, and
+//! collection.
+//!
+//! ```text
+//!   every shard  ─► Checkpointer   state without head, for recovery and for readers without a cluster
+//!   data shards  ─► Retention      time passes, what is too old or too much is trimmed
+//!   the bucket   ─► Collector      what nothing names is deleted
+//! ```
+//! A round that fails is said once and tried again at its next turn. One thing alone ends the
+//! engine: the bucket lives on under a higher incarnation.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use esker_env::Monotonic;
+use esker_types::limits::{
+    BUCKET_CHECKPOINT_AGE, BUCKET_CHECKPOINT_LOOK, BUCKET_CHECKPOINT_SEGMENTS, COLLECT_PERIOD,
+    COLLECT_ROUND_MAX, READ_GRACE, RETENTION_PERIOD, TICK_PERIOD,
+};
+use esker_types::{ClusterId, Incarnation, ShardId};
+
+use crate::checkpoint::Checkpointer;
+use crate::collect::Collector;
+use crate::engine::Engine;
+use crate::error::{ClaimError, Ended, KeepError};
+use crate::retention::{Retention, TimeState};
+
+/// Whose bucket an engine keeps.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Owner {
+    /// The cluster that has claimed it.
+    pub cluster: ClusterId,
+    /// The life it is in.
+    pub incarnation: Incarnation,
+}
+
+/// How often upkeep is done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct UpkeepTimes {
+    /// Age of a shard's bucket checkpoint that makes the next one due. Default:
+    /// `BUCKET_CHECKPOINT_AGE`.
+    pub checkpoint: Duration,
+    /// Between two rounds of retention. Default: `RETENTION_PERIOD`.
+    pub retention: Duration,
+    /// Between two rounds of the collector. Default: `COLLECT_PERIOD`.
+    pub collect: Duration,
+    /// How long what nothing names is kept for those who still read it. Default: `READ_GRACE`.
+    pub grace: Duration,
+}
+
+impl Default for UpkeepTimes {
+    fn default() -> Self {
+        Self {
+            checkpoint: BUCKET_CHECKPOINT_AGE,
+            retention: RETENTION_PERIOD,
+            collect: COLLECT_PERIOD,
+            grace: READ_GRACE,
+        }
+    }
+}
+
+/// Writes checkpoints into the bucket until the bucket is another's.
+pub(crate) async fn checkpoints(engine: Engine, owner: Owner, times: UpkeepTimes) -> Ended {
+    let mut checkpoints = Checkpointer::new(
+        Arc::clone(engine.head()),
+        engine.store().clone(),
+        engine.env().clone(),
+        owner.cluster,
+        owner.incarnation,
+    )
+    .due_after(times.checkpoint, BUCKET_CHECKPOINT_SEGMENTS);
+    let mut told = Told::default();
+    let look = BUCKET_CHECKPOINT_LOOK.min(times.checkpoint);
+    loop {
+        tokio::time::sleep(look).await;
+        for shard in std::iter::once(ShardId::CATALOG).chain(engine.head().shards()) {
+            let done = checkpoints.round(shard).await;
+            if let Err(superseded) = told.settle(shard, "a bucket checkpoint", done.map(drop)) {
+                return superseded;
+            }
+        }
+    }
+}
+
+/// Trims what retention lets go until the head is gone.
+pub(crate) async fn retention(engine: Engine, times: UpkeepTimes) -> Ended {
+    let mut retention = Retention::new(Arc::clone(engine.head()), engine.readers());
+    let (mut told, mut ticked) = (Told::default(), BTreeMap::new());
+    loop {
+        tokio::time::sleep(times.retention).await;
+        for shard in engine.head().shards() {
+            let done = retain(&engine, &mut retention, shard, &mut ticked).await;
+            if let Err(superseded) = told.settle(shard, "retention", done) {
+                return superseded;
+            }
+        }
+    }
+}
+
+async fn retain(
+    engine: &Engine,
+    retention: &mut Retention,
+    shard: ShardId,
+    ticked: &mut BTreeMap<ShardId, Monotonic>,
+) -> Result<(), KeepError> {
+    let head = engine.head();
+    let before = head.progress(shard).await?;
+    let now = engine.env().clock.monotonic();
+    let since = now.since(*ticked.entry(shard).or_insert(now));
+    // Without a segment there is nothing that could grow old.
+    if before.segments > 0 && since >= TICK_PERIOD {
+        head.tick(shard).await?;
+        ticked.insert(shard, now);
+    }
+    let time = match head.progress(shard).await?.clock_skew {
+        Some(_) => TimeState::Stands,
+        None => TimeState::Runs,
+    };
+    let done = retention.round(shard, time).await?;
+    if done.trimmed + done.removed > 0 {
+        let (trimmed, removed) = (done.trimmed, done.removed);
+        tracing::info!(%shard, trimmed, removed, "retention: partitions trimmed, segments removed");
+    }
+    Ok(())
+}
+
+/// Deletes what nothing names until the bucket is another's.
+pub(crate) async fn collection(engine: Engine, owner: Owner, times: UpkeepTimes) -> Ended {
+    let mut collector = Collector::new(
+        Arc::clone(engine.head()),
+        engine.store().clone(),
+        engine.env().clone(),
+        owner.cluster,
+        owner.incarnation,
+    )
+    .with_times(times.grace, COLLECT_ROUND_MAX);
+    let mut told = Told::default();
+    loop {
+        tokio::time::sleep(times.collect).await;
+        let (trouble, deleted) = match collector.round().await {
+            Ok(mut done) => (done.troubles.pop().map_or(Ok(()), Err), done.deleted),
+            Err(error) => (Err(error), 0),
+        };
+        if deleted > 0 {
+            tracing::info!(deleted, "collection: objects that nothing names");
+        }
+        if let Err(superseded) = told.settle(ShardId::CATALOG, "collection", trouble) {
+            return superseded;
+        }
+    }
+}
+
+/// What was last said of each shard, so that a trouble that lasts is told once.
+#[derive(Default)]
+struct Told(BTreeMap<ShardId, String>);
+
+impl Told {
+    /// Says what is new about `done`; fails if this process must end.
+    fn settle(
+        &mut self,
+        shard: ShardId,
+        what: impl fmt::Display,
+        done: Result<(), KeepError>,
+    ) -> Result<(), Ended> {
+        let error = match done {
+            Ok(()) => {
+                self.0.remove(&shard);
+                return Ok(());
+            }
+            Err(KeepError::Claim(superseded @ ClaimError::Superseded { .. })) => {
+                return Err(Ended::Superseded(superseded));
+            }
+            Err(error) => error.to_string(),
+        };
+        if self.0.get(&shard) != Some(&error) {
+            tracing::warn!(%shard, %error, "{what} failed; nothing is lost, and it is tried again");
+            self.0.insert(shard, error);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,146 @@
+//! What a running engine does by itself: checkpoints, retention and collection, and the time they go
+//! by.
+
+use std::time::Duration;
+
+use esker_log::ReadError;
+use esker_object::{Key, Prefix};
+use esker_shard::{ConfigChange, TopicConfig};
+use esker_tests::node::run;
+use esker_tests::whole::{Site, Whole, topic};
+use esker_types::{Incarnation, PartitionIndex, ShardId};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn kept_for(time: Duration) -> TopicConfig {
+    let config = TopicConfig::default().with(&ConfigChange::Retention(Some(time)));
+    config.expect("within bounds")
+}
+
+/// A topic of one partition with ten records, all in the bucket.
+async fn tiered(whole: &Whole, name: &str, config: TopicConfig) {
+    whole.create_with(name, 1, config).await;
+    let values = vec![vec![7; 100]; 10];
+    whole.append(name, 0, &values, None).await.expect("durable");
+    whole.engine.flush_now().await.expect("flushed");
+}
+
+/// Time passes, in steps that let everything have its turn; most of each at once, so that timers
+/// of raft do not go off for every moment of it.
+async fn pass(time: Duration) {
+    let step = Duration::from_secs(60);
+    for _ in 0..time.as_secs() / step.as_secs() {
+        tokio::time::advance(step - Duration::from_secs(1)).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+async fn log_start(whole: &Whole, name: &str) -> u64 {
+    let index = PartitionIndex(0);
+    let found = whole.engine.topics().partition(&topic(name), index).await;
+    let (_, shard, partition) = found.expect("it is there");
+    let bounds = whole.engine.head().bounds(shard, partition).await;
+    let bounds = bounds.expect("it answers").expect("it is there");
+    bounds.log_start.get()
+}
+
+async fn segments(whole: &Whole) -> usize {
+    let mut segments = 0;
+    for shard in whole.engine.head().shards() {
+        let prefix = Prefix::Flushed(Incarnation::FIRST, shard);
+        segments += whole
+            .engine
+            .store()
+            .list_all(prefix)
+            .await
+            .expect("listed")
+            .0
+            .len();
+    }
+    segments
+}
+
+#[test]
+fn an_idle_topic_grows_old_and_leaves_log_and_bucket() {
+    run(async {
+        let mut site = Site::new(51);
+        let whole = site.start().await.expect("started");
+        tiered(&whole, "short", kept_for(2 * HOUR)).await;
+        tiered(&whole, "long", TopicConfig::default()).await;
+        assert_eq!(segments(&whole).await, 2);
+        pass(HOUR).await;
+        assert_eq!(log_start(&whole, "short").await, 0);
+        pass(2 * HOUR).await;
+        assert_eq!(log_start(&whole, "short").await, 10);
+        assert_eq!(log_start(&whole, "long").await, 0);
+        assert_eq!(segments(&whole).await, 1, "past the grace");
+        assert_eq!(whole.read("long", 0, 0).await.len(), 10);
+    });
+}
+
+#[test]
+fn a_clock_that_jumps_trims_nothing_until_somebody_accepts_it() {
+    run(async {
+        let mut site = Site::new(52);
+        let whole = site.start().await.expect("started");
+        let client = whole.serve().await;
+        tiered(&whole, "short", kept_for(2 * HOUR)).await;
+        whole.clock.jump_wall(48 * 3_600_000);
+        pass(HOUR / 2).await;
+        assert_eq!(log_start(&whole, "short").await, 0);
+        let skew = || async {
+            let status = client.admin().cluster_status().await.expect("it answers");
+            let skews = status.shards.iter().map(|shard| shard.clock_skew_ms);
+            skews.collect::<Vec<_>>()
+        };
+        let skews = skew().await;
+        assert!(
+            skews.iter().all(|skew| *skew == Some(48 * 3_600_000)),
+            "{skews:?}"
+        );
+        // Appends go on all the same, and the answer names a time.
+        whole
+            .append("short", 0, &[vec![1]], None)
+            .await
+            .expect("durable");
+        assert_eq!(client.admin().accept_time().await.expect("accepted"), 2);
+        assert!(skew().await.iter().all(Option::is_none));
+        assert_eq!(client.admin().accept_time().await.expect("accepted"), 0);
+        pass(HOUR / 2).await;
+        let kept = log_start(&whole, "short").await;
+        assert_eq!(kept, 11, "two days are over for what was appended before");
+    });
+}
+
+#[test]
+fn every_shard_has_one_checkpoint_in_the_bucket_and_a_deleted_topic_leaves_nothing_else() {
+    run(async {
+        let mut site = Site::new(53);
+        let whole = site.start().await.expect("started");
+        tiered(&whole, "gone", TopicConfig::default()).await;
+        let mut reader = whole.reader("gone", 0, 0).await;
+        let topics = whole.engine.topics();
+        topics.delete(&topic("gone")).await.expect("deleted");
+        pass(HOUR).await;
+        assert!(matches!(
+            reader.step().await,
+            Err(ReadError::UnknownPartition { .. })
+        ));
+        let (objects, _) = whole
+            .engine
+            .store()
+            .list_all(Prefix::All)
+            .await
+            .expect("listed");
+        let mut shards = Vec::new();
+        for object in objects {
+            match object.key {
+                Key::Checkpoint { shard, .. } => shards.push(shard),
+                Key::Cluster { .. } => {}
+                other => unreachable!("{other} is left behind"),
+            }
+        }
+        shards.sort_unstable();
+        assert_eq!(shards, [ShardId(0), ShardId(1), ShardId(2)]);
+    });
+}
