@@ -8,7 +8,7 @@
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::fd::AsFd as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use bytes::Bytes;
 use esker_client::{Producer, Record};
@@ -61,8 +61,8 @@ impl Sources {
     pub(super) fn bytes(&self) -> Result<Option<u64>, Failure> {
         let mut total = Some(0);
         for source in &self.0 {
-            let opened = Opened::new(source).map_err(|error| source.failed(&error))?;
-            total = total.zip(opened.bytes).map(|(total, bytes)| total + bytes);
+            let bytes = source.bytes().map_err(|error| source.failed(&error))?;
+            total = total.zip(bytes).map(|(total, bytes)| total + bytes);
         }
         Ok(total)
     }
@@ -81,6 +81,17 @@ impl Source {
         }
     }
 
+    fn bytes(&self) -> io::Result<Option<u64>> {
+        // Who opens a named pipe and closes it again takes its writer away.
+        if let Self::File(path) = self {
+            let about = std::fs::metadata(path)?;
+            if !about.is_file() && !about.is_dir() {
+                return Ok(None);
+            }
+        }
+        Ok(Opened::new(self)?.bytes)
+    }
+
     fn failed(&self, error: &io::Error) -> Failure {
         Failure::io(&self.name(), error)
     }
@@ -95,7 +106,7 @@ struct Opened {
 impl Opened {
     fn new(source: &Source) -> io::Result<Self> {
         let file = match source {
-            Source::File(path) => open(path)?,
+            Source::File(path) => File::open(path)?,
             Source::Stdin => File::from(io::stdin().as_fd().try_clone_to_owned()?),
         };
         let about = file.metadata()?;
@@ -105,10 +116,6 @@ impl Opened {
         let bytes = about.is_file().then_some(about.len());
         Ok(Self { file, bytes })
     }
-}
-
-fn open(path: &Path) -> io::Result<File> {
-    File::open(path)
 }
 
 /// The thread that reads.

@@ -1,6 +1,7 @@
 //! What goes in comes out, by every way out.
 
 use std::collections::BTreeMap;
+use std::process::Command;
 
 use sha2::{Digest, Sha256};
 
@@ -106,6 +107,33 @@ fn lines_are_what_stands_between_newlines_whatever_they_hold() {
     server.create_topic("again", 1);
     server.out(&["produce", "again", &file, "--format", "json"]);
     assert_eq!(server.out(&["consume", "again"]), whole.repeat(5));
+}
+
+#[test]
+fn a_named_pipe_is_a_file_too() {
+    let server = Server::start("fifo");
+    server.create_topic("t", 1);
+    let fifo = server.path("fifo");
+    assert!(
+        Command::new("mkfifo")
+            .arg(&fifo)
+            .status()
+            .unwrap()
+            .success()
+    );
+    let mut command = server.command(&["bench", "lines", "--bytes", "300KiB"]);
+    let writer = {
+        let fifo = fifo.clone();
+        // Opening it waits for who reads.
+        std::thread::spawn(move || {
+            let out = std::fs::File::options().write(true).open(fifo).unwrap();
+            command.stdout(out).status().unwrap()
+        })
+    };
+    let produced = server.tally(&["produce", "t", &fifo]);
+    assert!(writer.join().unwrap().success());
+    let lines = server.out(&["bench", "lines", "--bytes", "300KiB"]);
+    assert_eq!(produced["partitions"][0]["sha256"], sha256(&lines));
 }
 
 #[test]
