@@ -45,6 +45,36 @@ impl Checkpoint {
     pub fn decode(bytes: &Bytes) -> Option<Self> {
         decode(bytes)
     }
+
+    /// The checkpoint in the file at `path`. Blocks.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Corrupt`], [`Error::Version`].
+    pub fn read(env: &Env, path: &Path) -> Result<Self, Error> {
+        let file = env.files.open(path, OpenMode::Read);
+        let file = file.map_err(|source| io_error("opening", path, source))?;
+        let size = file.size();
+        let size = size.map_err(|source| io_error("measuring", path, source))?;
+        if size > CHECKPOINT_BYTES_MAX {
+            return Err(corrupt(path, "it is larger than any can be"));
+        }
+        let size = usize::try_from(size);
+        let size = size.map_err(|_| corrupt(path, "it does not fit in memory"))?;
+        let mut bytes = vec![0; size];
+        let read = file.read_at(&mut bytes, 0);
+        let read = read.map_err(|source| io_error("reading", path, source))?;
+        bytes.truncate(read);
+        if bytes.starts_with(MAGIC)
+            && let Some(version) = bytes.get(8..12).map(|mut version| version.get_u32_le())
+            && version != VERSION
+        {
+            return Err(Error::Version {
+                path: path.to_owned(),
+                version,
+            });
+        }
+        decode(&bytes.into()).ok_or_else(|| corrupt(path, "its checksum or lengths are off"))
+    }
 }
 
 /// The folder of a node's checkpoints. All calls block.
@@ -119,7 +149,7 @@ impl Checkpoints {
     /// As [`Checkpoints::load`].
     pub fn indexes(&self) -> Result<Vec<(ShardId, EntryId)>, Error> {
         let listed = self.env.files.list(&self.directory);
-        let paths = listed.map_err(|source| self.io("listing", &self.directory, source))?;
+        let paths = listed.map_err(|source| io_error("listing", &self.directory, source))?;
         let mut indexes = Vec::new();
         for path in paths {
             let stem = path
@@ -139,51 +169,33 @@ impl Checkpoints {
         self.directory.join(format!("{:010}.ckp", shard.0))
     }
 
-    fn io(&self, doing: &'static str, path: &Path, source: io::Error) -> Error {
-        Error::Io {
-            doing,
-            path: path.to_owned(),
-            source,
-        }
-    }
-
     fn read(&self, path: &Path, shard: ShardId) -> Result<Option<Checkpoint>, Error> {
-        let file = match self.env.files.open(path, OpenMode::Read) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(self.io("opening", path, source)),
+        let checkpoint = match Checkpoint::read(&self.env, path) {
+            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                return Ok(None);
+            }
+            read => read?,
         };
-        let corrupt = |what: &str| Error::Corrupt {
-            path: path.to_owned(),
-            offset: 0,
-            what: format!("the checkpoint of {shard}: {what}"),
-        };
-        let size = file
-            .size()
-            .map_err(|source| self.io("measuring", path, source))?;
-        if size > CHECKPOINT_BYTES_MAX {
-            return Err(corrupt("it is larger than any can be"));
-        }
-        let size = usize::try_from(size).map_err(|_| corrupt("it does not fit in memory"))?;
-        let mut bytes = vec![0; size];
-        let read = file.read_at(&mut bytes, 0);
-        let read = read.map_err(|source| self.io("reading", path, source))?;
-        bytes.truncate(read);
-        if bytes.starts_with(MAGIC)
-            && let Some(version) = bytes.get(8..12).map(|mut version| version.get_u32_le())
-            && version != VERSION
-        {
-            return Err(Error::Version {
-                path: path.to_owned(),
-                version,
-            });
-        }
-        let checkpoint =
-            decode(&bytes.into()).ok_or_else(|| corrupt("its checksum or lengths are off"))?;
         if checkpoint.shard != shard {
-            return Err(corrupt("it belongs to another shard"));
+            return Err(corrupt(path, "it belongs to another shard"));
         }
         Ok(Some(checkpoint))
+    }
+}
+
+fn io_error(doing: &'static str, path: &Path, source: io::Error) -> Error {
+    Error::Io {
+        doing,
+        path: path.to_owned(),
+        source,
+    }
+}
+
+fn corrupt(path: &Path, what: &str) -> Error {
+    Error::Corrupt {
+        path: path.to_owned(),
+        offset: 0,
+        what: format!("the checkpoint: {what}"),
     }
 }
 

@@ -3,13 +3,14 @@
 use std::io;
 use std::path::Path;
 
+use bytes::Buf;
 use esker_env::{Env, OpenMode};
 use esker_types::limits::WAL_ALIGN;
 use esker_types::{EntryId, ShardId};
 
 use super::book::LogBounds;
 use super::frame::FrameKind;
-use super::group::{self, Bad, GROUP_HEADER_BYTES, GroupHeader, padded_bytes};
+use super::group::{self, Bad, GROUP_HEADER_BYTES, GroupHeader, Position, padded_bytes};
 use super::preamble::{Preamble, Refused};
 use crate::Error;
 
@@ -29,10 +30,15 @@ pub struct FileReport {
     pub shards: Vec<(ShardId, LogBounds)>,
     /// Its groups, in order.
     pub groups: Vec<GroupReport>,
-    /// Where they end. What follows is old, torn, or damaged: one file alone cannot tell.
+    /// Where they end. What follows is old, torn, or damaged: one file alone cannot always tell.
     pub end: u64,
     /// Why the bytes there are no group.
     pub after: &'static str,
+    /// Whether something was written at `end` that is not whole now.
+    pub torn: bool,
+    /// A later group of this file whose mark says that what stood at `end` was synced: the file is
+    /// damaged there.
+    pub proof: Option<u64>,
 }
 
 /// One group.
@@ -57,6 +63,8 @@ pub struct FrameReport {
     pub id: EntryId,
     /// Bytes of its payload.
     pub bytes: u32,
+    /// Of these, bytes of record batches.
+    pub batch_bytes: u32,
 }
 
 impl FileReport {
@@ -119,6 +127,7 @@ impl FileReport {
                 Err(bad) => break bad,
             }
         };
+        let proof = proof(&preamble, bytes, at);
         Ok(Self {
             sequence: preamble.sequence,
             uuid: preamble.uuid,
@@ -126,6 +135,8 @@ impl FileReport {
             shards: preamble.shards,
             groups,
             end: at as u64,
+            torn: !matches!(after, Bad::Header),
+            proof,
             after: match after {
                 Bad::Header => "no group of this file",
                 Bad::Frames => "a group whose frames are damaged or torn",
@@ -144,11 +155,17 @@ fn read_group(uuid: u128, bytes: &[u8], at: usize) -> Result<(GroupReport, usize
     let header = GroupHeader::decode(from, uuid, at as u64).ok_or(Bad::Header)?;
     let length = GROUP_HEADER_BYTES + header.bytes as usize;
     let frames = group::check(uuid, &header, &from[..length.min(from.len())])?;
-    let frames = frames.into_iter().map(|(frame, _)| FrameReport {
+    let frames = frames.into_iter().map(|(frame, at)| FrameReport {
         kind: frame.kind.name(),
         shard: frame.shard,
         id: frame.id,
         bytes: frame.bytes,
+        batch_bytes: match frame.kind {
+            FrameKind::Entry | FrameKind::Moved | FrameKind::Installed => {
+                batch_bytes(&from[at..at + frame.bytes as usize])
+            }
+            _ => 0,
+        },
     });
     let group = GroupReport {
         offset: at as u64,
@@ -156,6 +173,26 @@ fn read_group(uuid: u128, bytes: &[u8], at: usize) -> Result<(GroupReport, usize
         frames: frames.collect(),
     };
     Ok((group, padded_bytes(header.bytes as usize)))
+}
+
+/// Bytes of a body behind its head: record batches, if any.
+fn batch_bytes(mut body: &[u8]) -> u32 {
+    let head = body.try_get_u32_le().unwrap_or(0) as usize;
+    u32::try_from(body.len().saturating_sub(head)).unwrap_or(u32::MAX)
+}
+
+/// Where a group stands whose mark lies above `bad`, if one does.
+fn proof(preamble: &Preamble, bytes: &[u8], bad: usize) -> Option<u64> {
+    let bad_at = Position {
+        file: preamble.sequence,
+        offset: bad as u64,
+    };
+    let mut places = (bad..bytes.len()).step_by(WAL_ALIGN).skip(1);
+    let proves = |at: &usize| {
+        let header = GroupHeader::decode(&bytes[*at..], preamble.uuid, *at as u64);
+        header.is_some_and(|header| header.mark > bad_at)
+    };
+    places.find(proves).map(|at| at as u64)
 }
 
 impl FrameKind {

@@ -1,10 +1,11 @@
 //! Restarts, recycling, moved entries, seals.
 
 use std::collections::BTreeMap;
+use std::io::IoSlice;
 use std::path::Path;
 use std::time::Duration;
 
-use esker_env::Files as _;
+use esker_env::{Files as _, OpenMode};
 use esker_types::{RaftIndex, ShardId, Term};
 use esker_wal::Error;
 use esker_wal::disk::{FileReport, GroupReport, Vote};
@@ -237,6 +238,22 @@ fn a_file_tells_an_operator_what_it_holds() {
             (1, 4096 * (1 + 3 * 2 + 1 + 1))
         );
         assert_eq!(report.groups[1].mark, (1, report.groups[1].offset));
+        assert_eq!((report.torn, report.proof), (false, None));
+        let batches = |group: &GroupReport| group.frames.first().map(|frame| frame.batch_bytes);
+        let batches: Vec<_> = report.groups.iter().map(batches).collect();
+        let expected = [Some(5004), Some(5004), Some(5004), Some(0), None];
+        assert_eq!(batches, expected);
+
+        // What later groups call synced is damage, not a torn tail.
+        let file = world.env().files.open(&path, OpenMode::ReadWrite);
+        let place = report.groups[1].offset + 100;
+        let write = file
+            .expect("it is there")
+            .write_all_at(&[IoSlice::new(b"rot")], place);
+        write.expect("written");
+        let rotten = FileReport::read(&world.env(), &path).expect("a WAL file");
+        assert_eq!((rotten.end, rotten.torn), (report.groups[1].offset, true));
+        assert_eq!(rotten.proof, Some(report.groups[2].offset));
     });
 }
 
