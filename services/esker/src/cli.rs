@@ -4,7 +4,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
 use crate::failure::Failure;
-use crate::{bench, cluster, completions, consume, demo, dev, produce, replay, topic, verify};
+use crate::{
+    bench, cluster, completions, consume, demo, dev, inspect, produce, replay, topic, verify,
+};
 
 /// Where an agent is looked for.
 pub(crate) const ENDPOINT: &str = "http://127.0.0.1:7070";
@@ -99,6 +101,8 @@ pub(crate) enum Command {
     Status,
     /// Prove that bucket, manifest and head agree; exit 1 if anything was found
     Verify(verify::Args),
+    /// Look inside a file or object: exit 1 if it is damaged
+    Inspect(inspect::Args),
     /// Load, made to measure
     Bench(bench::Args),
     /// Print completions for a shell

@@ -23,6 +23,7 @@ mod consume; // lines out
 mod replay; // history out, at full speed
 mod cluster; // status, flush
 mod verify; // bucket, manifest and head agree
+mod inspect; // a look inside files and objects
 mod bench; // load, made to measure
 mod completions; // for shells
 
@@ -80,6 +81,7 @@ async fn run(command: Command, shell: &Shell) -> Result<(), Failure> {
         Command::Cluster(args) => cluster::run(args, shell).await,
         Command::Status => cluster::status(shell).await,
         Command::Verify(args) => verify::run(&args, shell).await,
+        Command::Inspect(args) => inspect::run(args, shell).await,
         Command::Bench(args) => bench::run(&args),
         Command::Completions(args) => completions::run(&args),
     }
