@@ -17,7 +17,7 @@ use esker_types::limits::{
     BLOCK_BYTES, BUCKET_CHECKPOINT_AGE, COLLECT_PERIOD, DATA_SHARDS_CLUSTER, DATA_SHARDS_DEV,
     DATA_SHARDS_MAX, FLUSH_AGE, FLUSH_AGE_DEV, FLUSH_BYTES, GIB, HEAD_DISK_BYTES_CLUSTER,
     HEAD_DISK_BYTES_DEV, HEAD_MEMORY_BYTES, MIB, OBJECT_PUT_BYTES_MAX, READ_GRACE,
-    RETENTION_PERIOD, WAL_FILE_BYTES,
+    RETENTION_PERIOD, WAL_FILE_BYTES, WAL_GROUP_BYTES_MAX,
 };
 use serde::Deserialize;
 use toml::{Table, Value};
@@ -97,7 +97,7 @@ pub(crate) struct Wal {
     pub(crate) head: Option<Size>,
     /// Bytes of the head kept in memory. Default: 256 MiB.
     pub(crate) memory: Size,
-    /// Bytes of one file: 1 MiB to 1 GiB. Default: 64 MiB.
+    /// Bytes of one file: 48 MiB, so that the largest entries fit, to 1 GiB. Default: 64 MiB.
     pub(crate) file: Size,
 }
 
@@ -257,7 +257,9 @@ impl Config {
 
     fn check(&self) -> Result<(), ConfigError> {
         let mib = MIB as u64;
-        within("wal.file", self.wal.file.0, mib, GIB)?;
+        // What is written at once goes into one file, twice, behind what the file opens with.
+        let least = 3 * WAL_GROUP_BYTES_MAX as u64;
+        within("wal.file", self.wal.file.0, least, GIB)?;
         let least = 8 * self.wal.file.0;
         within("wal.disk", self.wal.disk.0, least, u64::MAX / 2)?;
         within("wal.head", self.head_bytes(), mib, self.wal.disk.0 / 2)?;
@@ -472,6 +474,7 @@ mod tests {
             ("[wal]\ndiskk = 1", "diskk"),
             ("[wal]\ndisk = 0", "wal.disk"),
             ("[wal]\ndisk = -1", "-1"),
+            ("[wal]\nfile = \"47MiB\"", "wal.file"),
             ("[wal]\ndisk = \"1GiBB\"", "1GiBB"),
             ("[flush]\nage = \"0s\"", "flush.age"),
             ("[upkeep]\ngrace = \"0s\"", "upkeep.grace"),

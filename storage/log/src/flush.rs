@@ -73,8 +73,21 @@ impl Flusher {
         let Some(job) = self.head.flush_job(shard, bytes_max).await? else {
             return Ok(None);
         };
-        let batches = self.read(&job).await?;
         let segment = self.new_id();
+        let (from, to) = (job.raft.from, job.raft.to);
+        tracing::debug!(%shard, %segment, %from, %to, "a flush begins");
+        let flushed = self.carry(job, segment).await;
+        match &flushed {
+            Ok(_) => tracing::debug!(%shard, %segment, "a flush has ended: committed"),
+            Err(error) => tracing::debug!(%shard, %segment, %error, "a flush has ended: failed"),
+        }
+        flushed.map(Some)
+    }
+
+    /// One job, arrow by arrow; each tells when it is done.
+    async fn carry(&self, job: FlushJob, segment: SegmentId) -> Result<Flushed, Error> {
+        let shard = job.shard;
+        let batches = self.read(&job).await?;
         let (chunks, summary) = self.build(&job, segment, batches).await?;
         let (incarnation, range) = (job.incarnation, job.raft);
         let key = Key::FlushedSegment {
@@ -88,9 +101,12 @@ impl Flusher {
             segment,
             source,
         };
+        tracing::debug!(%shard, %segment, "a segment is built");
         self.store.put(&key, chunks).await.map_err(bucket)?;
+        tracing::debug!(%shard, %segment, "a segment is put");
         self.verify(&key, shard, &summary).await?;
-        self.commit(job, key, summary).await.map(Some)
+        tracing::debug!(%shard, %segment, "a segment is verified");
+        self.commit(job, key, summary).await
     }
 
     fn new_id(&self) -> SegmentId {

@@ -112,8 +112,11 @@ impl Keeper {
                 &holders,
                 &self.options,
             ) {
+                let shard = replica.shard();
+                tracing::debug!(%shard, "a checkpoint begins");
                 replica.checkpoint().await?;
                 *checkpointed_at = now;
+                tracing::debug!(%shard, "a checkpoint has ended");
             }
             replica.forget().await?;
             replica.release();

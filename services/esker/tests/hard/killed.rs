@@ -1,0 +1,462 @@
+//! `kill -9` at any moment, again and again: every acknowledged record is there once, in order, at
+//! its offset, in the live log and in the bucket alone.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use esker_checker::{OpId, Options as Judging, Session, View, check};
+use esker_client::{Client, Options, ProducerOptions};
+use esker_env::Env;
+use esker_env::sim::SeededEntropy;
+use esker_env::{Entropy as _, OsEntropy};
+use esker_object::minio::Minio;
+use tokio::task::JoinHandle;
+
+use crate::TURN;
+use crate::pen::Pen;
+use crate::reader::{drain, follow, look_about, read_all, read_bucket};
+use crate::saying::{Moment, Stage};
+use crate::server::{Server, binary};
+use crate::site::Site;
+use crate::writer::{Load, Reins, Writer, Written};
+
+const TOPIC: &str = "gravel";
+const PARTITIONS: u32 = 4;
+/// Kills of a plain test run, in all.
+const KILLS: u32 = 4;
+/// From so many kills on, their shares are judged too.
+const KILLS_JUDGED: u32 = 15;
+/// Small segments, fast flushes, a WAL of many small files.
+const SETTINGS: &str = "cluster.data_shards = 2\n\
+    wal = { disk = \"384MiB\", file = \"48MiB\", head = \"64MiB\", memory = \"16MiB\" }\n\
+    flush = { bytes = \"64KiB\", age = \"30ms\" }\n\
+    cache = { memory = \"32MiB\", backfill_memory = \"32MiB\", disk = \"16MiB\" }\n";
+/// Time for anything that must happen once the server is well.
+const SOON: Duration = Duration::from_secs(60);
+/// Answers that the server gave before it died are read within this.
+const LAST_ANSWERS: Duration = Duration::from_millis(20);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_acknowledged_survives_kills_over_a_folder() {
+    let (kills, of_minio) = shares();
+    run(kills - of_minio, None).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_acknowledged_survives_kills_over_minio() {
+    let (_, kills) = shares();
+    match Minio::binary() {
+        Some(minio) => run(kills, Some(minio)).await,
+        None => println!("skipped: ESKER_MINIO does not name a MinIO binary; .ci/minio makes one"),
+    }
+}
+
+/// Kills in all, and those over MinIO.
+fn shares() -> (u32, u32) {
+    let kills = std::env::var("ESKER_KILLS").ok();
+    let kills = kills.map_or(KILLS, |kills| {
+        kills.parse().expect("ESKER_KILLS is a number")
+    });
+    let over_minio = Minio::binary().map_or(0, |_| (kills / 4).max(1));
+    (kills.max(2), over_minio)
+}
+
+async fn run(kills: u32, minio: Option<std::path::PathBuf>) {
+    let _turn = TURN.lock().await;
+    let seed = std::env::var("ESKER_SEED").ok();
+    let seed = seed.map_or_else(
+        || OsEntropy.next_u64() >> 32,
+        |seed| seed.parse().expect("ESKER_SEED is a number"),
+    );
+    let over = if minio.is_some() { "MinIO" } else { "a folder" };
+    println!(
+        "{kills} kills over {over}: ESKER_SEED={seed}, {}",
+        binary().display()
+    );
+    let mut hunt = Hunt::new(seed, Site::new(SETTINGS, minio.as_deref()));
+    while hunt.figures.kills < kills {
+        hunt.life().await;
+    }
+    hunt.finish().await;
+}
+
+/// What a run counts.
+#[derive(Debug, Default)]
+struct Figures {
+    kills: u32,
+    in_flight: u32,
+    during_flush: u32,
+    during_checkpoint: u32,
+    /// Flushes cut, by the last step that they told of.
+    cut: BTreeMap<String, u32>,
+    frozen: u32,
+    at_start: u32,
+    terms: u32,
+    caches_dropped: u32,
+    longest_start: Duration,
+    longest_stop: Duration,
+    rss_max: u64,
+    flushes: u64,
+    warnings: BTreeMap<String, u32>,
+}
+
+struct Hunt {
+    site: Site,
+    pen: Pen,
+    random: Arc<SeededEntropy>,
+    figures: Figures,
+    /// Appends that were open when the server was killed, kill by kill.
+    open_at: Vec<BTreeSet<OpId>>,
+    clients: Option<Clients>,
+    env: Env,
+    seed: u64,
+}
+
+/// Who calls the server, over all its lives.
+struct Clients {
+    reins: Arc<Reins>,
+    writers: Vec<(bool, JoinHandle<Written>)>,
+    followers: Vec<(Arc<AtomicU64>, JoinHandle<esker_client::Error>)>,
+    looking: Vec<JoinHandle<()>>,
+    stop_looking: Arc<AtomicBool>,
+}
+
+impl Hunt {
+    fn new(seed: u64, site: Site) -> Self {
+        Self {
+            pen: Pen::new(&site.path("history.jsonl")),
+            random: Arc::new(SeededEntropy::new(seed)),
+            figures: Figures::default(),
+            open_at: Vec::new(),
+            clients: None,
+            env: Env::real(),
+            seed,
+            site,
+        }
+    }
+
+    /// One life of the server, and what may happen before it.
+    async fn life(&mut self) {
+        while self.random.chance(12) {
+            self.kill_at_start().await;
+        }
+        if self.random.chance(12) {
+            self.site.drop_cache();
+            self.figures.caches_dropped += 1;
+        }
+        let mut server = self.started();
+        if self.clients.is_none() {
+            self.clients = Some(self.connect().await);
+        }
+        let acked = self.acked();
+        if !self.random.chance(4) {
+            self.wait_for_acks(&mut server, acked).await;
+        }
+        let frozen = self.await_the_moment(&server).await;
+        self.figures.rss_max = self.figures.rss_max.max(server.rss_max());
+        let (done, _) = server.saying().flushes();
+        self.figures.flushes += done;
+        if !frozen && self.random.chance(8) {
+            self.hear(server.saying());
+            let took = server.stop();
+            self.figures.terms += 1;
+            self.figures.longest_stop = self.figures.longest_stop.max(took);
+            return;
+        }
+        self.kill(server, acked).await;
+        if frozen {
+            self.figures.frozen += 1;
+            let minio = self.site.minio.as_ref().expect("it was frozen");
+            minio.thaw().expect("it is there");
+        }
+    }
+
+    fn started(&mut self) -> Server {
+        let mut server = self.site.spawn();
+        let took = tokio::task::block_in_place(|| server.ready());
+        self.figures.longest_start = self.figures.longest_start.max(took);
+        server
+    }
+
+    async fn kill_at_start(&mut self) {
+        let server = self.site.spawn();
+        let longest = 1 + u64::try_from(self.figures.longest_start.as_micros()).expect("short");
+        let delay = self.random.below(longest.max(20_000));
+        tokio::time::sleep(Duration::from_micros(delay)).await;
+        let said = server.kill();
+        self.hear(&said);
+        self.figures.at_start += 1;
+    }
+
+    async fn connect(&self) -> Clients {
+        let (client, random) = (self.client().await, &self.random);
+        let (admin, settings) = (client.admin(), BTreeMap::new());
+        let topic = admin.create_topic(TOPIC, PARTITIONS, &settings).await;
+        topic.expect("a topic");
+        let mut clients = Clients {
+            reins: Arc::default(),
+            writers: Vec::new(),
+            followers: Vec::new(),
+            looking: Vec::new(),
+            stop_looking: Arc::default(),
+        };
+        for number in 0..u64::from(PARTITIONS) * 2 {
+            let idempotent = number % 4 != 3;
+            let writer = Writer {
+                number,
+                partition: u32::try_from(number).expect("a few") % PARTITIONS,
+                options: ProducerOptions {
+                    idempotent,
+                    linger: Duration::ZERO,
+                    delivery_timeout: 2 * SOON,
+                    ..ProducerOptions::default()
+                },
+                load: Load {
+                    window: if idempotent { 6 } else { 2 },
+                    records: 12,
+                    bytes: 2000,
+                    pause: 60,
+                },
+                random: Arc::clone(random),
+                pen: self.pen.clone(),
+            };
+            let reins = Arc::clone(&clients.reins);
+            let task = tokio::spawn(writer.run(self.client().await, TOPIC, reins));
+            clients.writers.push((idempotent, task));
+        }
+        for partition in 0..PARTITIONS {
+            let come = Arc::default();
+            let session = Session(100 + u64::from(partition));
+            let (client, pen) = (self.client().await, self.pen.clone());
+            let task = tokio::spawn(follow(
+                client,
+                TOPIC,
+                partition,
+                session,
+                pen,
+                Arc::clone(&come),
+            ));
+            clients.followers.push((come, task));
+        }
+        for session in 200..202 {
+            let (client, pen) = (self.client().await, self.pen.clone());
+            let (random, stop) = (Arc::clone(random), Arc::clone(&clients.stop_looking));
+            let session = Session(session);
+            let looking = look_about(client, TOPIC, PARTITIONS, session, pen, random, stop);
+            clients.looking.push(tokio::spawn(looking));
+        }
+        clients
+    }
+
+    async fn client(&self) -> Client {
+        let client = Client::connect(&self.site.endpoint(), Options::default(), &self.env).await;
+        client.expect("the server is ready")
+    }
+
+    fn acked(&self) -> u64 {
+        let clients = self.clients.as_ref();
+        clients.map_or(0, |clients| clients.reins.acked.load(Ordering::Relaxed))
+    }
+
+    async fn wait_for_acks(&self, server: &mut Server, before: u64) {
+        let came = async {
+            while self.acked() == before {
+                assert!(server.ended().is_none(), "{}", server.last_words());
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let came = tokio::time::timeout(SOON, came).await;
+        assert!(
+            came.is_ok(),
+            "no append in {SOON:?}; {}",
+            server.last_words()
+        );
+    }
+
+    /// Waits until it is time to strike; whether the bucket is frozen by then.
+    async fn await_the_moment(&self, server: &Server) -> bool {
+        let random = &self.random;
+        if let Some(minio) = &self.site.minio
+            && random.chance(30)
+        {
+            tokio::task::block_in_place(|| minio.freeze()).expect("it freezes");
+            tokio::time::sleep(Duration::from_millis(random.below(1000))).await;
+            return true;
+        }
+        match random.below(100) {
+            0..45 => {
+                let stages = [
+                    Stage::Building,
+                    Stage::Putting,
+                    Stage::Verifying,
+                    Stage::Committing,
+                ];
+                let stage = stages[usize::try_from(random.below(4)).expect("four")];
+                self.strike_at(server, Moment::Flush(stage), 1500).await;
+            }
+            45..53 => self.strike_at(server, Moment::Checkpoint, 3000).await,
+            53..60 => {
+                // Long enough for the log to be checkpointed and released.
+                let delay = 1000 + random.below(1500);
+                tokio::time::sleep(Duration::from_millis(delay)).await;
+            }
+            _ => {
+                let delay = 5 + random.below(396);
+                tokio::time::sleep(Duration::from_millis(delay)).await;
+            }
+        }
+        false
+    }
+
+    async fn strike_at(&self, server: &Server, moment: Moment, micros: u64) {
+        // Not every life sees one: it is struck all the same.
+        let patience = Duration::from_millis(2500);
+        let _ = tokio::time::timeout(patience, server.saying().next(moment)).await;
+        let delay = Duration::from_micros(self.random.below(micros));
+        if !delay.is_zero() {
+            // A timer would make a millisecond of it.
+            tokio::task::block_in_place(|| std::thread::sleep(delay));
+        }
+    }
+
+    async fn kill(&mut self, server: Server, acked: u64) {
+        let before = self.pen.open();
+        let lived = self.acked() > acked;
+        let said = server.kill();
+        tokio::time::sleep(LAST_ANSWERS).await;
+        let after = &self.pen.open() | &self.pen.unknown();
+        let open = &before & &after;
+        let figures = &mut self.figures;
+        figures.kills += 1;
+        figures.in_flight += u32::from(lived && !open.is_empty());
+        let cut = said.under_way();
+        figures.during_flush += u32::from(!cut.flushes.is_empty());
+        figures.during_checkpoint += u32::from(cut.checkpoints > 0);
+        for stage in cut.flushes {
+            *figures.cut.entry(format!("{stage:?}")).or_default() += 1;
+        }
+        self.open_at.push(open);
+        self.hear(&said);
+    }
+
+    fn hear(&mut self, said: &crate::saying::Saying) {
+        let errors = said.errors();
+        assert!(errors.is_empty(), "{}", errors.join("\n"));
+        for warning in said.warnings() {
+            let said: serde_json::Value = serde_json::from_str(&warning).expect("it is a line");
+            let text = said["fields"]["message"].as_str().unwrap_or_default();
+            *self.figures.warnings.entry(text.to_owned()).or_default() += 1;
+        }
+    }
+
+    /// Settles what is open, reads everything three times, and asks the checker.
+    async fn finish(mut self) {
+        let server = self.started();
+        let clients = self.clients.take().expect("there was a life");
+        clients.reins.stop.store(true, Ordering::Relaxed);
+        for (idempotent, task) in clients.writers {
+            let written = task.await.expect("a writer");
+            assert!(
+                !idempotent || written.errors.is_empty(),
+                "a retry resolves everything: {:?}",
+                written.errors
+            );
+        }
+        clients.stop_looking.store(true, Ordering::Relaxed);
+        for task in clients.looking {
+            task.await.expect("who looks");
+        }
+        let client = self.client().await;
+        let ends = client.offsets(TOPIC, &[], None).await.expect("offsets");
+        for (end, (come, task)) in ends.iter().zip(clients.followers) {
+            let caught_up = async {
+                while come.load(Ordering::Relaxed) < end.end && !task.is_finished() {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            };
+            let caught_up = tokio::time::timeout(SOON, caught_up).await.is_ok();
+            if task.is_finished() {
+                panic!("who tails was told: {}", task.await.expect("no panic"));
+            }
+            assert!(caught_up, "who tails is behind at {come:?} of {}", end.end);
+            task.abort();
+            assert!(
+                task.await
+                    .expect_err("it never ends by itself")
+                    .is_cancelled()
+            );
+        }
+        let (live, pen) = (View::new("client", "live"), self.pen.clone());
+        let records = read_all(&client, TOPIC, PARTITIONS, Session(300), &pen, &live).await;
+        drain(&client, TOPIC).await;
+        self.verify();
+        self.hear(server.saying());
+        server.stop();
+        self.site.drop_cache();
+        let server = self.started();
+        let client = self.client().await;
+        let restarted = View::new("client", "restarted");
+        let again = read_all(&client, TOPIC, PARTITIONS, Session(301), &pen, &restarted).await;
+        let said = server.kill();
+        self.hear(&said);
+        let (url, options) = (self.site.url(), self.site.store_options());
+        let bucket = View::new("direct", "bucket");
+        let alone = read_bucket(&url, &options, TOPIC, Session(302), &pen, &bucket).await;
+        drop(pen);
+        println!(
+            "{records} records live, {again} after a restart, {alone} out of the bucket alone"
+        );
+        self.judge(vec![live, restarted, bucket]);
+    }
+
+    /// The command that proves bucket, manifest and head: it finds nothing.
+    fn verify(&self) {
+        let verified = std::process::Command::new(binary())
+            .args(["verify", "--content", "--endpoint", &self.site.endpoint()])
+            .output()
+            .expect("it runs");
+        let said = String::from_utf8_lossy(&verified.stdout);
+        let failed = String::from_utf8_lossy(&verified.stderr);
+        assert!(verified.status.success(), "{said}{failed}");
+        println!("esker verify --content: {}", said.trim_end());
+    }
+
+    fn judge(self, final_views: Vec<View>) {
+        let Self {
+            pen,
+            figures,
+            open_at,
+            seed,
+            ..
+        } = &self;
+        let (tally, unknown) = (pen.tally(), pen.unknown());
+        let left = open_at.iter().filter(|open| !open.is_disjoint(&unknown));
+        let left = left.count();
+        println!("{figures:#?}");
+        println!(
+            "seed {seed}: {} kills, an append in flight at {}, of them {left} where a plain \
+             producer's append had left and stays unknown; during a flush {}; {} batches of {} \
+             records acknowledged, {} unknown",
+            figures.kills,
+            figures.in_flight,
+            figures.during_flush,
+            tally.batches,
+            tally.records,
+            tally.unknown,
+        );
+        if figures.kills >= KILLS_JUDGED {
+            assert!(figures.in_flight * 10 >= figures.kills * 9, "in flight");
+            assert!(figures.during_flush * 3 >= figures.kills, "during a flush");
+        }
+        let options = Judging {
+            final_views,
+            retention: false,
+        };
+        let report = check(&self.pen.clone().history(), &options);
+        println!("{report}");
+        assert!(report.is_clean(), "seed {seed}");
+        assert_eq!(report.counts.final_reads, 3 * PARTITIONS as usize);
+    }
+}

@@ -1,0 +1,41 @@
+//! The real binary on hard days: killed at any moment, its bucket gone, while other processes
+//! write and read. This process is those others: it notes every call and answer, and the checker,
+//! which knows nothing of the product, judges.
+//!
+//! ```text
+//!   this process ─ SDK ─► esker serve ─► folder, or MinIO
+//!        │  ▲                 │ ▲
+//!        │  └── stderr: what ─┘ └── SIGKILL, SIGTERM; MinIO: SIGSTOP, SIGKILL
+//!        ▼      begins and ends
+//!     history ─► checker
+//! ```
+//! The binary is the one that `ESKER_BINARY` names, or the one that cargo built along. A few kills
+//! in every test run; all of them, on the release binary:
+//!
+//! ```sh
+//! cargo build --release -p esker
+//! ESKER_BINARY=$PWD/target/release/esker ESKER_MINIO=$(.ci/minio | tail -1) ESKER_KILLS=200 \
+//!     cargo test -p esker --test hard -- --nocapture
+//! ```
+//! `ESKER_SEED` is the seed that a run prints. It draws every delay, size and choice again; the
+//! machine's own timing it cannot.
+
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_macros,
+    clippy::panic,
+    reason = "processes and their files, in real time; figures for who runs it"
+)]
+
+mod server; // the process under test
+mod saying; // what it says on stderr: which work is under way
+mod pen; // the history, and what is open in it
+mod writer; // producers
+mod reader; // who tails, who looks, who reads everything
+mod site; // a configuration, a bucket, and what outlives a process
+
+/// One test at a time: each has the machine for itself.
+static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+mod killed; // kill -9 at any moment
+mod away; // the bucket is away

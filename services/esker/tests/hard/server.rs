@@ -1,0 +1,173 @@
+//! The process under test.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::saying::Saying;
+
+/// Time for a start: a debug binary on a busy machine, with a log to read.
+const READY_WITHIN: Duration = Duration::from_secs(60);
+/// Time for a stop that was asked for: two seconds are promised, the rest is for a busy machine.
+const STOP_WITHIN: Duration = Duration::from_secs(10);
+/// What it logs: which flushes and checkpoints are under way.
+const LEVELS: &str =
+    "info,openraft=warn,foyer_storage=warn,esker_log::flush=debug,esker_wal::keeper=debug";
+
+/// The binary under test.
+pub(crate) fn binary() -> PathBuf {
+    let named = std::env::var_os("ESKER_BINARY").filter(|path| !path.is_empty());
+    named.map_or_else(|| env!("CARGO_BIN_EXE_esker").into(), PathBuf::from)
+}
+
+/// A running `esker serve`. Dropping it kills it, also when a test panics; when the whole test
+/// process is killed, it goes too.
+pub(crate) struct Server {
+    process: Child,
+    guardian: Child,
+    saying: Arc<Saying>,
+    listens: Option<JoinHandle<()>>,
+    ready: Receiver<String>,
+    began: Instant,
+    log: PathBuf,
+}
+
+impl Server {
+    /// Starts it, and does not wait until it is ready. What it says goes to `log`.
+    pub(crate) fn spawn(config: &Path, environment: &BTreeMap<String, String>, log: &Path) -> Self {
+        let mut process = Command::new(binary())
+            .args(["--log", "json", "--log-level", LEVELS, "serve", "--config"])
+            .arg(config)
+            .envs(environment)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{}: {error}", binary().display()));
+        // It waits for the end of its input, whose other end is this process.
+        let guardian = Command::new("sh")
+            .args(["-c", r#"cat >/dev/null; kill -s KILL "$1""#, "sh"])
+            .arg(process.id().to_string())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("a shell");
+        let (tell, ready) = sync_channel(1);
+        let stdout = process.stdout.take().expect("it is piped");
+        std::thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                if line.contains(" is ready at ") {
+                    let _ = tell.send(line);
+                }
+            }
+        });
+        let stderr = process.stderr.take().expect("it is piped");
+        let saying = Arc::new(Saying::default());
+        let (heard, file) = (Arc::clone(&saying), File::create(log).expect("a log"));
+        let listens = std::thread::spawn(move || heard.listen(BufReader::new(stderr), file));
+        Self {
+            process,
+            guardian,
+            saying,
+            listens: Some(listens),
+            ready,
+            began: Instant::now(),
+            log: log.to_owned(),
+        }
+    }
+
+    /// Waits until it takes calls; how long that took from its start.
+    pub(crate) fn ready(&mut self) -> Duration {
+        while self.began.elapsed() < READY_WITHIN {
+            if self.ready.recv_timeout(Duration::from_millis(50)).is_ok() {
+                return self.began.elapsed();
+            }
+            if let Some(status) = self.process.try_wait().expect("it is a child") {
+                self.end();
+                panic!("it does not start: {status}; {}", self.last_words());
+            }
+        }
+        panic!("not ready within {READY_WITHIN:?}; {}", self.last_words());
+    }
+
+    /// What it is doing.
+    pub(crate) fn saying(&self) -> &Arc<Saying> {
+        &self.saying
+    }
+
+    /// The most memory that it had so far, in bytes.
+    pub(crate) fn rss_max(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.process.id());
+        let status = std::fs::read_to_string(path).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
+        kib.expect("a size").parse::<u64>().expect("a number") << 10
+    }
+
+    /// `kill -9`. Returns once it is dead and all that it said is heard.
+    pub(crate) fn kill(mut self) -> Arc<Saying> {
+        self.process.kill().expect("it is a child");
+        self.end();
+        Arc::clone(&self.saying)
+    }
+
+    /// SIGTERM: it must stop by itself, and well.
+    pub(crate) fn stop(mut self) -> Duration {
+        let began = Instant::now();
+        let pid = Pid::from_child(&self.process);
+        kill_process(pid, Signal::TERM).expect("it runs");
+        while began.elapsed() < STOP_WITHIN {
+            if let Some(status) = self.process.try_wait().expect("it is a child") {
+                let took = began.elapsed();
+                self.end();
+                assert!(
+                    status.success(),
+                    "stopped with {status}; {}",
+                    self.last_words()
+                );
+                return took;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        panic!("not stopped within {STOP_WITHIN:?}; {}", self.last_words());
+    }
+
+    /// Whether it has ended by itself, and how.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.process.try_wait().expect("it is a child")
+    }
+
+    /// The end of what it said.
+    pub(crate) fn last_words(&self) -> String {
+        let said = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<_> = said.lines().rev().take(12).collect();
+        let lines: Vec<_> = lines.into_iter().rev().collect();
+        format!("it said at last:\n{}", lines.join("\n"))
+    }
+
+    fn end(&mut self) {
+        // The guardian first: once the server is reaped, its number may be another's.
+        for process in [&mut self.guardian, &mut self.process] {
+            process.kill().ok();
+            process.wait().ok();
+        }
+        if let Some(listens) = self.listens.take() {
+            listens.join().ok();
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
