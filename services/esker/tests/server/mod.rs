@@ -20,6 +20,7 @@ impl Server {
             .args(["dev", "--listen", "127.0.0.1:0", "--data-dir"])
             .arg(data_dir)
             .env("ESKER_FLUSH_AGE", "1h")
+            .env("ESKER_LISTEN_METRICS", "127.0.0.1:0")
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
