@@ -158,12 +158,25 @@ impl Direct {
         })
     }
 
+    /// One of them.
+    ///
+    /// # Errors
+    /// [`Code::UnknownTopic`]; [`Code::DataLoss`] if what cannot be read may name it.
+    pub fn topic<'a>(&self, name: &'a str) -> Result<DirectTopic<'a>, Error> {
+        let topic = self.known(name)?;
+        Ok(DirectTopic {
+            name,
+            id: topic.id,
+            partitions: topic.partitions,
+        })
+    }
+
     /// Where each partition of `topic` begins and ends, from partition 0.
     ///
     /// # Errors
     /// [`Code::UnknownTopic`].
     pub fn offsets(&self, topic: &str) -> Result<Vec<DirectOffsets>, Error> {
-        let topic = self.topic(topic)?;
+        let topic = self.known(topic)?;
         let partitions = 0..topic.partitions;
         let offsets = partitions.map(|partition| {
             let id = PartitionId {
@@ -226,16 +239,7 @@ impl Direct {
     }
 
     fn plan(&self, topic: &str, partition: u32) -> Result<Plan, Error> {
-        let found = self.topic(topic)?;
-        if partition >= found.partitions {
-            let text = format!(
-                "partition {partition} of {topic} is not in the bucket, which knows of {}: 0 to {}",
-                found.partitions,
-                found.partitions.saturating_sub(1)
-            );
-            let error = Error::new(Code::UnknownPartition, Durability::NotWritten, text);
-            return Err(error);
-        }
+        let found = self.partition(topic, partition)?;
         let id = PartitionId {
             topic: found.id,
             index: PartitionIndex(partition),
@@ -260,7 +264,21 @@ impl Direct {
         })
     }
 
-    fn topic(&self, name: &str) -> Result<&Topic, Error> {
+    fn partition(&self, topic: &str, partition: u32) -> Result<&Topic, Error> {
+        let found = self.known(topic)?;
+        if partition < found.partitions {
+            return Ok(found);
+        }
+        let text = format!(
+            "partition {partition} of {topic} is not in the bucket, which knows of {}: 0 to {}",
+            found.partitions,
+            found.partitions.saturating_sub(1)
+        );
+        let error = Error::new(Code::UnknownPartition, Durability::NotWritten, text);
+        Err(error)
+    }
+
+    fn known(&self, name: &str) -> Result<&Topic, Error> {
         let parsed = TopicName::new(name).ok();
         parsed
             .and_then(|name| self.topics.get(&name))

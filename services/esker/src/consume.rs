@@ -6,14 +6,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use esker_client::{Client, Error, Options};
+use esker_client::Error;
 use esker_env::Monotonic;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use crate::direct;
 use crate::failure::{Failure, of_stdout};
 use crate::positions::Positions;
-use crate::reading::{Bounds, Form, Piece, Printer, Reading, Stretch, plan};
+use crate::reading::{Bounds, Form, Piece, Printer, Reading, Source, Stretch, plan};
 use crate::run::interrupted;
 use crate::screen;
 use crate::shell::Shell;
@@ -56,7 +57,7 @@ pub(crate) struct Args {
     #[arg(allow_hyphen_values = true, conflicts_with = "follow")]
     until: Place,
     /// Go on with what is appended
-    #[arg(long)]
+    #[arg(long, conflicts_with = "direct")]
     follow: bool,
     /// Print offset, time, key, value and headers as a JSON object a line, as `produce --format
     /// json` takes them
@@ -69,6 +70,8 @@ pub(crate) struct Args {
     /// Print so many records at most
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
+    #[command(flatten)]
+    direct: direct::Bucket,
 }
 
 impl Args {
@@ -99,14 +102,13 @@ pub(crate) fn check(option: &str, place: Place, partition: Option<u32>) -> Resul
 pub(crate) async fn run(args: Args, shell: &Shell) -> Result<(), Failure> {
     let bounds = args.bounds()?;
     let topic = args.topic.as_str();
-    let client = shell.client_with(Options::default()).await?;
+    let source = Source::open(shell, &args.direct).await?;
     let positions = match &args.offsets_file {
         None => None,
         Some(path) => {
-            let described = client.admin().describe_topic(topic).await;
-            let (found, _) = described.map_err(|error| failed(shell, topic, &error))?;
+            let id = source.topic_id(shell, topic).await?;
             let files = Arc::clone(&shell.env.files);
-            Some(Positions::open(files, path, topic, found.id)?)
+            Some(Positions::open(files, path, topic, id)?)
         }
     };
     let resumed = positions.as_ref().map(Positions::resumed);
@@ -115,22 +117,17 @@ pub(crate) async fn run(args: Args, shell: &Shell) -> Result<(), Failure> {
         false => Form::Values,
     };
     let printer = Printer::new(form, args.limit);
-    let reading = Printing::new(shell, &client, topic, printer, positions);
+    let reading = Printing::new(shell, &source, topic, printer, positions);
     let of = args.partition.as_slice();
     reading
         .print(of, &bounds, &resumed.unwrap_or_default())
         .await
 }
 
-/// What the service said.
-pub(crate) fn failed(shell: &Shell, topic: &str, error: &Error) -> Failure {
-    Failure::reading(error).of_topic(shell, topic)
-}
-
 /// Records on their way to stdout.
 pub(crate) struct Printing<'a> {
     shell: &'a Shell,
-    client: &'a Client,
+    source: &'a Source,
     topic: &'a str,
     printer: Printer,
     shares: BTreeMap<u32, Share>,
@@ -141,14 +138,14 @@ pub(crate) struct Printing<'a> {
 impl<'a> Printing<'a> {
     pub(crate) fn new(
         shell: &'a Shell,
-        client: &'a Client,
+        source: &'a Source,
         topic: &'a str,
         printer: Printer,
         positions: Option<Positions>,
     ) -> Self {
         Self {
             shell,
-            client,
+            source,
             topic,
             printer,
             shares: BTreeMap::new(),
@@ -167,7 +164,7 @@ impl<'a> Printing<'a> {
         tokio::spawn(give_up_on_stdout());
         let began = self.shell.env.clock.monotonic();
         let now = self.shell.env.clock.wall();
-        let planned = plan(self.client, self.topic, partitions, bounds, resumed, now).await;
+        let planned = plan(self.source, self.topic, partitions, bounds, resumed, now).await;
         let stretches = planned.map_err(|error| self.failed(&error))?;
         let printed = match bounds.follow {
             true => self.follow(&stretches).await,
@@ -223,7 +220,7 @@ impl<'a> Printing<'a> {
         let Some(stretch) = stretch else {
             return Ok(None);
         };
-        let opened = stretch.open(self.client, self.topic).await;
+        let opened = stretch.open(self.source, self.topic).await;
         let reading = opened.map_err(|error| self.failed(&error))?;
         if let Some(next) = reading.next_offset() {
             self.share(reading.partition).next_offset = next.get();
@@ -312,7 +309,7 @@ impl<'a> Printing<'a> {
     }
 
     fn failed(&self, error: &Error) -> Failure {
-        failed(self.shell, self.topic, error)
+        self.source.failed(self.shell, self.topic, error)
     }
 }
 

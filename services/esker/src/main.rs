@@ -24,6 +24,7 @@ mod replay; // history out, at full speed
 mod cluster; // status, flush
 mod verify; // bucket, manifest and head agree
 mod inspect; // a look inside files and objects
+mod direct; // a bucket, read without any agent
 mod bench; // load, made to measure
 mod completions; // for shells
 

@@ -5,14 +5,14 @@ use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use esker_client::{Client, Options};
 use esker_env::{Env, File, OpenMode, WorkersExt};
 use futures::{StreamExt as _, TryStreamExt as _};
 use indicatif::ProgressBar;
 
-use crate::consume::{Printing, check, failed};
+use crate::consume::{Printing, check};
+use crate::direct;
 use crate::failure::Failure;
-use crate::reading::{Bounds, Form, Printer, Reading, Stretch, plan};
+use crate::reading::{Bounds, Form, Printer, Reading, Source, Stretch, plan};
 use crate::run::interrupted;
 use crate::screen;
 use crate::shell::Shell;
@@ -54,6 +54,8 @@ pub(crate) struct Args {
     /// Write JSON objects, as `consume` does
     #[arg(long)]
     json_records: bool,
+    #[command(flatten)]
+    direct: direct::Bucket,
 }
 
 pub(crate) async fn run(args: Args, shell: &Shell) -> Result<(), Failure> {
@@ -70,16 +72,16 @@ pub(crate) async fn run(args: Args, shell: &Shell) -> Result<(), Failure> {
         true => Form::Objects,
         false => Form::Values,
     };
-    let client = shell.client_with(Options::default()).await?;
+    let source = Source::open(shell, &args.direct).await?;
     let partitions = args.partition.as_slice();
     match &args.out {
         None => {
             let printer = Printer::new(form, None);
-            let printing = Printing::new(shell, &client, &args.topic, printer, None);
+            let printing = Printing::new(shell, &source, &args.topic, printer, None);
             printing.print(partitions, &bounds, &BTreeMap::new()).await
         }
         Some(directory) => {
-            let printed = into_files(shell, &client, &args, directory, form, &bounds);
+            let printed = into_files(shell, &source, &args, directory, form, &bounds);
             tokio::select! {
                 biased;
                 () = interrupted() => Err(Failure::new(format!(
@@ -93,7 +95,7 @@ pub(crate) async fn run(args: Args, shell: &Shell) -> Result<(), Failure> {
 
 async fn into_files(
     shell: &Shell,
-    client: &Client,
+    source: &Source,
     args: &Args,
     directory: &Path,
     form: Form,
@@ -103,13 +105,13 @@ async fn into_files(
     let topic = args.topic.as_str();
     let (nowhere, now) = (BTreeMap::new(), shell.env.clock.wall());
     let of = args.partition.as_slice();
-    let stretches = plan(client, topic, of, bounds, &nowhere, now).await;
-    let stretches = stretches.map_err(|error| failed(shell, topic, &error))?;
+    let stretches = plan(source, topic, of, bounds, &nowhere, now).await;
+    let stretches = stretches.map_err(|error| source.failed(shell, topic, &error))?;
     let made = shell.env.files.create_dir_all(directory);
     made.map_err(|error| Failure::io(&directory.display().to_string(), &error))?;
     let replay = Replay {
         shell,
-        client,
+        source,
         topic,
         directory,
         form,
@@ -138,7 +140,7 @@ async fn into_files(
 
 struct Replay<'a> {
     shell: &'a Shell,
-    client: &'a Client,
+    source: &'a Source,
     topic: &'a str,
     directory: &'a Path,
     form: Form,
@@ -154,8 +156,8 @@ impl Replay<'_> {
         };
         let name = format!("{}-{}.{extension}", self.topic, stretch.partition);
         let out = Out::new(&self.shell.env, self.directory.join(name)).await?;
-        let opened = stretch.open(self.client, self.topic).await;
-        let reading = opened.map_err(|error| failed(self.shell, self.topic, &error))?;
+        let opened = stretch.open(self.source, self.topic).await;
+        let reading = opened.map_err(|error| self.source.failed(self.shell, self.topic, &error))?;
         let copying = Copying {
             out,
             printer: Printer::new(self.form, None),
@@ -166,7 +168,7 @@ impl Replay<'_> {
         let copied = tokio::spawn(copying.copy(reading)).await;
         match copied.map_err(|error| Failure::new(format!("copying ended: {error}")))? {
             Ok(copied) => Ok(copied),
-            Err(Stop::Read(error)) => Err(failed(self.shell, self.topic, &error)),
+            Err(Stop::Read(error)) => Err(self.source.failed(self.shell, self.topic, &error)),
             Err(Stop::Write(failure)) => Err(failure),
         }
     }

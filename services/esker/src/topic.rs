@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 
 use clap::Subcommand;
+use esker_client::direct::{Direct, DirectTopic};
 use esker_client::v1::{AlterTopicRequest, PartitionStatus, Topic, Truncation};
 use esker_client::{Admin, Error};
 use serde_json::{Value, json};
 
+use crate::direct;
 use crate::failure::Failure;
 use crate::screen;
 use crate::shell::Shell;
@@ -33,7 +35,10 @@ enum Action {
         set: Vec<(String, String)>,
     },
     /// List all topics
-    List,
+    List {
+        #[command(flatten)]
+        direct: direct::Bucket,
+    },
     /// Show a topic's settings and partitions
     Describe {
         /// Its name
@@ -98,6 +103,11 @@ pub(crate) async fn run(args: Args, shell: &Shell) -> Result<(), Failure> {
         let text = format!("this deletes topic {name} with all its records; add --yes");
         return Err(Failure::usage(text));
     }
+    if let Action::List { direct } = &args.action
+        && let Some(direct) = direct.open(shell).await?
+    {
+        return list_of_bucket(shell, &direct);
+    }
     let admin = shell.client().await?.admin();
     match args.action {
         Action::Create {
@@ -105,7 +115,7 @@ pub(crate) async fn run(args: Args, shell: &Shell) -> Result<(), Failure> {
             partitions,
             set,
         } => create(shell, &admin, &name, partitions, set).await,
-        Action::List => list(shell, &admin).await,
+        Action::List { .. } => list(shell, &admin).await,
         Action::Describe { name } => describe(shell, &admin, &name).await,
         Action::Alter(args) => alter(shell, &admin, args).await,
         Action::Truncate {
@@ -163,6 +173,34 @@ async fn list(shell: &Shell, admin: &Admin) -> Result<(), Failure> {
             })
             .collect();
         screen::table(&["NAME", "PARTITIONS", "VERSION"], &rows)
+    })
+}
+
+/// What was flushed of topics, as the bucket tells it.
+fn list_of_bucket(shell: &Shell, direct: &Direct) -> Result<(), Failure> {
+    let mut found = Vec::new();
+    for topic in direct.topics() {
+        let offsets = direct.offsets(topic.name);
+        let offsets = offsets.map_err(|error| Failure::reading(&error))?;
+        let records = offsets.iter().map(|of| of.end.since(of.log_start));
+        found.push((topic, records.sum::<u64>()));
+    }
+    let objects = found.iter().map(|(topic, records)| {
+        json!({
+            "name": topic.name,
+            "id": topic.id.as_u64(),
+            "partitions": topic.partitions,
+            "records": records,
+        })
+    });
+    let answer = json!({ "topics": objects.collect::<Vec<_>>() });
+    shell.answer(&answer, || {
+        let row = |(topic, records): &(DirectTopic<'_>, u64)| {
+            let partitions = topic.partitions.to_string();
+            vec![topic.name.to_owned(), partitions, records.to_string()]
+        };
+        let rows: Vec<_> = found.iter().map(row).collect();
+        screen::table(&["NAME", "PARTITIONS", "RECORDS IN BUCKET"], &rows)
     })
 }
 

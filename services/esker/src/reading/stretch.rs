@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use esker_client::{Batch, Client, Error, From, Offset, ReadOptions, Reader, Timestamp, Until};
+use esker_client::{Batch, Error, From, Offset, ReadOptions, Timestamp, Until};
 use esker_env::WallMs;
 
+use super::source::{Batches, Source};
 use crate::when::Place;
 
 /// What is to be read of each partition.
@@ -36,18 +37,16 @@ pub(crate) struct Stretch {
 /// Settles what is to be read of `partitions`, or of all: in ascending order, up to where they end
 /// now. `resumed` tells where some go on.
 pub(crate) async fn plan(
-    client: &Client,
+    source: &Source,
     topic: &str,
     partitions: &[u32],
     bounds: &Bounds,
     resumed: &BTreeMap<u32, Offset>,
     now: WallMs,
 ) -> Result<Vec<Stretch>, Error> {
-    let mut found = client.offsets(topic, partitions, None).await?;
-    found.sort_unstable_by_key(|offsets| offsets.partition);
+    let found = source.ends(topic, partitions).await?;
     let stretches = found.into_iter().map(|offsets| {
-        let offset = |n| Offset::new(n).unwrap_or(Offset::MAX);
-        let (start, end) = (offset(offsets.log_start), offset(offsets.end));
+        let (start, end) = (offsets.start, offsets.end);
         let place = resumed.get(&offsets.partition).copied();
         let place = place.map_or(bounds.from, Place::Offset);
         let (from, since, next) = match place {
@@ -89,11 +88,11 @@ pub(crate) async fn plan(
 
 impl Stretch {
     /// Begins to read.
-    pub(crate) async fn open(&self, client: &Client, topic: &str) -> Result<Reading, Error> {
-        let reader = client.read(topic, self.partition, self.options.clone());
+    pub(crate) async fn open(&self, source: &Source, topic: &str) -> Result<Reading, Error> {
+        let batches = source.read(topic, self.partition, self.options.clone(), self.end);
         Ok(Reading {
             partition: self.partition,
-            reader: reader.await?,
+            batches: batches.await?,
             since: self.since,
             till: self.till,
             next: self.next,
@@ -107,7 +106,7 @@ impl Stretch {
 #[derive(Debug)]
 pub(crate) struct Reading {
     pub(crate) partition: u32,
-    reader: Reader,
+    batches: Batches,
     since: Option<Timestamp>,
     till: Option<Timestamp>,
     next: Option<Offset>,
@@ -140,7 +139,7 @@ impl Reading {
     /// Records of the next batch; `None` at the end. May be dropped and called again.
     pub(crate) async fn next(&mut self) -> Result<Option<Piece>, Error> {
         while !self.over {
-            let Some(batch) = self.reader.next().await? else {
+            let Some(batch) = self.batches.next().await? else {
                 self.over = true;
                 break;
             };

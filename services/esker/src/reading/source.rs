@@ -1,0 +1,147 @@
+//! Where records come from: an agent, or a bucket that is read without one.
+
+use esker_client::direct::{Direct, DirectReader};
+use esker_client::v1::Mark;
+use esker_client::{Batch, Client, Error, From, Offset, Options, ReadOptions, Reader, Until};
+
+use crate::direct;
+use crate::failure::Failure;
+use crate::shell::Shell;
+
+/// Where records come from.
+#[derive(Clone, Debug)]
+pub(crate) enum Source {
+    Agent(Box<Client>),
+    Bucket(Direct),
+}
+
+/// Where a partition begins and ends.
+#[derive(Clone, Debug)]
+pub(super) struct Ends {
+    pub(super) partition: u32,
+    pub(super) start: Offset,
+    pub(super) end: Offset,
+    pub(super) mark: Option<Mark>,
+}
+
+/// Batches of a partition, one after the other.
+#[derive(Debug)]
+pub(super) enum Batches {
+    Agent(Reader),
+    Bucket(DirectReader),
+}
+
+impl Source {
+    /// The bucket that `direct` names, or else the agent.
+    pub(crate) async fn open(shell: &Shell, direct: &direct::Bucket) -> Result<Self, Failure> {
+        match direct.open(shell).await? {
+            Some(direct) => Ok(Self::Bucket(direct)),
+            None => {
+                let client = shell.client_with(Options::default()).await?;
+                Ok(Self::Agent(Box::new(client)))
+            }
+        }
+    }
+
+    /// The id of `topic`.
+    pub(crate) async fn topic_id(&self, shell: &Shell, topic: &str) -> Result<u64, Failure> {
+        let id = match self {
+            Self::Agent(client) => {
+                let described = client.admin().describe_topic(topic).await;
+                described.map(|(found, _)| found.id)
+            }
+            Self::Bucket(direct) => direct.topic(topic).map(|found| found.id.as_u64()),
+        };
+        id.map_err(|error| self.failed(shell, topic, &error))
+    }
+
+    /// What it said, with what to do next.
+    pub(crate) fn failed(&self, shell: &Shell, topic: &str, error: &Error) -> Failure {
+        match self {
+            Self::Agent(_) => Failure::reading(error).of_topic(shell, topic),
+            Self::Bucket(_) => Failure::reading(error),
+        }
+    }
+
+    /// Where `partitions` of `topic` begin and end, or all of them, ascending.
+    pub(super) async fn ends(&self, topic: &str, partitions: &[u32]) -> Result<Vec<Ends>, Error> {
+        let mut ends = match self {
+            Self::Agent(client) => of_agent(client, topic, partitions).await?,
+            Self::Bucket(direct) => of_bucket(direct, topic, partitions).await?,
+        };
+        ends.sort_unstable_by_key(|ends| ends.partition);
+        Ok(ends)
+    }
+
+    pub(super) async fn read(
+        &self,
+        topic: &str,
+        partition: u32,
+        options: ReadOptions,
+        end: Offset,
+    ) -> Result<Batches, Error> {
+        match self {
+            Self::Agent(client) => {
+                let reader = client.read(topic, partition, options).await?;
+                Ok(Batches::Agent(reader))
+            }
+            Self::Bucket(direct) => {
+                // Whoever asks for all there is hears of what is missing behind it.
+                let until = match options.until {
+                    Until::Offset(offset) if offset >= end => Until::End,
+                    until => until,
+                };
+                let reader = direct.read(topic, partition, options.from, until).await?;
+                Ok(Batches::Bucket(reader))
+            }
+        }
+    }
+}
+
+async fn of_agent(client: &Client, topic: &str, partitions: &[u32]) -> Result<Vec<Ends>, Error> {
+    let offset = |n| Offset::new(n).unwrap_or(Offset::MAX);
+    let found = client.offsets(topic, partitions, None).await?;
+    let ends = found.into_iter().map(|offsets| Ends {
+        partition: offsets.partition,
+        start: offset(offsets.log_start),
+        end: offset(offsets.end),
+        mark: offsets.mark,
+    });
+    Ok(ends.collect())
+}
+
+async fn of_bucket(direct: &Direct, topic: &str, partitions: &[u32]) -> Result<Vec<Ends>, Error> {
+    let all = direct.offsets(topic)?.into_iter().map(|offsets| Ends {
+        partition: offsets.partition,
+        start: offsets.log_start,
+        end: offsets.end,
+        mark: None,
+    });
+    let all: Vec<_> = all.collect();
+    if partitions.is_empty() {
+        return Ok(all);
+    }
+    let mut wanted = Vec::new();
+    for partition in partitions {
+        match all.get(*partition as usize) {
+            Some(ends) => wanted.push(ends.clone()),
+            // It says what there is.
+            None => drop(
+                direct
+                    .read(topic, *partition, From::Earliest, Until::End)
+                    .await?,
+            ),
+        }
+    }
+    Ok(wanted)
+}
+
+impl Batches {
+    /// The next batch; `None` at the end. May be dropped and called again.
+    pub(super) async fn next(&mut self) -> Result<Option<Batch>, Error> {
+        match self {
+            Self::Agent(reader) => reader.next().await,
+            Self::Bucket(reader) => reader.next().await,
+        }
+    }
+}
