@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use esker_client::direct::Direct;
+use esker_client::direct::{Direct, StoreOptions};
 use esker_client::{Code, Detail, Error, From, Until};
 use esker_env::sim::SeededEntropy;
 use esker_log::Flusher;
@@ -169,6 +169,10 @@ fn a_bucket_without_any_checkpoint_reads_as_the_live_log_does() {
         for _ in 0..5 {
             load(&whole, &random, 60).await;
             flush(&whole).await;
+        }
+        for shard in (0..=2).map(ShardId) {
+            let checkpoints = Prefix::Checkpoints(LIFE, shard);
+            assert_eq!(keys(&whole, checkpoints).await, [], "there is none");
         }
         let direct = open(&whole).await;
         assert_eq!(direct.incarnation(), LIFE);
@@ -466,10 +470,13 @@ fn an_empty_bucket_and_one_that_does_not_answer_are_told_apart() {
     run(async {
         let whole = Site::new(48).start().await.expect("started");
         whole.stop_flushing();
-        let error = Direct::over(whole.engine.store().clone(), &whole.env).await;
+        let claimed = open(&whole).await;
+        assert_eq!((claimed.incarnation(), claimed.topics().count()), (LIFE, 0));
+        let options = StoreOptions::default();
+        let error = Direct::open("memory://empty-48", &options, &whole.env).await;
         let error = error.expect_err("nothing stands there");
         assert_eq!(error.code(), Code::InvalidRequest);
-        assert!(error.message().contains("memory://whole-48"), "{error}");
+        assert!(error.message().contains("memory://empty-48"), "{error}");
         whole.faults.away(true);
         let error = Direct::over(whole.engine.store().clone(), &whole.env).await;
         let error = error.expect_err("nobody answers");
