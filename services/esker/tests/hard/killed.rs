@@ -32,7 +32,8 @@ const KILLS_JUDGED: u32 = 15;
 const SETTINGS: &str = "cluster.data_shards = 2\n\
     wal = { disk = \"384MiB\", file = \"48MiB\", head = \"64MiB\", memory = \"16MiB\" }\n\
     flush = { bytes = \"64KiB\", age = \"30ms\" }\n\
-    cache = { memory = \"32MiB\", backfill_memory = \"32MiB\", disk = \"16MiB\" }\n";
+    cache = { memory = \"32MiB\", backfill_memory = \"32MiB\", disk = \"16MiB\" }\n\
+    upkeep = { checkpoint = \"1s\", retention = \"1s\", collect = \"1s\", grace = \"2s\" }\n";
 /// Time for anything that must happen once the server is well.
 const SOON: Duration = Duration::from_secs(60);
 /// Answers that the server gave before it died are read within this.
@@ -50,6 +51,17 @@ async fn what_was_acknowledged_survives_kills_over_minio() {
     match Minio::binary() {
         Some(minio) => run(kills, Some(minio)).await,
         None => println!("skipped: ESKER_MINIO does not name a MinIO binary; .ci/minio makes one"),
+    }
+}
+
+/// Half of the writers have something in flight all the time, the others several batches at times.
+const fn load(number: u64) -> Load {
+    let always = number % 4 == 0 || number % 4 == 3;
+    Load {
+        window: if always { 1 } else { 6 },
+        records: 8,
+        bytes: 1200,
+        pause: if always { 0 } else { 60 },
     }
 }
 
@@ -213,12 +225,7 @@ impl Hunt {
                     delivery_timeout: 2 * SOON,
                     ..ProducerOptions::default()
                 },
-                load: Load {
-                    window: if idempotent { 6 } else { 2 },
-                    records: 12,
-                    bytes: 2000,
-                    pause: 60,
-                },
+                load: load(number),
                 random: Arc::clone(random),
                 pen: self.pen.clone(),
             };
@@ -294,10 +301,15 @@ impl Hunt {
                     Stage::Committing,
                 ];
                 let stage = stages[usize::try_from(random.below(4)).expect("four")];
-                self.strike_at(server, Moment::Flush(stage), 1500).await;
+                self.strike_at(server, Moment::Flush(stage), 2500, 1500)
+                    .await;
             }
-            45..53 => self.strike_at(server, Moment::Checkpoint, 3000).await,
-            53..60 => {
+            45..48 => {
+                // The node takes one when the last is ten seconds old.
+                let moment = Moment::Checkpoint;
+                self.strike_at(server, moment, 14_000, 20_000).await;
+            }
+            48..56 => {
                 // Long enough for the log to be checkpointed and released.
                 let delay = 1000 + random.below(1500);
                 tokio::time::sleep(Duration::from_millis(delay)).await;
@@ -310,9 +322,9 @@ impl Hunt {
         false
     }
 
-    async fn strike_at(&self, server: &Server, moment: Moment, micros: u64) {
-        // Not every life sees one: it is struck all the same.
-        let patience = Duration::from_millis(2500);
+    /// Waits for `moment`, and a little more. Not every life sees one: it is struck all the same.
+    async fn strike_at(&self, server: &Server, moment: Moment, millis: u64, micros: u64) {
+        let patience = Duration::from_millis(millis);
         let _ = tokio::time::timeout(patience, server.saying().next(moment)).await;
         let delay = Duration::from_micros(self.random.below(micros));
         if !delay.is_zero() {
