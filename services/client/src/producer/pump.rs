@@ -97,7 +97,7 @@ pub(super) struct Pump {
     link_failures: u32,
     link_rests_until: Monotonic,
     /// Why a try failed last, for the error of what is not settled in time.
-    last_failure: Option<String>,
+    last_failure: Option<Error>,
     /// Tries under way, by request id.
     tries: BTreeMap<u64, (u32, Serial)>,
     requests: u64,
@@ -294,7 +294,7 @@ impl Pump {
             }
             None => {
                 window.rest(now, |failures| rests.after(failures));
-                self.last_failure = Some(error.to_string());
+                self.last_failure = Some(error);
             }
         }
     }
@@ -320,7 +320,7 @@ impl Pump {
                 failed.batch.receipts.fail(&error);
             }
         }
-        self.last_failure = Some(why.to_owned());
+        self.last_failure = Some(Error::new(Code::Unavailable, Durability::Unknown, why));
     }
 }
 

@@ -326,11 +326,12 @@ async fn time_over_says_what_is_known() {
         (
             Fate::Refuse(Code::HeadFull, Durability::NotWritten),
             Durability::NotWritten,
+            Code::HeadFull,
         ),
-        (Fate::Silence, Durability::Unknown),
-        (Fate::BreakBefore, Durability::Unknown),
+        (Fate::Silence, Durability::Unknown, Code::OutcomeUnknown),
+        (Fate::BreakBefore, Durability::Unknown, Code::OutcomeUnknown),
     ];
-    for (fate, expected) in fates {
+    for (fate, expected, code) in fates {
         let world = World::new(1, &[]).await;
         world.service.fates(move |_| fate.clone());
         let producer = world.producer(options.clone()).await;
@@ -341,7 +342,8 @@ async fn time_over_says_what_is_known() {
             .unwrap()
             .await
             .unwrap_err();
-        assert_eq!(error.durability(), expected);
+        assert_eq!((error.durability(), error.code()), (expected, code));
+        assert!(error.is_retriable());
         assert_eq!(begun.elapsed().as_secs(), 20);
         assert!(error.message().contains("20s; at last: "), "{error}");
         // The next one does not suffer for it.

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use esker_checker::{Options as Judging, Session, View, check};
-use esker_client::{Client, Durability, Options, ProducerOptions, Record, v1};
+use esker_client::{Client, Code, Durability, Options, ProducerOptions, Record, v1};
 use esker_env::Env;
 use esker_env::sim::SeededEntropy;
 use esker_object::minio::Minio;
@@ -221,11 +221,12 @@ async fn refused(client: &Client, pen: &Pen) -> esker_client::Error {
         match sent.await.expect("it is taken").await {
             Ok(acked) => {
                 let offsets = acked.offsets;
-                pen.appended(op, Ok((offsets.start().get(), offsets.len())));
+                pen.appended(Session(50), op, Ok((offsets.start().get(), offsets.len())));
             }
             Err(error) => {
-                pen.appended(op, Err(&error));
+                pen.appended(Session(50), op, Err(&error));
                 assert_eq!(error.durability(), Durability::NotWritten, "{error}");
+                assert_eq!(error.code(), Code::HeadFull, "{error}");
                 assert!(error.is_retriable(), "{error}");
                 let named = error.message().contains(&HEAD_BYTES.to_string());
                 assert!(named, "it names the budget: {error}");

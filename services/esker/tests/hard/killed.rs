@@ -54,17 +54,6 @@ async fn what_was_acknowledged_survives_kills_over_minio() {
     }
 }
 
-/// Half of the writers have something in flight all the time, the others several batches at times.
-const fn load(number: u64) -> Load {
-    let always = number % 4 == 0 || number % 4 == 3;
-    Load {
-        window: if always { 1 } else { 6 },
-        records: 8,
-        bytes: 1200,
-        pause: if always { 0 } else { 60 },
-    }
-}
-
 /// Kills in all, and those over MinIO.
 fn shares() -> (u32, u32) {
     let kills = std::env::var("ESKER_KILLS").ok();
@@ -94,6 +83,15 @@ async fn run(kills: u32, minio: Option<std::path::PathBuf>) {
     hunt.finish().await;
 }
 
+/// What a MinIO suffers meanwhile.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Outage {
+    /// It stands still when the server is killed, and for a while before.
+    Frozen,
+    /// It is killed together with the server.
+    Killed,
+}
+
 /// What a run counts.
 #[derive(Debug, Default)]
 struct Figures {
@@ -104,6 +102,7 @@ struct Figures {
     /// Flushes cut, by the last step that they told of.
     cut: BTreeMap<String, u32>,
     frozen: u32,
+    killed_together: u32,
     at_start: u32,
     terms: u32,
     caches_dropped: u32,
@@ -162,26 +161,34 @@ impl Hunt {
         if self.clients.is_none() {
             self.clients = Some(self.connect().await);
         }
+        self.pen.new_life();
         let acked = self.acked();
-        if !self.random.chance(4) {
+        if !self.random.chance(3) {
             self.wait_for_acks(&mut server, acked).await;
         }
-        let frozen = self.await_the_moment(&server).await;
+        let outage = self.await_the_moment(&server).await;
         self.figures.rss_max = self.figures.rss_max.max(server.rss_max());
         let (done, _) = server.saying().flushes();
         self.figures.flushes += done;
-        if !frozen && self.random.chance(8) {
+        if outage.is_none() && self.random.chance(8) {
             self.hear(server.saying());
             let took = server.stop();
             self.figures.terms += 1;
             self.figures.longest_stop = self.figures.longest_stop.max(took);
             return;
         }
-        self.kill(server, acked).await;
-        if frozen {
-            self.figures.frozen += 1;
-            let minio = self.site.minio.as_ref().expect("it was frozen");
-            minio.thaw().expect("it is there");
+        self.kill(server, outage).await;
+        let minio = self.site.minio.as_mut();
+        match (outage, minio) {
+            (Some(Outage::Frozen), Some(minio)) => {
+                self.figures.frozen += 1;
+                minio.thaw().expect("it is there");
+            }
+            (Some(Outage::Killed), Some(minio)) => {
+                self.figures.killed_together += 1;
+                tokio::task::block_in_place(|| minio.restart()).expect("it comes back");
+            }
+            _ => {}
         }
     }
 
@@ -225,7 +232,12 @@ impl Hunt {
                     delivery_timeout: 2 * SOON,
                     ..ProducerOptions::default()
                 },
-                load: load(number),
+                load: Load {
+                    window: if idempotent { 6 } else { 2 },
+                    records: 6,
+                    bytes: 1000,
+                    pause: 60,
+                },
                 random: Arc::clone(random),
                 pen: self.pen.clone(),
             };
@@ -282,15 +294,15 @@ impl Hunt {
         );
     }
 
-    /// Waits until it is time to strike; whether the bucket is frozen by then.
-    async fn await_the_moment(&self, server: &Server) -> bool {
+    /// Waits until it is time to strike; what becomes of the bucket.
+    async fn await_the_moment(&self, server: &Server) -> Option<Outage> {
         let random = &self.random;
         if let Some(minio) = &self.site.minio
             && random.chance(30)
         {
             tokio::task::block_in_place(|| minio.freeze()).expect("it freezes");
             tokio::time::sleep(Duration::from_millis(random.below(1000))).await;
-            return true;
+            return Some(Outage::Frozen);
         }
         match random.below(100) {
             0..45 => {
@@ -319,7 +331,8 @@ impl Hunt {
                 tokio::time::sleep(Duration::from_millis(delay)).await;
             }
         }
-        false
+        let together = self.site.minio.is_some() && random.chance(15);
+        together.then_some(Outage::Killed)
     }
 
     /// Waits for `moment`, and a little more. Not every life sees one: it is struck all the same.
@@ -333,16 +346,19 @@ impl Hunt {
         }
     }
 
-    async fn kill(&mut self, server: Server, acked: u64) {
-        let before = self.pen.open();
-        let lived = self.acked() > acked;
+    async fn kill(&mut self, server: Server, outage: Option<Outage>) {
+        let before = self.pen.in_flight();
+        if outage == Some(Outage::Killed) {
+            self.site.minio.as_mut().expect("it is there").kill();
+        }
         let said = server.kill();
         tokio::time::sleep(LAST_ANSWERS).await;
-        let after = &self.pen.open() | &self.pen.unknown();
+        // Without an answer still, or for ever.
+        let after = &self.pen.in_flight() | &self.pen.unknown();
         let open = &before & &after;
         let figures = &mut self.figures;
         figures.kills += 1;
-        figures.in_flight += u32::from(lived && !open.is_empty());
+        figures.in_flight += u32::from(!open.is_empty());
         let cut = said.under_way();
         figures.during_flush += u32::from(!cut.flushes.is_empty());
         figures.during_checkpoint += u32::from(cut.checkpoints > 0);

@@ -1,6 +1,6 @@
 //! The history, and what is open in it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::BufWriter;
 use std::path::Path;
@@ -22,8 +22,10 @@ pub(crate) struct Pen(Arc<Mutex<Book>>);
 
 struct Book {
     recorder: Recorder<Clock, BufWriter<File>>,
-    open: BTreeSet<OpId>,
+    open: BTreeMap<OpId, Session>,
     unknown: BTreeSet<OpId>,
+    /// Who was acknowledged something in this life of the server.
+    connected: BTreeSet<Session>,
     acked_batches: u64,
     acked_records: u64,
 }
@@ -45,8 +47,9 @@ impl Pen {
         let lines = BufWriter::new(File::create(file).expect("a file"));
         Self(Arc::new(Mutex::new(Book {
             recorder: Recorder::new(clock, lines),
-            open: BTreeSet::new(),
+            open: BTreeMap::new(),
             unknown: BTreeSet::new(),
+            connected: BTreeSet::new(),
             acked_batches: 0,
             acked_records: 0,
         })))
@@ -60,7 +63,7 @@ impl Pen {
         let op = book.recorder.invoke(session, stream, call);
         let op = op.expect("well formed");
         if append {
-            book.open.insert(op);
+            book.open.insert(op, session);
         }
         op
     }
@@ -87,11 +90,12 @@ impl Pen {
     }
 
     /// An append was answered.
-    pub(crate) fn appended(&self, op: OpId, answer: Result<(u64, u64), &Error>) {
+    pub(crate) fn appended(&self, session: Session, op: OpId, answer: Result<(u64, u64), &Error>) {
         let mut book = self.book();
         book.open.remove(&op);
         let outcome = match answer {
             Ok((base, count)) => {
+                book.connected.insert(session);
                 book.acked_batches += 1;
                 book.acked_records += count;
                 let base = Offset(base);
@@ -125,9 +129,17 @@ impl Pen {
         self.answer(op, Outcome::Fail(Refusal::Other));
     }
 
-    /// Appends without an answer.
-    pub(crate) fn open(&self) -> BTreeSet<OpId> {
-        self.book().open.clone()
+    /// Another life of the server begins: nobody is connected.
+    pub(crate) fn new_life(&self) {
+        self.book().connected.clear();
+    }
+
+    /// Appends without an answer, of those who are connected: they are on their way, there or back.
+    pub(crate) fn in_flight(&self) -> BTreeSet<OpId> {
+        let book = self.book();
+        let mut open = book.open.clone();
+        open.retain(|_, session| book.connected.contains(session));
+        open.into_keys().collect()
     }
 
     /// Appends of which nobody will ever know.

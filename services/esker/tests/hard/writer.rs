@@ -20,7 +20,7 @@ pub(crate) struct Load {
     pub(crate) records: u64,
     /// Bytes of a record, at most.
     pub(crate) bytes: u64,
-    /// Milliseconds between batches, at most.
+    /// Milliseconds between batches, at most; none where all are answered.
     pub(crate) pause: u64,
 }
 
@@ -90,7 +90,13 @@ impl Writer {
             loop {
                 tokio::select! {
                     biased;
-                    Some(settled) = open.next() => self.note(settled, &reins, &mut written),
+                    Some(settled) = open.next() => {
+                        self.note(settled, &reins, &mut written);
+                        // Something is in flight all the time.
+                        if open.is_empty() {
+                            break;
+                        }
+                    }
                     () = &mut rest => break,
                 }
             }
@@ -114,14 +120,15 @@ impl Writer {
         reins: &Reins,
         written: &mut Written,
     ) {
+        let session = Session(self.number);
         match &answer {
             Ok(acked) => {
                 let offsets = acked.offsets;
                 self.pen
-                    .appended(op, Ok((offsets.start().get(), offsets.len())));
+                    .appended(session, op, Ok((offsets.start().get(), offsets.len())));
                 reins.acked.fetch_add(1, Ordering::Relaxed);
             }
-            Err(error) => self.pen.appended(op, Err(error)),
+            Err(error) => self.pen.appended(session, op, Err(error)),
         }
         written.errors.extend(answer.err());
     }

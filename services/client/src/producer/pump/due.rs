@@ -75,28 +75,47 @@ impl Pump {
 
     fn expire(&mut self, index: u32, now: Monotonic) {
         let timeout = self.settings.delivery_timeout();
-        let error = self.too_late(timeout);
-        let partition = self.partition(index);
-        for failed in partition.window.expire(now) {
-            let error = error.clone().with_durability(failed.durability);
-            failed.batch.receipts.fail(&error);
+        for Failed { batch, durability } in self.partition(index).window.expire(now) {
+            let error = match durability {
+                Durability::NotWritten => self.not_written(timeout),
+                _ => self.unknown(timeout),
+            };
+            batch.receipts.fail(&error);
         }
         // Behind an older batch that expires first.
         let over = |bundle: &Bundle| bundle.opened.0 + timeout <= now.0;
-        while partition.sealing.is_none()
-            && partition.window.is_empty()
-            && partition.gather.front().is_some_and(over)
-        {
-            if let Some(bundle) = partition.gather.take() {
-                bundle.fail(&error.clone().with_durability(Durability::NotWritten));
-            }
+        loop {
+            let partition = self.partition(index);
+            let is_over = partition.sealing.is_none()
+                && partition.window.is_empty()
+                && partition.gather.front().is_some_and(over);
+            let Some(bundle) = is_over.then(|| partition.gather.take()).flatten() else {
+                return;
+            };
+            bundle.fail(&self.not_written(timeout));
         }
     }
 
-    fn too_late(&self, timeout: Duration) -> Error {
-        let last = self.last_failure.as_deref().unwrap_or("no answer came");
-        let text = format!("not settled within delivery_timeout, {timeout:?}; at last: {last}");
+    fn unknown(&self, timeout: Duration) -> Error {
+        let text = self.too_late(timeout);
         Error::new(Code::OutcomeUnknown, Durability::Unknown, text)
+    }
+
+    /// What was certainly not written is an error of the kind that kept it from being so.
+    fn not_written(&self, timeout: Duration) -> Error {
+        let code = self.last_failure.as_ref().map(Error::code);
+        let text = self.too_late(timeout);
+        Error::new(
+            code.unwrap_or(Code::Unavailable),
+            Durability::NotWritten,
+            text,
+        )
+    }
+
+    fn too_late(&self, timeout: Duration) -> String {
+        let last = self.last_failure.as_ref().map(Error::message);
+        let last = last.unwrap_or("no answer came");
+        format!("not settled within delivery_timeout, {timeout:?}; at last: {last}")
     }
 
     fn renew_session(&mut self, index: u32) {
