@@ -8,6 +8,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use esker_object::Key;
+use esker_shard::checkpoint::{self, Scope};
+use esker_shard::{Genesis, State};
+use esker_types::{Incarnation, LeaderEpoch, RaftIndex, SegmentId, ShardId};
 use serde_json::Value;
 use server::{ESKER, Server};
 
@@ -280,6 +284,46 @@ fn a_checkpoint_shows_the_state_of_its_shard() {
     assert_eq!(output.status.code(), Some(1));
     assert!(
         said.contains("damaged") && said.contains(text(&copy)),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_checkpoint_of_the_bucket_is_read_by_its_key() {
+    let folder = tempfile::tempdir().expect("a scratch folder");
+    let shard = ShardId(3);
+    let state = State::new(Genesis {
+        shard,
+        incarnation: Incarnation::FIRST,
+        epoch_base: LeaderEpoch(0),
+        data_shards: 4,
+    });
+    let mut bytes = Vec::new();
+    let encoded = checkpoint::encode::<()>(&state, Scope::Bucket, |chunk| {
+        bytes.extend_from_slice(&chunk);
+        Ok(())
+    });
+    encoded.expect("memory takes it");
+    let key = Key::Checkpoint {
+        incarnation: Incarnation::FIRST,
+        shard,
+        index: RaftIndex(0),
+        id: SegmentId(9),
+    };
+    let (key, url) = (key.to_string(), format!("file://{}", text(folder.path())));
+    let path = folder.path().join(&key);
+    std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+    std::fs::write(&path, &bytes).expect("written");
+    let (report, content) = json(&["checkpoint", &key, "--object-store", &url]);
+    assert!(content && report["scope"] == "bucket", "{report}");
+    let found = (&report["shard"], &report["segment_count"]);
+    assert_eq!(found, (&3.into(), &0.into()));
+    assert_eq!(json(&["checkpoint", text(&path)]).0, report);
+
+    let output = inspect(&["checkpoint", &key]);
+    let said = String::from_utf8(output.stderr).expect("UTF-8");
+    assert!(
+        output.status.code() == Some(1) && said.contains("--object-store"),
         "{said}"
     );
 }
