@@ -279,7 +279,9 @@ impl Producer {
         let now = self.timestamp(&Record::default())?;
         let mut bytes = 0;
         for record in &records {
-            self.timestamp(record)?;
+            if record.timestamp.is_some() {
+                self.timestamp(record)?;
+            }
             bytes += record.plain_bytes();
         }
         let (receipt, told) = oneshot::channel();

@@ -120,7 +120,7 @@ impl Args {
                 Codec::Gzip => Compression::Gzip,
                 Codec::Snappy => Compression::Snappy,
                 Codec::Lz4 => Compression::Lz4,
-                Codec::Zstd => Compression::Zstd(ZstdLevel::DEFAULT),
+                Codec::Zstd => Compression::Zstd(ZstdLevel::FAST),
             }),
             idempotent: !self.no_idempotence,
             ..options

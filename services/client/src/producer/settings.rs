@@ -130,6 +130,6 @@ fn compression(topic: &v1::Topic) -> Compression {
         Some("gzip") => Compression::Gzip,
         Some("snappy") => Compression::Snappy,
         Some("lz4") => Compression::Lz4,
-        _ => Compression::Zstd(ZstdLevel::DEFAULT),
+        _ => Compression::Zstd(ZstdLevel::FAST),
     }
 }
