@@ -29,7 +29,7 @@ const KILLS: u32 = 4;
 /// From so many kills on, their shares are judged too.
 const KILLS_JUDGED: u32 = 15;
 /// Small segments, fast flushes, a WAL of many small files.
-const SETTINGS: &str = "cluster.data_shards = 2\n\
+pub(crate) const SETTINGS: &str = "cluster.data_shards = 2\n\
     wal = { disk = \"384MiB\", file = \"48MiB\", head = \"64MiB\", memory = \"16MiB\" }\n\
     flush = { bytes = \"64KiB\", age = \"30ms\" }\n\
     cache = { memory = \"32MiB\", backfill_memory = \"32MiB\", disk = \"16MiB\" }\n\
@@ -54,23 +54,34 @@ async fn what_was_acknowledged_survives_kills_over_minio() {
     }
 }
 
-/// Kills in all, and those over MinIO.
-fn shares() -> (u32, u32) {
+/// Kills in all.
+pub(crate) fn kills() -> u32 {
     let kills = std::env::var("ESKER_KILLS").ok();
     let kills = kills.map_or(KILLS, |kills| {
         kills.parse().expect("ESKER_KILLS is a number")
     });
+    kills.max(2)
+}
+
+/// The seed of a run: what `ESKER_SEED` says, or any.
+pub(crate) fn seed() -> u64 {
+    let seed = std::env::var("ESKER_SEED").ok();
+    seed.map_or_else(
+        || OsEntropy.next_u64() >> 32,
+        |seed| seed.parse().expect("ESKER_SEED is a number"),
+    )
+}
+
+/// Kills in all, and those over MinIO.
+fn shares() -> (u32, u32) {
+    let kills = kills();
     let over_minio = Minio::binary().map_or(0, |_| (kills / 4).max(1));
-    (kills.max(2), over_minio)
+    (kills, over_minio)
 }
 
 async fn run(kills: u32, minio: Option<std::path::PathBuf>) {
     let _turn = TURN.lock().await;
-    let seed = std::env::var("ESKER_SEED").ok();
-    let seed = seed.map_or_else(
-        || OsEntropy.next_u64() >> 32,
-        |seed| seed.parse().expect("ESKER_SEED is a number"),
-    );
+    let seed = seed();
     let over = if minio.is_some() { "MinIO" } else { "a folder" };
     println!(
         "{kills} kills over {over}: ESKER_SEED={seed}, {}",

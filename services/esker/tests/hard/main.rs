@@ -37,5 +37,6 @@ mod site; // a configuration, a bucket, and what outlives a process
 /// One test at a time: each has the machine for itself.
 static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
+mod founded; // kill -9 in the first second of a cluster
 mod killed; // kill -9 at any moment
 mod away; // the bucket is away
