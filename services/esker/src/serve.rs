@@ -19,7 +19,7 @@ use esker_env::Env;
 use esker_log::{
     ClaimError, Ended, Engine, EngineOptions, FlushTriggers, Owner, UpkeepTimes, claim, confirm,
 };
-use esker_object::{Counters, Store};
+use esker_object::{Counters, Kind, Store};
 use esker_record::ZstdLevel;
 use esker_types::limits::OPENED_SEGMENTS_BYTES;
 use esker_wal::KeeperOptions;
@@ -32,6 +32,8 @@ use crate::config::{Config, Upkeep};
 
 /// How long calls under way may go on once the server was asked to stop.
 const STOP_CALLS: Duration = Duration::from_millis(800);
+/// How long a start waits for a bucket that was ours already.
+const BUCKET_LOOK: Duration = Duration::from_secs(3);
 /// How long the node may take to leave its shards well checkpointed.
 const STOP_NODE: Duration = Duration::from_millis(800);
 
@@ -93,7 +95,6 @@ impl Server {
         let listener = listener.map_err(ServeError::Listen)?;
         let address = listener.address().to_owned();
         let store = open_bucket(env, config, environment)?;
-        store.probe().await?;
         let identity = claimed(env, config, &store).await?;
         let node = Node::start(env, &identity, node_options(config)).await?;
         let blocks = BlockCache::open(cache_settings(config), &*env.files).await?;
@@ -235,16 +236,47 @@ fn identity(env: &Env, config: &Config) -> Result<Identity, ServeError> {
 /// Who we are, with a bucket that is ours. The identity is on disk before the claim is made under
 /// it, so a founding that dies half-way goes on.
 async fn claimed(env: &Env, config: &Config, store: &Store) -> Result<Identity, ServeError> {
-    let mut identity = identity(env, config)?;
-    let (cluster, incarnation) = (identity.cluster, identity.incarnation);
-    if identity.claimed {
-        confirm(store, cluster, incarnation).await?;
+    let known = Identity::load(&*env.files, &config.data_dir)?;
+    if let Some(identity) = known.filter(|known| known.claimed) {
+        still_ours(store, &identity).await?;
         return Ok(identity);
     }
-    claim(store, cluster, incarnation).await?;
+    store.probe().await?;
+    let mut identity = identity(env, config)?;
+    claim(store, identity.cluster, identity.incarnation).await?;
     identity.claimed = true;
     identity.save(&*env.files, &config.data_dir)?;
     Ok(identity)
+}
+
+/// Looks again at a bucket that was ours already. One that is away keeps nobody from appending:
+/// who keeps order in it looks again before each round.
+async fn still_ours(store: &Store, identity: &Identity) -> Result<(), ServeError> {
+    let look = async {
+        store.probe().await?;
+        confirm(store, identity.cluster, identity.incarnation).await?;
+        Ok(())
+    };
+    let why = match tokio::time::timeout(BUCKET_LOOK, look).await {
+        Ok(Ok(())) => return Ok(()),
+        Ok(Err(error)) if !is_away(&error) => return Err(error),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("no answer within {BUCKET_LOOK:?}"),
+    };
+    tracing::warn!(
+        why,
+        "starting without the bucket; appends are taken as long as the head has room"
+    );
+    Ok(())
+}
+
+fn is_away(error: &ServeError) -> bool {
+    match error {
+        ServeError::Bucket(error) | ServeError::Claim(ClaimError::Bucket(error)) => {
+            matches!(error.kind(), Kind::Unavailable | Kind::Overloaded)
+        }
+        _ => false,
+    }
 }
 
 const fn upkeep(config: &Config) -> UpkeepTimes {

@@ -127,6 +127,17 @@ async fn run(away: Away) {
     })
     .await;
 
+    let rss_full = server.rss_max();
+    server.kill();
+    let mut server = site.spawn();
+    let took = tokio::task::block_in_place(|| server.ready());
+    println!("{away:?}: killed, and ready again without a bucket in {took:?}");
+    let again = client.offsets(TOPIC, &[], None).await.expect("offsets");
+    for (before, after) in ends.iter().zip(again) {
+        assert!(before.end <= after.end, "nothing is forgotten");
+    }
+    assert!(shard(&client).await.head_bytes <= HEAD_BYTES);
+
     let minio = site.minio.as_mut().expect("it has one");
     match away {
         Away::Frozen => minio.thaw().expect("it is there"),
@@ -149,7 +160,7 @@ async fn run(away: Away) {
     }
     let live = View::new("client", "live");
     let records = read_all(&client, TOPIC, PARTITIONS, Session(300), &pen, &live).await;
-    let rss = server.rss_max();
+    let rss = server.rss_max().max(rss_full);
     println!(
         "{away:?}: {records} records, {} MiB of memory at most",
         rss >> 20
