@@ -11,7 +11,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use esker_env::Env;
+use esker_env::{Env, Monotonic};
 use esker_log::{Appended, Appends, NewAppend, Ready};
 use esker_proto::v1::{self, append_reply, append_request::Payload};
 use esker_types::limits::{STREAM_APPENDS_MAX, STREAM_CHECKS_MAX};
@@ -22,11 +22,13 @@ use tokio::sync::{mpsc, oneshot};
 use tonic::Status;
 
 use crate::fault;
+use crate::traffic::Traffic;
 
 /// Works off one stream.
 pub(crate) struct Appending<S> {
     appends: Appends,
     env: Env,
+    traffic: Traffic,
     requests: S,
     /// Checks under way, in the order of their requests.
     checks: FuturesOrdered<BoxFuture<'static, Checked>>,
@@ -43,6 +45,8 @@ type Lane = (Arc<str>, u32);
 struct Checked {
     id: u64,
     lane: Lane,
+    began: Monotonic,
+    bytes: usize,
     ready: Result<Ready, v1::Error>,
 }
 
@@ -56,12 +60,14 @@ impl<S: Stream<Item = Result<v1::AppendRequest, Status>> + Unpin> Appending<S> {
     pub(crate) fn new(
         appends: Appends,
         env: Env,
+        traffic: Traffic,
         requests: S,
         replies: mpsc::Sender<Result<v1::AppendReply, Status>>,
     ) -> Self {
         Self {
             appends,
             env,
+            traffic,
             requests,
             checks: FuturesOrdered::new(),
             answers: FuturesUnordered::new(),
@@ -108,6 +114,12 @@ impl<S: Stream<Item = Result<v1::AppendRequest, Status>> + Unpin> Appending<S> {
             (request.topic.as_str().into(), request.partition),
         );
         let (appends, now) = (self.appends.clone(), crate::server::now(&self.env));
+        let began = self.env.clock.monotonic();
+        let bytes = match &request.payload {
+            Some(Payload::Batch(batch)) => batch.len(),
+            Some(Payload::Records(records)) => esker_proto::encoded_bytes(records),
+            None => 0,
+        };
         let check = async move {
             let new = new_append(request, now)?;
             appends.check(new).await.map_err(fault::of_append)
@@ -123,13 +135,25 @@ impl<S: Stream<Item = Result<v1::AppendRequest, Status>> + Unpin> Appending<S> {
                     "the batch could not be checked; nothing is stored",
                 ))
             });
-            Checked { id, lane, ready }
+            Checked {
+                id,
+                lane,
+                began,
+                bytes,
+                ready,
+            }
         };
         self.checks.push_back(checked.boxed());
     }
 
     async fn submit(&mut self, checked: Checked) {
-        let Checked { id, lane, ready } = checked;
+        let Checked {
+            id,
+            lane,
+            began,
+            bytes,
+            ready,
+        } = checked;
         let answer: BoxFuture<'static, Result<Appended, v1::Error>> = match ready {
             Err(error) => futures::future::ready(Err(error)).boxed(),
             Ok(ready) => match self.appends.submit(ready).await {
@@ -149,8 +173,10 @@ impl<S: Stream<Item = Result<v1::AppendRequest, Status>> + Unpin> Appending<S> {
                     .is_err_and(|e| e == oneshot::error::TryRecvError::Empty)
             });
         }
+        let (env, traffic) = (self.env.clone(), self.traffic.clone());
         let answered = async move {
             let answer = answer.await;
+            traffic.append(bytes, env.clock.monotonic().since(began), &answer);
             if let Some(before) = before {
                 // Told, or dropped with the stream: either way it is this one's turn.
                 let _ = before.await;

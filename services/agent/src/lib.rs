@@ -19,7 +19,9 @@ mod position; // where a read begins and ends
 mod log; // the service Log
 mod admin; // the service Admin
 mod status; // how the cluster stands
+mod traffic; // what went through, counted
 mod fault; // errors of the engine, as the wire says them
 
 pub use server::{Agent, Cluster};
 pub use status::WalStand;
+pub use traffic::Traffic;

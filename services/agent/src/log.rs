@@ -18,12 +18,14 @@ use crate::append::Appending;
 use crate::fault;
 use crate::position::{Found, resolve};
 use crate::read::{Reading, mark};
+use crate::traffic::Traffic;
 
 /// Serves appends and reads. Clones share everything.
 #[derive(Clone, Debug)]
 pub(crate) struct LogService {
     engine: Engine,
     env: Env,
+    traffic: Traffic,
     /// Producer ids that the catalog gave this agent and nobody has yet.
     producers: Arc<Mutex<Producers>>,
 }
@@ -35,10 +37,11 @@ struct Producers {
 }
 
 impl LogService {
-    pub(crate) fn new(engine: Engine, env: Env) -> Self {
+    pub(crate) fn new(engine: Engine, env: Env, traffic: Traffic) -> Self {
         Self {
             engine,
             env,
+            traffic,
             producers: Arc::default(),
         }
     }
@@ -95,6 +98,7 @@ impl LogService {
             until: (!follow).then_some(until),
             format,
             skip_damaged: request.skip_damaged,
+            open: self.traffic.read(),
             replies,
         })
     }
@@ -197,7 +201,8 @@ impl Log for LogService {
     ) -> Result<Response<Self::AppendStream>, Status> {
         let (replies, stream) = mpsc::channel(STREAM_APPENDS_MAX);
         let appends = self.engine.appends().clone();
-        let appending = Appending::new(appends, self.env.clone(), request.into_inner(), replies);
+        let (env, traffic) = (self.env.clone(), self.traffic.clone());
+        let appending = Appending::new(appends, env, traffic, request.into_inner(), replies);
         tokio::spawn(appending.run());
         Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
     }

@@ -12,6 +12,7 @@ use tonic::Status;
 
 use crate::fault;
 use crate::plain;
+use crate::traffic::OpenRead;
 
 /// Reads one partition into a channel.
 pub(crate) struct Reading {
@@ -22,6 +23,7 @@ pub(crate) struct Reading {
     pub(crate) until: Option<Offset>,
     pub(crate) format: v1::ReadFormat,
     pub(crate) skip_damaged: bool,
+    pub(crate) open: OpenRead,
     pub(crate) replies: mpsc::Sender<Result<v1::ReadReply, Status>>,
 }
 
@@ -185,7 +187,12 @@ impl Reading {
     }
 
     async fn send(&self, reply: v1::ReadReply) -> Result<(), Gone> {
-        self.replies.send(Ok(reply)).await.map_err(|_| Gone)
+        let batches = reply.batches.iter().map(|batch| batch.data.len());
+        let records = reply.records.iter().map(prost_bytes);
+        let bytes = batches.chain(records).sum();
+        self.replies.send(Ok(reply)).await.map_err(|_| Gone)?;
+        self.open.sent(bytes);
+        Ok(())
     }
 
     async fn end(&self, error: v1::Error) {

@@ -12,6 +12,7 @@ use esker_types::{ClusterId, Incarnation, Timestamp};
 use crate::admin::AdminService;
 use crate::log::LogService;
 use crate::status::WalStand;
+use crate::traffic::Traffic;
 
 /// Which cluster an agent serves.
 #[derive(Clone, Debug)]
@@ -32,6 +33,7 @@ pub struct Agent {
     engine: Engine,
     env: Env,
     cluster: Cluster,
+    traffic: Traffic,
 }
 
 impl Agent {
@@ -42,7 +44,14 @@ impl Agent {
             engine,
             env,
             cluster,
+            traffic: Traffic::default(),
         }
+    }
+
+    /// What goes through it.
+    #[must_use]
+    pub const fn traffic(&self) -> &Traffic {
+        &self.traffic
     }
 
     /// Serves on `listener` until `stop` is ready; then takes no new call, and returns when those
@@ -56,9 +65,13 @@ impl Agent {
         stop: impl Future<Output = ()> + Send,
     ) -> Result<(), tonic::transport::Error> {
         let (engine, env) = (self.engine.clone(), self.env.clone());
-        let log = LogServer::new(LogService::new(engine.clone(), env.clone()))
-            .max_decoding_message_size(tuning::MESSAGE_BYTES_MAX)
-            .max_encoding_message_size(tuning::MESSAGE_BYTES_MAX);
+        let log = LogServer::new(LogService::new(
+            engine.clone(),
+            env.clone(),
+            self.traffic.clone(),
+        ))
+        .max_decoding_message_size(tuning::MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(tuning::MESSAGE_BYTES_MAX);
         let admin = AdminServer::new(AdminService::new(engine, env, self.cluster.clone()))
             .max_decoding_message_size(tuning::MESSAGE_BYTES_MAX)
             .max_encoding_message_size(tuning::MESSAGE_BYTES_MAX);

@@ -60,13 +60,13 @@ pub(crate) enum Role {
     Agent,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Listen {
     /// The public gRPC API. Default: `127.0.0.1:7070`.
     pub(crate) public: SocketAddr,
-    /// Metrics and health over HTTP. Default: `127.0.0.1:7071`.
-    pub(crate) metrics: SocketAddr,
+    /// Metrics and health over HTTP. Default: where the public API is, one port higher.
+    pub(crate) metrics: Option<SocketAddr>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -250,6 +250,19 @@ impl Config {
         }
     }
 
+    /// Where metrics and health are served. A public API on any free port has them on another.
+    pub(crate) fn metrics(&self) -> SocketAddr {
+        let Listen { public, metrics } = self.listen;
+        metrics.unwrap_or_else(|| {
+            let next = if public.port() == 0 {
+                0
+            } else {
+                public.port().wrapping_add(1)
+            };
+            SocketAddr::new(public.ip(), next)
+        })
+    }
+
     /// Bytes of unflushed records before appends are refused.
     pub(crate) fn head_bytes(&self) -> u64 {
         self.wal.head.map_or(self.wal.disk.0 / 2, |head| head.0)
@@ -294,7 +307,7 @@ impl Config {
         }
         for (key, address) in [
             ("listen.public", self.listen.public),
-            ("listen.metrics", self.listen.metrics),
+            ("listen.metrics", self.metrics()),
         ] {
             if !address.ip().is_loopback() && !self.insecure {
                 return Err(ConfigError::Bounds {
@@ -355,7 +368,6 @@ fn defaults(kind: Kind) -> Table {
         insecure = false
         [listen]
         public = "127.0.0.1:7070"
-        metrics = "127.0.0.1:7071"
         [object_store]
         settings = {{}}
         [cluster]

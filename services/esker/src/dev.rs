@@ -18,6 +18,9 @@ pub(crate) struct DevArgs {
     /// Address of the public API.
     #[arg(long, value_name = "HOST:PORT")]
     listen: Option<String>,
+    /// Address of metrics and health. Default: that of --listen, one port higher.
+    #[arg(long, value_name = "HOST:PORT")]
+    metrics: Option<String>,
     /// Another bucket than `bucket` in the data directory: file:///…, s3://bucket/prefix, gs://…,
     /// az://….
     #[arg(long, value_name = "URL")]
@@ -39,6 +42,9 @@ impl DevArgs {
         }
         if let Some(listen) = &self.listen {
             flags.push(("listen.public", listen.clone()));
+        }
+        if let Some(metrics) = &self.metrics {
+            flags.push(("listen.metrics", metrics.clone()));
         }
         if let Some(url) = &self.object_store {
             flags.push(("object_store.url", url.clone()));
@@ -104,11 +110,13 @@ fn say_ready(server: &Server, config: &Config) {
     crate::run::say(&format!(
         "esker {version} is ready at {endpoint}\n\
          cluster {cluster}, data in {data}, bucket {bucket}\n\
+         metrics and health at http://{metrics}\n\
          \n\
          next, from another terminal:\n\
          \x20 {esker} topic create hello --partitions 4{option}\n\
          \x20 echo 'hello, gravel' | {esker} produce hello{option}\n\
          \x20 {esker} consume hello{option}\n",
+        metrics = server.metrics(),
         version = env!("CARGO_PKG_VERSION"),
         data = config.data_dir.display(),
         bucket = config.bucket(),

@@ -13,6 +13,7 @@ mod cli; // every command and option
 
 mod config; // what a server is told
 mod serve; // a server, composed
+mod observe; // metrics and health over HTTP
 mod dev; // everything in one process
 mod demo; // the main job once through, on a scratch folder
 mod sample; // made-up log lines

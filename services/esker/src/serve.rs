@@ -25,10 +25,11 @@ use esker_types::limits::OPENED_SEGMENTS_BYTES;
 use esker_wal::KeeperOptions;
 use esker_wal::disk::WalOptions;
 use esker_walnode::{Identity, IdentityError, Node, NodeError, NodeOptions};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::config::{Config, Upkeep};
+use crate::observe::{Figures, Stand, observe};
 
 /// How long calls under way may go on once the server was asked to stop.
 const STOP_CALLS: Duration = Duration::from_millis(800);
@@ -45,7 +46,10 @@ pub(crate) struct Server {
     running: JoinHandle<Ended>,
     serving: JoinHandle<Result<(), String>>,
     stop: oneshot::Sender<()>,
+    stand: watch::Sender<Stand>,
+    observing: JoinHandle<io::Error>,
     address: String,
+    metrics: String,
     identity: Identity,
 }
 
@@ -70,6 +74,9 @@ pub(crate) enum ServeError {
     /// The address is taken, or not ours.
     #[error("{0}; choose another with --listen")]
     Listen(io::Error),
+    /// The same, for metrics.
+    #[error("{0}; choose another with --metrics")]
+    ListenMetrics(io::Error),
     /// The server's own listener broke.
     #[error("the listener at {address} has ended: {what}")]
     Listener {
@@ -94,8 +101,14 @@ impl Server {
         let listener = env.network.listen(&config.listen.public.to_string()).await;
         let listener = listener.map_err(ServeError::Listen)?;
         let address = listener.address().to_owned();
+        let metrics = env.network.listen(&config.metrics().to_string()).await;
+        let listening = metrics.map_err(ServeError::ListenMetrics)?;
+        let metrics = listening.address().to_owned();
+        let (stand, standing) = watch::channel(Stand::Starting("asking the bucket"));
+        let observing = tokio::spawn(observe(listening, env.clone(), standing));
         let store = open_bucket(env, config, environment)?;
         let identity = claimed(env, config, &store).await?;
+        stand.send_replace(Stand::Starting("reading the log"));
         let node = Node::start(env, &identity, node_options(config)).await?;
         let blocks = BlockCache::open(cache_settings(config), &*env.files).await?;
         let options = EngineOptions {
@@ -122,6 +135,9 @@ impl Server {
             wal: Some(wal_stand(&node, config.wal.disk.0)),
         };
         let agent = Agent::new(engine.clone(), env.clone(), cluster);
+        let wal = Arc::clone(node.wal());
+        let figures = Figures::new(engine.clone(), wal, agent.traffic().clone());
+        stand.send_replace(Stand::Ready(Arc::new(figures)));
         let (stop, stopped) = oneshot::channel();
         let serving = tokio::spawn(async move {
             let stopped = async move {
@@ -137,7 +153,10 @@ impl Server {
             running,
             serving,
             stop,
+            stand,
+            observing,
             address,
+            metrics,
             identity,
         })
     }
@@ -145,6 +164,11 @@ impl Server {
     /// Where the public API is, as `host:port`.
     pub(crate) fn address(&self) -> &str {
         &self.address
+    }
+
+    /// Where metrics and health are, as `host:port`.
+    pub(crate) fn metrics(&self) -> &str {
+        &self.metrics
     }
 
     /// Whom it belongs to.
@@ -175,6 +199,10 @@ impl Server {
                 };
                 Err(ServeError::Listener { address: self.address.clone(), what })
             }
+            broken = &mut self.observing => {
+                let what = broken.map_or_else(|died| died.to_string(), |error| error.to_string());
+                Err(ServeError::Listener { address: self.metrics.clone(), what })
+            }
             () = asked => {
                 self.close().await;
                 Ok(())
@@ -185,6 +213,7 @@ impl Server {
     /// Stops taking calls, lets those under way end for a moment, and leaves the node so that the
     /// next start has little to do. What is not flushed stays in the WAL.
     pub(crate) async fn close(self) {
+        self.stand.send_replace(Stand::Stopping);
         // It may have ended by itself.
         let _ = self.stop.send(());
         let mut serving = self.serving;
@@ -195,6 +224,7 @@ impl Server {
             serving.abort();
         }
         self.running.abort();
+        self.observing.abort();
         let closed = tokio::time::timeout(STOP_NODE, self.node.close()).await;
         if closed.is_err() {
             tracing::warn!("the node was not checkpointed in time; the next start applies more");

@@ -1,0 +1,123 @@
+//! What goes through an agent, counted for whoever watches it.
+
+use std::time::Duration;
+
+use esker_log::Appended;
+use esker_proto::v1;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+/// Upper bounds of the append latency's buckets, in seconds: a group commit on a fast disk to an
+/// election.
+const APPEND_SECONDS: [f64; 12] = [
+    0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0,
+];
+
+/// Counters of one agent. Clones share them.
+#[derive(Clone, Debug)]
+pub struct Traffic {
+    appends: Family<Ended, Counter>,
+    appended_bytes: Counter,
+    append_seconds: Histogram,
+    reads: Gauge,
+    read_bytes: Counter,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct Ended {
+    result: Result,
+}
+
+/// How an append ended.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, EncodeLabelValue)]
+enum Result {
+    Appended,
+    Duplicate,
+    NotWritten,
+    Unknown,
+}
+
+impl Default for Traffic {
+    fn default() -> Self {
+        Self {
+            appends: Family::default(),
+            appended_bytes: Counter::default(),
+            append_seconds: Histogram::new(APPEND_SECONDS),
+            reads: Gauge::default(),
+            read_bytes: Counter::default(),
+        }
+    }
+}
+
+impl Traffic {
+    /// Names the counters in `registry`.
+    pub fn register(&self, registry: &mut Registry) {
+        let Self {
+            appends,
+            appended_bytes,
+            append_seconds,
+            reads,
+            read_bytes,
+        } = self.clone();
+        registry.register("append_batches", "Appends answered, by result", appends);
+        registry.register_with_unit(
+            "appended",
+            "Payload of batches appended",
+            Unit::Bytes,
+            appended_bytes,
+        );
+        registry.register_with_unit(
+            "append_latency",
+            "From an append's arrival to its answer",
+            Unit::Seconds,
+            append_seconds,
+        );
+        registry.register("reads_open", "Streams of reads", reads);
+        registry.register_with_unit("read", "Payload sent to readers", Unit::Bytes, read_bytes);
+    }
+
+    pub(crate) fn append(
+        &self,
+        bytes: usize,
+        took: Duration,
+        answer: &core::result::Result<Appended, v1::Error>,
+    ) {
+        let result = match answer {
+            Ok(appended) if appended.duplicate => Result::Duplicate,
+            Ok(_) => Result::Appended,
+            Err(error) if error.durability() == v1::Durability::Unknown => Result::Unknown,
+            Err(_) => Result::NotWritten,
+        };
+        self.appends.get_or_create(&Ended { result }).inc();
+        if matches!(result, Result::Appended) {
+            self.appended_bytes.inc_by(bytes as u64);
+        }
+        self.append_seconds.observe(took.as_secs_f64());
+    }
+
+    /// A stream of reads is open until this is dropped.
+    pub(crate) fn read(&self) -> OpenRead {
+        self.reads.inc();
+        OpenRead(self.clone())
+    }
+}
+
+/// A stream of reads that is open.
+#[derive(Debug)]
+pub(crate) struct OpenRead(Traffic);
+
+impl OpenRead {
+    pub(crate) fn sent(&self, bytes: usize) {
+        self.0.read_bytes.inc_by(bytes as u64);
+    }
+}
+
+impl Drop for OpenRead {
+    fn drop(&mut self) {
+        self.0.reads.dec();
+    }
+}

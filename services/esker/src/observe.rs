@@ -1,0 +1,126 @@
+//! Metrics and health over HTTP, for whoever looks after a server.
+//!
+//! ```text
+//!   GET /metrics   Prometheus text        what is counted, as of now
+//!   GET /healthz   200                    the process answers
+//!   GET /readyz    200, or 503 and why    appends and reads are taken
+//! ```
+//! It answers from the first moment on, while the log is still being read.
+
+mod figures; // what is counted, by name
+
+use std::convert::Infallible;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use esker_env::{Connection, Env, Listener};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::sync::{Semaphore, watch};
+
+pub(crate) use figures::Figures;
+
+/// Connections at once; more wait to be accepted.
+const CONNECTIONS_MAX: usize = 32;
+/// Bytes of a request's head.
+const HEAD_BYTES_MAX: usize = 16 << 10;
+/// How long a request's head may take to come.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a connection may last, whatever it does.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// How a server stands, for those who ask whether it is ready.
+#[derive(Clone, Debug)]
+pub(crate) enum Stand {
+    /// Not yet: what is being done.
+    Starting(&'static str),
+    /// It takes appends and reads, and this is what it counts.
+    Ready(Arc<Figures>),
+    /// No longer: it was asked to stop.
+    Stopping,
+}
+
+/// Answers on `listener` for as long as it is polled.
+pub(crate) async fn observe(
+    mut listener: Box<dyn Listener>,
+    env: Env,
+    stand: watch::Receiver<Stand>,
+) -> io::Error {
+    let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let free = Arc::clone(&connections).acquire_owned().await;
+        let free = free.expect("the semaphore is never closed");
+        let connection = match listener.accept().await {
+            Ok(connection) => connection,
+            Err(error) => return error,
+        };
+        let (stand, env) = (stand.clone(), env.clone());
+        tokio::spawn(async move {
+            let _free = free;
+            // Who goes away, or sends nothing useful, learns nothing: that is all.
+            let _ = tokio::time::timeout(CONNECTION_TIMEOUT, talk(connection, env, stand)).await;
+        });
+    }
+}
+
+async fn talk(
+    connection: Connection,
+    env: Env,
+    stand: watch::Receiver<Stand>,
+) -> Result<(), hyper::Error> {
+    let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+        let stand = stand.borrow().clone();
+        let env = env.clone();
+        async move { Ok::<_, Infallible>(answer(&request, &env, stand).await) }
+    });
+    hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .serve_connection(TokioIo::new(connection), service)
+        .await
+}
+
+async fn answer(request: &Request<Incoming>, env: &Env, stand: Stand) -> Response<Full<Bytes>> {
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        let text = "only GET and HEAD are answered\n";
+        return text_of(StatusCode::METHOD_NOT_ALLOWED, text);
+    }
+    match (request.uri().path(), stand) {
+        ("/healthz", _) => text_of(StatusCode::OK, "ok\n"),
+        ("/readyz", Stand::Ready(figures)) => match figures.trouble().await {
+            None => text_of(StatusCode::OK, "ready\n"),
+            Some(trouble) => text_of(StatusCode::SERVICE_UNAVAILABLE, format!("{trouble}\n")),
+        },
+        ("/readyz" | "/metrics", Stand::Starting(what)) => text_of(
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("starting: {what}\n"),
+        ),
+        ("/readyz" | "/metrics", Stand::Stopping) => {
+            text_of(StatusCode::SERVICE_UNAVAILABLE, "stopping\n")
+        }
+        ("/metrics", Stand::Ready(figures)) => {
+            let mut response = text_of(StatusCode::OK, figures.text(env).await);
+            let kind = HeaderValue::from_static(figures::CONTENT);
+            response.headers_mut().insert(CONTENT_TYPE, kind);
+            response
+        }
+        _ => text_of(
+            StatusCode::NOT_FOUND,
+            "there are /metrics, /healthz and /readyz\n",
+        ),
+    }
+}
+
+fn text_of(status: StatusCode, text: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(text.into()));
+    *response.status_mut() = status;
+    let kind = HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
+}

@@ -1,0 +1,326 @@
+//! What is counted, by name. Figures that grow while the process lives end in `_total`, as
+//! Prometheus has it; the others are what is there now.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use esker_agent::Traffic;
+use esker_env::{Env, OpenMode};
+use esker_log::{Engine, HeadError, Progress};
+use esker_object::Outcomes;
+use esker_types::ShardId;
+use esker_wal::disk::Wal;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+
+/// The format of the text: OpenMetrics, which Prometheus reads.
+pub(super) const CONTENT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// Bytes of a page of memory, as `/proc` counts them on every platform that is built for.
+const PAGE_BYTES: u64 = 4096;
+
+/// Where the figures of a server come from.
+#[derive(Debug)]
+pub(crate) struct Figures {
+    engine: Engine,
+    wal: Arc<Wal>,
+    traffic: Traffic,
+}
+
+/// Figures at one moment.
+#[derive(Debug)]
+struct Moment {
+    shards: Vec<(ShardId, Option<String>, Progress)>,
+    resident: Option<u64>,
+    engine: Engine,
+    wal: Arc<Wal>,
+}
+
+impl Figures {
+    pub(crate) const fn new(engine: Engine, wal: Arc<Wal>, traffic: Traffic) -> Self {
+        Self {
+            engine,
+            wal,
+            traffic,
+        }
+    }
+
+    /// Why neither appends nor reads are taken, if they are not.
+    pub(super) async fn trouble(&self) -> Option<String> {
+        for shard in self.engine.head().shards() {
+            if let Err(error) = self.engine.head().progress(shard).await {
+                return Some(error.to_string());
+            }
+        }
+        None
+    }
+
+    /// All of it, as text.
+    pub(super) async fn text(&self, env: &Env) -> String {
+        let mut registry = Registry::with_prefix("esker");
+        self.traffic.register(&mut registry);
+        match self.moment(env).await {
+            Ok(moment) => registry.register_collector(Box::new(moment)),
+            Err(error) => tracing::warn!(%error, "figures of the shards are left out"),
+        }
+        let mut text = String::new();
+        encode(&mut text, &registry).expect("a string takes every text");
+        text
+    }
+
+    async fn moment(&self, env: &Env) -> Result<Moment, HeadError> {
+        let mut shards = Vec::new();
+        for shard in self.engine.head().shards() {
+            let progress = self.engine.head().progress(shard).await?;
+            shards.push((shard, self.engine.flush_trouble(shard), progress));
+        }
+        Ok(Moment {
+            shards,
+            resident: resident(env),
+            engine: self.engine.clone(),
+            wal: Arc::clone(&self.wal),
+        })
+    }
+}
+
+/// Bytes of memory that the process holds, where the system tells.
+fn resident(env: &Env) -> Option<u64> {
+    let file = env
+        .files
+        .open(Path::new("/proc/self/statm"), OpenMode::Read);
+    let mut text = [0; 128];
+    let read = file.ok()?.read_at(&mut text, 0).ok()?;
+    let text = std::str::from_utf8(&text[..read]).ok()?;
+    let pages: u64 = text.split_ascii_whitespace().nth(1)?.parse().ok()?;
+    Some(pages * PAGE_BYTES)
+}
+
+/// Writes figures one after the other.
+struct Pen<'a>(DescriptorEncoder<'a>);
+
+impl Pen<'_> {
+    fn one(&mut self, name: &str, help: &str, metric: &impl EncodeMetric) -> fmt::Result {
+        let kind = metric.metric_type();
+        let encoder = self.0.encode_descriptor(name, help, None, kind)?;
+        metric.encode(encoder)
+    }
+
+    fn count(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+        self.one(name, help, &ConstCounter::new(value))
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+        self.one(name, help, &gauge(value))
+    }
+
+    /// One figure for each of several labels.
+    fn each<M: EncodeMetric>(
+        &mut self,
+        name: &str,
+        help: &str,
+        label: &str,
+        figures: impl IntoIterator<Item = (String, M)>,
+    ) -> fmt::Result {
+        let mut figures = figures.into_iter().peekable();
+        let Some((_, first)) = figures.peek() else {
+            return Ok(());
+        };
+        let kind = first.metric_type();
+        let mut encoder = self.0.encode_descriptor(name, help, None, kind)?;
+        for (value, metric) in figures {
+            metric.encode(encoder.encode_family(&[(label, value.as_str())])?)?;
+        }
+        Ok(())
+    }
+}
+
+/// What is there now; figures above what a gauge holds stand at its most.
+fn gauge(value: u64) -> ConstGauge<i64> {
+    ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX))
+}
+
+impl Collector for Moment {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut pen = Pen(encoder);
+        self.shards(&mut pen)?;
+        self.wal(&mut pen)?;
+        self.bucket(&mut pen)?;
+        self.cache(&mut pen)?;
+        if let Some(resident) = self.resident {
+            pen.gauge("resident_bytes", "Memory that the process holds", resident)?;
+        }
+        Ok(())
+    }
+}
+
+impl Moment {
+    fn shards(&self, pen: &mut Pen<'_>) -> fmt::Result {
+        let of = |figure: fn(&Progress) -> u64| {
+            let each = self.shards.iter();
+            each.map(move |(shard, _, progress)| (shard.0.to_string(), gauge(figure(progress))))
+        };
+        let mut shard = |name, help, figure| pen.each(name, help, "shard", of(figure));
+        shard(
+            "shard_applied_index",
+            "Raft index of the last entry applied",
+            |progress| progress.mark.index.0,
+        )?;
+        shard(
+            "shard_flushed_index",
+            "Raft index up to which all is in the bucket",
+            |progress| progress.flushed.0,
+        )?;
+        shard(
+            "shard_head_bytes",
+            "Payload that is not in the bucket yet",
+            |progress| progress.head.bytes,
+        )?;
+        shard(
+            "shard_head_bytes_max",
+            "Payload at which appends are refused",
+            |progress| progress.head_bytes_max,
+        )?;
+        shard(
+            "shard_head_batches",
+            "Batches that are not in the bucket yet",
+            |progress| progress.head.batches,
+        )?;
+        shard(
+            "shard_segments",
+            "Segments that the log names",
+            |progress| progress.segments,
+        )?;
+        shard(
+            "shard_clock_skew_seconds",
+            "How far the leader's clocks are apart; above 0, retention by age stands still",
+            |progress| progress.clock_skew.map_or(0, |skew| skew.as_secs().max(1)),
+        )?;
+        let failing = self
+            .shards
+            .iter()
+            .map(|(shard, trouble, _)| (shard.0.to_string(), gauge(u64::from(trouble.is_some()))));
+        let help = "1 while the last flush failed; the head keeps everything";
+        pen.each("shard_flush_failing", help, "shard", failing)
+    }
+
+    fn wal(&self, pen: &mut Pen<'_>) -> fmt::Result {
+        let stats = self.wal.stats();
+        pen.count(
+            "wal_written_bytes",
+            "Bytes of groups written, padding included",
+            stats.bytes,
+        )?;
+        pen.count(
+            "wal_groups",
+            "Groups written, each with one sync",
+            stats.groups,
+        )?;
+        pen.count("wal_frames", "Frames written", stats.frames)?;
+        let seconds = ConstCounter::new(seconds(stats.sync_nanos));
+        pen.one(
+            "wal_sync_seconds",
+            "Time spent in syncs of the disk",
+            &seconds,
+        )?;
+        let longest = ConstGauge::new(self::seconds(stats.sync_nanos_max));
+        pen.one(
+            "wal_sync_longest_seconds",
+            "The longest sync so far",
+            &longest,
+        )?;
+        pen.gauge("wal_files", "Files of the log", stats.files)?;
+        pen.gauge("wal_spares", "Files written ahead", stats.spares)?;
+        pen.gauge(
+            "wal_room_bytes",
+            "Room above the reserve, for appends",
+            self.wal.room(),
+        )?;
+        pen.gauge(
+            "wal_memory_bytes",
+            "Entries of the head in memory",
+            stats.cached_bytes,
+        )
+    }
+
+    fn bucket(&self, pen: &mut Pen<'_>) -> fmt::Result {
+        let counters = self.engine.store().counters();
+        let verbs = [
+            ("put", counters.put),
+            ("get", counters.get),
+            ("head", counters.head),
+            ("list", counters.list),
+            ("delete", counters.delete),
+        ];
+        let of = |figure: fn(&Outcomes) -> u64| {
+            verbs.map(|(verb, outcomes)| (verb.to_owned(), ConstCounter::new(figure(&outcomes))))
+        };
+        let mut verb = |name, help, figure| pen.each(name, help, "verb", of(figure));
+        verb("bucket_done", "Requests that the bucket did", |of| of.done)?;
+        verb("bucket_not_found", "Requests for what is not there", |of| {
+            of.not_found
+        })?;
+        verb("bucket_failed", "Requests that failed", |of| of.failed)?;
+        verb(
+            "bucket_abandoned",
+            "Requests given up without an answer",
+            |of| of.abandoned,
+        )?;
+        pen.count(
+            "bucket_written_bytes",
+            "Payload written",
+            counters.written_bytes,
+        )?;
+        pen.count("bucket_read_bytes", "Payload read", counters.read_bytes)?;
+        pen.count("bucket_retried", "Requests made again", counters.retried)?;
+        pen.count(
+            "bucket_refused",
+            "Requests not made: circuit open, or too many",
+            counters.refused,
+        )?;
+        pen.count("bucket_opened", "Times the circuit opened", counters.opened)
+    }
+
+    fn cache(&self, pen: &mut Pen<'_>) -> fmt::Result {
+        let counters = self.engine.cache_counters();
+        pen.count(
+            "cache_memory_hits",
+            "Blocks found in memory",
+            counters.memory_hits,
+        )?;
+        pen.count(
+            "cache_disk_hits",
+            "Blocks found on disk",
+            counters.disk_hits,
+        )?;
+        pen.count(
+            "cache_loads",
+            "Blocks fetched from the bucket",
+            counters.loads,
+        )?;
+        pen.count(
+            "cache_coalesced",
+            "Requests that joined another's fetch",
+            counters.coalesced,
+        )?;
+        pen.count(
+            "cache_corrupt",
+            "Blocks on disk that were damaged",
+            counters.corrupt,
+        )?;
+        pen.count("cache_errors", "Failures of the disk tier", counters.errors)?;
+        let memory = counters.tail_bytes + counters.backfill_bytes;
+        pen.gauge("cache_memory_bytes", "Blocks in memory", memory)
+    }
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a figure for people: nanoseconds of 100 days are exact"
+)]
+fn seconds(nanos: u64) -> f64 {
+    nanos as f64 / 1e9
+}
