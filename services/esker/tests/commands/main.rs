@@ -11,4 +11,5 @@ mod server; // `esker dev` in a scratch folder, and commands at it
 
 mod round_trip; // what goes in comes out, by every way out
 mod streams; // pipes, following, signals, positions
+mod observed; // metrics and health
 mod refusals; // exit codes, and what is said

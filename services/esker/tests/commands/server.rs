@@ -1,7 +1,8 @@
 //! `esker dev` in a scratch folder, and commands at it.
 
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -25,6 +26,7 @@ pub(crate) fn esker(args: &[&str]) -> Command {
 pub(crate) struct Server {
     child: Child,
     endpoint: String,
+    metrics: String,
     scratch: PathBuf,
 }
 
@@ -42,16 +44,38 @@ impl Server {
             .stderr(File::create(scratch.join("stderr")).unwrap())
             .spawn()
             .unwrap();
-        let mut ready = String::new();
-        let out = child.stdout.as_mut().unwrap();
-        BufReader::new(out).read_line(&mut ready).unwrap();
-        let endpoint = ready.trim_end().rsplit(' ').next().unwrap().to_owned();
-        assert!(endpoint.starts_with("http://127.0.0.1:"), "{ready}");
+        let mut lines = BufReader::new(child.stdout.as_mut().unwrap()).lines();
+        let mut address = |after: &str| {
+            let line = lines.find(|line| line.as_ref().is_ok_and(|line| line.contains(after)));
+            let line = line.unwrap().unwrap();
+            let address = line.rsplit(' ').next().unwrap().to_owned();
+            assert!(address.starts_with("http://127.0.0.1:"), "{line}");
+            address
+        };
+        let (endpoint, metrics) = (address("is ready at"), address("metrics and health at"));
         Self {
             child,
             endpoint,
+            metrics,
             scratch,
         }
+    }
+
+    /// The answer to a GET at the address of metrics and health: status and body.
+    pub(crate) fn get(&self, path: &str) -> (u16, String) {
+        let address = self.metrics.strip_prefix("http://").unwrap();
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
+        )
+        .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let status = head.split(' ').nth(1).unwrap();
+        (status.parse().unwrap(), body.to_owned())
     }
 
     /// A file of the scratch folder.
