@@ -464,6 +464,15 @@ mod tests {
     }
 
     #[test]
+    fn the_configuration_for_containers_is_taken() {
+        let text = include_str!("../../../deploy/esker.toml");
+        let config = Config::build(Kind::Serve, Some(text), &BTreeMap::new(), &[]);
+        let config = config.expect("it is good");
+        assert_eq!(config.bucket(), "s3://esker");
+        assert_eq!(config.metrics().to_string(), "0.0.0.0:7071");
+    }
+
+    #[test]
     fn flags_go_over_the_environment_over_the_file() {
         let text = "[wal]\ndisk = \"2GiB\"\n[flush]\nage = \"1s\"\nbytes = 100000\n";
         let environment = BTreeMap::from([
