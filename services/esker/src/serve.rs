@@ -135,8 +135,7 @@ impl Server {
             wal: Some(wal_stand(&node, config.wal.disk.0)),
         };
         let agent = Agent::new(engine.clone(), env.clone(), cluster);
-        let wal = Arc::clone(node.wal());
-        let figures = Figures::new(engine.clone(), wal, agent.traffic().clone());
+        let figures = Figures::new(engine.clone(), &node, agent.traffic().clone());
         stand.send_replace(Stand::Ready(Arc::new(figures)));
         let (stop, stopped) = oneshot::channel();
         let serving = tokio::spawn(async move {

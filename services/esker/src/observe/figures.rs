@@ -10,7 +10,8 @@ use esker_env::{Env, OpenMode};
 use esker_log::{Engine, HeadError, Progress};
 use esker_object::Outcomes;
 use esker_types::ShardId;
-use esker_wal::disk::Wal;
+use esker_wal::disk::{Recovery, Wal};
+use esker_walnode::Node;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
@@ -28,6 +29,7 @@ const PAGE_BYTES: u64 = 4096;
 pub(crate) struct Figures {
     engine: Engine,
     wal: Arc<Wal>,
+    start: Recovery,
     traffic: Traffic,
 }
 
@@ -38,13 +40,16 @@ struct Moment {
     resident: Option<u64>,
     engine: Engine,
     wal: Arc<Wal>,
+    start: Recovery,
 }
 
 impl Figures {
-    pub(crate) const fn new(engine: Engine, wal: Arc<Wal>, traffic: Traffic) -> Self {
+    /// Figures of `engine`, of `node` and what its start found, and of what goes through an agent.
+    pub(crate) fn new(engine: Engine, node: &Node, traffic: Traffic) -> Self {
         Self {
             engine,
-            wal,
+            wal: Arc::clone(node.wal()),
+            start: node.recovery().clone(),
             traffic,
         }
     }
@@ -83,6 +88,7 @@ impl Figures {
             resident: resident(env),
             engine: self.engine.clone(),
             wal: Arc::clone(&self.wal),
+            start: self.start.clone(),
         })
     }
 }
@@ -232,6 +238,13 @@ impl Moment {
             "The longest sync so far",
             &longest,
         )?;
+        let (bytes, frames) = (self.start.bytes_read, self.start.frames);
+        pen.gauge(
+            "start_read_bytes",
+            "Bytes of the log that the last start read",
+            bytes,
+        )?;
+        pen.gauge("start_frames", "Frames that it found in them", frames)?;
         pen.gauge("wal_files", "Files of the log", stats.files)?;
         pen.gauge("wal_spares", "Files written ahead", stats.spares)?;
         pen.gauge(

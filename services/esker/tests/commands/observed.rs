@@ -7,9 +7,8 @@ fn figure(text: &str, name: &str) -> f64 {
     let line = text
         .lines()
         .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    line.unwrap_or_else(|| panic!("no {name} in {text}"))
-        .parse()
-        .unwrap()
+    let line = line.ok_or_else(|| format!("no {name} in {text}"));
+    line.unwrap().parse().unwrap()
 }
 
 #[test]

@@ -40,3 +40,4 @@ static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 mod founded; // kill -9 in the first second of a cluster
 mod killed; // kill -9 at any moment
 mod away; // the bucket is away
+mod volume; // a great deal, in and out

@@ -36,6 +36,7 @@ pub(crate) struct Server {
     saying: Arc<Saying>,
     listens: Option<JoinHandle<()>>,
     ready: Receiver<String>,
+    metrics: Option<String>,
     began: Instant,
     log: PathBuf,
 }
@@ -65,7 +66,7 @@ impl Server {
         let stdout = process.stdout.take().expect("it is piped");
         std::thread::spawn(move || {
             for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                if line.contains(" is ready at ") {
+                if line.starts_with("metrics and health at ") {
                     let _ = tell.send(line);
                 }
             }
@@ -80,6 +81,7 @@ impl Server {
             saying,
             listens: Some(listens),
             ready,
+            metrics: None,
             began: Instant::now(),
             log: log.to_owned(),
         }
@@ -88,7 +90,8 @@ impl Server {
     /// Waits until it takes calls; how long that took from its start.
     pub(crate) fn ready(&mut self) -> Duration {
         while self.began.elapsed() < READY_WITHIN {
-            if self.ready.recv_timeout(Duration::from_millis(50)).is_ok() {
+            if let Ok(line) = self.ready.recv_timeout(Duration::from_millis(50)) {
+                self.metrics = line.rsplit("//").next().map(str::to_owned);
                 return self.began.elapsed();
             }
             if let Some(status) = self.process.try_wait().expect("it is a child") {
@@ -97,6 +100,11 @@ impl Server {
             }
         }
         panic!("not ready within {READY_WITHIN:?}; {}", self.last_words());
+    }
+
+    /// Where it tells its figures.
+    pub(crate) fn metrics(&self) -> String {
+        self.metrics.clone().expect("it was ready")
     }
 
     /// What it is doing.
