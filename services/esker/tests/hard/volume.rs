@@ -39,7 +39,7 @@ const WAL_BYTES_MAX: u64 = 512 * MIB;
 /// its file the log ends.
 const RESTART_BYTES_APART: u64 = 2 * WAL_FILE;
 const SETTINGS: &str = "cluster.data_shards = 4\n\
-    wal = { disk = \"512MiB\", file = \"48MiB\", memory = \"64MiB\" }\n\
+    wal = { disk = \"512MiB\", file = \"48MiB\", head = \"128MiB\", memory = \"64MiB\" }\n\
     flush = { bytes = \"16MiB\", age = \"5s\" }\n\
     cache = { memory = \"64MiB\", backfill_memory = \"32MiB\", disk = \"2GiB\" }\n";
 
@@ -265,7 +265,7 @@ fn produce(site: &Site, topic: &str, path: &Path, bytes: u64) -> Value {
 
 fn all_tiered(site: &Site, topic: &str) {
     let told: Value = json(&esker(&["topic", "describe", topic, "--json"], site));
-    for partition in told["partitions"].as_array().expect("a list") {
+    for partition in told["partition_status"].as_array().expect("a list") {
         assert_eq!(
             partition["tiered_end"], partition["end"],
             "{topic}: {partition}"
