@@ -134,6 +134,11 @@ impl Pen {
         self.book().connected.clear();
     }
 
+    /// How many were acknowledged something in this life.
+    pub(crate) fn connected(&self) -> usize {
+        self.book().connected.len()
+    }
+
     /// Appends without an answer, of those who are connected: they are on their way, there or back.
     pub(crate) fn in_flight(&self) -> BTreeSet<OpId> {
         let book = self.book();
