@@ -474,6 +474,7 @@ impl Hunt {
         let left = open_at.iter().filter(|open| !open.is_disjoint(&unknown));
         let left = left.count();
         println!("{figures:#?}");
+        println!("reads refused: {:#?}", pen.refusals());
         println!(
             "seed {seed}: {} kills, an append in flight at {}, of them {left} where a plain \
              producer's append had left and stays unknown; during a flush {}; {} batches of {} \

@@ -26,6 +26,8 @@ struct Book {
     unknown: BTreeSet<OpId>,
     /// Who was acknowledged something in this life of the server.
     connected: BTreeSet<Session>,
+    /// What looks and reads were refused with, and how often.
+    refusals: BTreeMap<String, u32>,
     acked_batches: u64,
     acked_records: u64,
 }
@@ -50,6 +52,7 @@ impl Pen {
             open: BTreeMap::new(),
             unknown: BTreeSet::new(),
             connected: BTreeSet::new(),
+            refusals: BTreeMap::new(),
             acked_batches: 0,
             acked_records: 0,
         })))
@@ -126,6 +129,7 @@ impl Pen {
     /// A read or a look was refused, or failed.
     pub(crate) fn failed(&self, op: OpId, error: &Error) {
         assert_ne!(error.code(), Code::DataLoss, "{error}");
+        *self.book().refusals.entry(error.to_string()).or_default() += 1;
         self.answer(op, Outcome::Fail(Refusal::Other));
     }
 
@@ -150,6 +154,11 @@ impl Pen {
     /// Appends of which nobody will ever know.
     pub(crate) fn unknown(&self) -> BTreeSet<OpId> {
         self.book().unknown.clone()
+    }
+
+    /// What looks and reads were refused with, and how often.
+    pub(crate) fn refusals(&self) -> BTreeMap<String, u32> {
+        self.book().refusals.clone()
     }
 
     pub(crate) fn tally(&self) -> Tally {
