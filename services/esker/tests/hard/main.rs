@@ -41,3 +41,4 @@ mod founded; // kill -9 in the first second of a cluster
 mod killed; // kill -9 at any moment
 mod away; // the bucket is away
 mod volume; // a great deal, in and out
+mod failing; // the disk fails
