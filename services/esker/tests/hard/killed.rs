@@ -28,6 +28,8 @@ const PARTITIONS: u32 = 4;
 const KILLS: u32 = 4;
 /// From so many kills on, their shares are judged too.
 const KILLS_JUDGED: u32 = 15;
+/// From so many on, chance cannot take much from the nine in ten that have an append in flight.
+const KILLS_MANY: u32 = 100;
 /// Small segments, fast flushes, a WAL of many small files.
 pub(crate) const SETTINGS: &str = "cluster.data_shards = 2\n\
     wal = { disk = \"384MiB\", file = \"48MiB\", head = \"64MiB\", memory = \"16MiB\" }\n\
@@ -496,7 +498,11 @@ impl Hunt {
         assert_eq!(report.counts.final_reads, 3 * PARTITIONS as usize);
         assert!(self.unresolved.is_empty(), "{:?}", self.unresolved);
         if figures.kills >= KILLS_JUDGED {
-            assert!(figures.in_flight * 10 >= figures.kills * 9, "in flight");
+            let tenths = if figures.kills < KILLS_MANY { 7 } else { 9 };
+            assert!(
+                figures.in_flight * 10 >= figures.kills * tenths,
+                "in flight"
+            );
             assert!(figures.during_flush * 3 >= figures.kills, "during a flush");
         }
     }
