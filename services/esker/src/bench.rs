@@ -1,4 +1,18 @@
 //! Load, made to measure.
+//!
+//! ```text
+//!   Schedule ─due─► writing ─► agent ─► tail: due to read      then replay, from the first record
+//!                      └─ settled ─► Histogram: due to durable
+//! ```
+
+mod load; // load against an agent, and what it came to
+mod plan; // what a load is made of
+mod schedule; // when batches are due, whether or not those before are done
+mod payload; // the batches, made beforehand
+mod writing; // batches in, each timed from when it was due
+mod tail; // batches out as they arrive, timed from the same moment
+mod history; // everything out again, from the start
+mod histogram; // latencies, counted
 
 use std::io::Write as _;
 
@@ -8,6 +22,7 @@ use crate::config::Size;
 use crate::failure::{Failure, of_stdout};
 use crate::sample::Lines;
 use crate::screen;
+use crate::shell::Shell;
 
 /// Text that is gathered before it is written.
 const TEXT_BYTES: usize = 256 << 10;
@@ -30,6 +45,8 @@ enum Action {
         #[arg(long, value_name = "S", default_value_t = 1)]
         seed: u64,
     },
+    /// Append at a rate, read along, read it all again; tell latencies and rates
+    Load(plan::Args),
 }
 
 fn size(text: &str) -> Result<u64, String> {
@@ -37,9 +54,10 @@ fn size(text: &str) -> Result<u64, String> {
     size.ok_or_else(|| "write a size such as 64MiB".to_owned())
 }
 
-pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+pub(crate) async fn run(args: Args, shell: &Shell) -> Result<(), Failure> {
     match args.action {
         Action::Lines { bytes, seed } => lines(bytes, seed),
+        Action::Load(args) => load::run(&args, shell).await,
     }
 }
 

@@ -84,7 +84,7 @@ async fn run(command: Command, shell: &Shell) -> Result<(), Failure> {
         Command::Status => cluster::status(shell).await,
         Command::Verify(args) => verify::run(&args, shell).await,
         Command::Inspect(args) => inspect::run(args, shell).await,
-        Command::Bench(args) => bench::run(&args),
+        Command::Bench(args) => bench::run(args, shell).await,
         Command::Completions(args) => completions::run(&args),
     }
 }

@@ -83,13 +83,27 @@ enum Format {
     Json,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Codec {
+/// How batches are compressed, as people name it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum Codec {
     None,
     Gzip,
     Snappy,
     Lz4,
     Zstd,
+}
+
+impl Codec {
+    /// What producers take.
+    pub(crate) const fn compression(self) -> Compression {
+        match self {
+            Self::None => Compression::None,
+            Self::Gzip => Compression::Gzip,
+            Self::Snappy => Compression::Snappy,
+            Self::Lz4 => Compression::Lz4,
+            Self::Zstd => Compression::Zstd(ZstdLevel::FAST),
+        }
+    }
 }
 
 fn size(text: &str) -> Result<usize, String> {
@@ -115,13 +129,7 @@ impl Args {
         ProducerOptions {
             linger: self.linger.unwrap_or(options.linger),
             batch_bytes: self.batch_bytes.unwrap_or(options.batch_bytes),
-            compression: self.compression.map(|codec| match codec {
-                Codec::None => Compression::None,
-                Codec::Gzip => Compression::Gzip,
-                Codec::Snappy => Compression::Snappy,
-                Codec::Lz4 => Compression::Lz4,
-                Codec::Zstd => Compression::Zstd(ZstdLevel::FAST),
-            }),
+            compression: self.compression.map(Codec::compression),
             idempotent: !self.no_idempotence,
             ..options
         }

@@ -60,6 +60,13 @@ impl Lines {
         }
     }
 
+    /// Fills `bytes` with what no codec makes smaller.
+    pub(crate) fn fill(&mut self, bytes: &mut [u8]) {
+        for part in bytes.chunks_mut(8) {
+            part.copy_from_slice(&self.draw().to_le_bytes()[..part.len()]);
+        }
+    }
+
     /// xorshift64*: fast, and the same everywhere (Vigna, 2016).
     fn draw(&mut self) -> u64 {
         self.state ^= self.state >> 12;

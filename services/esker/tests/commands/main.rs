@@ -13,3 +13,4 @@ mod round_trip; // what goes in comes out, by every way out
 mod streams; // pipes, following, signals, positions
 mod observed; // metrics and health
 mod refusals; // exit codes, and what is said
+mod load; // load, made to measure

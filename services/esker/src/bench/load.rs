@@ -1,0 +1,251 @@
+//! Load against an agent, and what it came to.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use esker_client::{Client, Code, Options, Producer, ProducerOptions};
+use serde_json::{Value, json};
+
+use super::history::{Replayed, replay};
+use super::payload::Payload;
+use super::plan::Args;
+use super::schedule::Times;
+use super::tail::{Read, Tail};
+use super::writing::{Writing, Written};
+use crate::failure::Failure;
+use crate::run::interrupted;
+use crate::screen;
+use crate::shell::Shell;
+
+/// Bytes of records that are not settled, beyond one batch.
+const MEMORY_BYTES: usize = 64 << 20;
+/// What each record takes beside its bytes while it waits, at most.
+const RECORD_BYTES: usize = 512;
+
+/// What a load came to.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) topic: String,
+    pub(crate) times: Times,
+    pub(crate) batch_bytes: u64,
+    /// Between two batches.
+    pub(crate) interval: Option<Duration>,
+    pub(crate) written: Written,
+    pub(crate) tail: Option<Read>,
+    pub(crate) replayed: Option<Replayed>,
+}
+
+pub(crate) async fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
+    let client = shell.client_with(Options::default()).await?;
+    let (topic, made) = topic(args, shell, &client).await?;
+    let loaded = tokio::select! {
+        biased;
+        () = interrupted() => Err(Failure::new("interrupted; nothing was measured")),
+        loaded = load(args, shell, &client, &topic) => loaded,
+    };
+    // Its own, and nobody asked for it.
+    if made && args.topic.is_none() && !args.keep {
+        let deleted = client.admin().delete_topic(&topic).await;
+        deleted.map_err(|error| Failure::writing(&error))?;
+    }
+    let loaded = loaded?;
+    shell.answer(&loaded.object(args), || loaded.text())?;
+    match &loaded.written.first_failure {
+        Some(error) => {
+            let failed = loaded.written.failed;
+            Err(Failure::writing(error).and_also(&format!("{failed} batches failed, this first")))
+        }
+        None => Ok(()),
+    }
+}
+
+/// The topic to write to, and whether it was made for this.
+async fn topic(args: &Args, shell: &Shell, client: &Client) -> Result<(String, bool), Failure> {
+    let now = shell.env.clock.wall().0;
+    let name = args.topic.clone().unwrap_or_else(|| format!("bench-{now}"));
+    // Batches of any size that may be asked for.
+    let settings = BTreeMap::from([("max_batch_bytes".to_owned(), (8 << 20).to_string())]);
+    let admin = client.admin();
+    match admin.create_topic(&name, args.partitions, &settings).await {
+        Ok(_) => Ok((name, true)),
+        Err(error) if error.code() == Code::TopicExists && args.topic.is_some() => {
+            Ok((name, false))
+        }
+        Err(error) => Err(Failure::writing(&error)),
+    }
+}
+
+/// Loads `topic` as `args` say.
+pub(crate) async fn load(
+    args: &Args,
+    shell: &Shell,
+    client: &Client,
+    topic: &str,
+) -> Result<Loaded, Failure> {
+    let env = &shell.env;
+    let run = env.entropy.next_u64();
+    let payload = Payload::new(args.batch_bytes, args.record_bytes, args.seed, run);
+    let interval = args.interval(payload.batch_bytes)?;
+    let producer = producer(args, client, topic, &payload).await;
+    let producer = producer.map_err(|error| Failure::writing(&error))?;
+    let batch_bytes = payload.batch_bytes;
+    let times = Times::new(env.clock.monotonic(), args.warmup, args.seconds);
+    let reading = |error: esker_client::Error| Failure::reading(&error);
+    let tail = match args.tail {
+        true => {
+            let tail = Tail::start(client, &env.clock, topic, times, run).await;
+            Some(tail.map_err(reading)?)
+        }
+        false => None,
+    };
+    let bar = screen::progress(
+        None,
+        "{binary_bytes} durable, {elapsed}, {binary_bytes_per_sec}",
+    );
+    let writing = Writing {
+        env,
+        producer,
+        payload,
+        times,
+        interval,
+        in_flight: usize::try_from(args.in_flight).unwrap_or(usize::MAX),
+        bar: bar.clone(),
+    };
+    let written = writing.run().await;
+    let written = written.map_err(|error| Failure::writing(&error))?;
+    bar.finish_and_clear();
+    let tail = match tail {
+        Some(tail) => Some(tail.finish(&written.ends).await.map_err(reading)?),
+        None => None,
+    };
+    let replayed = match args.replay {
+        true => Some(replay(env, client, topic, true).await.map_err(reading)?),
+        false => None,
+    };
+    Ok(Loaded {
+        topic: topic.to_owned(),
+        times,
+        batch_bytes,
+        interval,
+        written,
+        tail,
+        replayed,
+    })
+}
+
+async fn producer(
+    args: &Args,
+    client: &Client,
+    topic: &str,
+    payload: &Payload,
+) -> Result<Producer, esker_client::Error> {
+    let largest = payload.encoded_bytes;
+    let records = payload.records;
+    let options = ProducerOptions {
+        // Each parcel is a batch: it is full by itself, and leaves at once.
+        linger: Duration::ZERO,
+        batch_bytes: usize::try_from(args.batch_bytes)
+            .unwrap_or(usize::MAX)
+            .max(1 << 10),
+        compression: args.compression.map(crate::produce::Codec::compression),
+        memory_bytes: MEMORY_BYTES.max(largest + records * RECORD_BYTES),
+        ..ProducerOptions::default()
+    };
+    client.producer(topic, options).await
+}
+
+impl Loaded {
+    /// Batches that were due while it was measured, and were not even handed over.
+    fn missed(&self) -> u64 {
+        let due = self.interval.map_or(0, |interval| self.times.due(interval));
+        due.saturating_sub(self.written.sent)
+    }
+
+    /// Bytes of values that became durable, a second.
+    #[expect(clippy::cast_precision_loss, reason = "for a person to read")]
+    pub(crate) fn bytes_per_second(&self) -> f64 {
+        self.written.bytes as f64 / self.times.seconds()
+    }
+
+    /// For a program.
+    pub(crate) fn object(&self, args: &Args) -> Value {
+        let written = &self.written;
+        let due = self.interval.map(|interval| self.times.due(interval));
+        let mut object = json!({
+            "topic": self.topic,
+            "seconds": self.times.seconds(),
+            "batch_bytes": self.batch_bytes,
+            "in_flight": args.in_flight,
+            "interval_us": self.interval.map(|interval| interval.as_micros()),
+            "due": due,
+            "sent": written.sent,
+            "late": written.late,
+            "missed": self.missed(),
+            "failed": written.failed,
+            "written": { "records": written.all.records, "bytes": written.all.bytes },
+            "append": {
+                "batches": written.batches,
+                "bytes": written.bytes,
+                "mb_per_s": self.bytes_per_second() / 1e6,
+                "latency": written.latency.object(),
+            },
+        });
+        if let Some(tail) = &self.tail {
+            object["tail"] = json!({
+                "latency": tail.latency.object(),
+                "unseen_records": tail.unseen,
+            });
+        }
+        if let Some(replayed) = &self.replayed {
+            object["replay"] = replayed.object();
+        }
+        object
+    }
+
+    fn text(&self) -> String {
+        let written = &self.written;
+        let rate = screen::rate(written.bytes, self.times.seconds());
+        let mut text = format!(
+            "append  {} batches of {} in {:.1} s, {rate}\n        {}\n",
+            written.batches,
+            screen::bytes(self.batch_bytes),
+            self.times.seconds(),
+            written.latency.text(),
+        );
+        if let Some(tail) = &self.tail {
+            text += &format!("tail    {}\n", tail.latency.text());
+            if tail.unseen > 0 {
+                text += &format!("        {} durable records did not come\n", tail.unseen);
+            }
+        }
+        if let Some(replayed) = &self.replayed {
+            let (total, seconds) = (replayed.total, replayed.seconds);
+            let rate = screen::rate(total.bytes, seconds);
+            let bytes = screen::bytes(total.bytes);
+            let records = total.records;
+            text += &format!("replay  {records} records, {bytes} in {seconds:.1} s, {rate}\n");
+        }
+        let missed = self.missed();
+        if missed > 0 || written.late > 0 {
+            text += &format!(
+                "the load was not kept up: {missed} batches that were due were not handed over, {} \
+                 late; --in-flight or the service is the limit\n",
+                written.late
+            );
+        }
+        text
+    }
+}
+
+impl Replayed {
+    /// For a program.
+    #[expect(clippy::cast_precision_loss, reason = "for a person to read")]
+    pub(crate) fn object(&self) -> Value {
+        json!({
+            "records": self.total.records,
+            "bytes": self.total.bytes,
+            "seconds": self.seconds,
+            "mb_per_s": self.total.bytes as f64 / self.seconds.max(1e-6) / 1e6,
+        })
+    }
+}
