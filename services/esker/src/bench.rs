@@ -14,6 +14,12 @@ mod tail; // batches out as they arrive, timed from the same moment
 mod history; // everything out again, from the start
 mod histogram; // latencies, counted
 
+mod ratios; // a server under load, and the limits of the machine, in one run
+mod server; // a server of one's own
+mod disk; // what the disk does
+mod wire; // what gRPC over loopback does
+mod codec; // what zstd does
+
 use std::io::Write as _;
 
 use clap::Subcommand;
@@ -47,6 +53,8 @@ enum Action {
     },
     /// Append at a rate, read along, read it all again; tell latencies and rates
     Load(plan::Args),
+    /// Load a server of its own; tell figures as ratios to disk, gRPC and zstd
+    Ratios(ratios::Args),
 }
 
 fn size(text: &str) -> Result<u64, String> {
@@ -58,6 +66,7 @@ pub(crate) async fn run(args: Args, shell: &Shell) -> Result<(), Failure> {
     match args.action {
         Action::Lines { bytes, seed } => lines(bytes, seed),
         Action::Load(args) => load::run(&args, shell).await,
+        Action::Ratios(args) => ratios::run(&args, shell).await,
     }
 }
 

@@ -60,7 +60,11 @@ pub(crate) async fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
 }
 
 /// The topic to write to, and whether it was made for this.
-async fn topic(args: &Args, shell: &Shell, client: &Client) -> Result<(String, bool), Failure> {
+pub(crate) async fn topic(
+    args: &Args,
+    shell: &Shell,
+    client: &Client,
+) -> Result<(String, bool), Failure> {
     let now = shell.env.clock.wall().0;
     let name = args.topic.clone().unwrap_or_else(|| format!("bench-{now}"));
     // Batches of any size that may be asked for.
@@ -238,14 +242,19 @@ impl Loaded {
 }
 
 impl Replayed {
-    /// For a program.
+    /// Bytes of values.
     #[expect(clippy::cast_precision_loss, reason = "for a person to read")]
+    pub(crate) fn bytes_per_second(&self) -> f64 {
+        self.total.bytes as f64 / self.seconds.max(1e-6)
+    }
+
+    /// For a program.
     pub(crate) fn object(&self) -> Value {
         json!({
             "records": self.total.records,
             "bytes": self.total.bytes,
             "seconds": self.seconds,
-            "mb_per_s": self.total.bytes as f64 / self.seconds.max(1e-6) / 1e6,
+            "mb_per_s": self.bytes_per_second() / 1e6,
         })
     }
 }

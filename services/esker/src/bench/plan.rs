@@ -13,6 +13,9 @@ const IN_FLIGHT_MAX: u64 = 4096;
 /// Bytes of records that may be asked for in one batch; encoded, they still fit into the largest.
 const BATCH_BYTES_MAX: u64 = 6 << 20;
 
+/// What is written before it is measured, unless somebody says otherwise.
+const WARMUP: Duration = Duration::from_secs(3);
+
 /// Append at a rate, read along, read it all again; tell latencies and rates
 ///
 /// The load is open: a batch is due at its time whether or not those before it are done, and its
@@ -80,7 +83,7 @@ fn rate(text: &str) -> Result<Rate, String> {
     }
 }
 
-fn batch_size(text: &str) -> Result<u64, String> {
+pub(crate) fn batch_size(text: &str) -> Result<u64, String> {
     match Size::parse(text) {
         Some(Size(bytes)) if (1..=BATCH_BYTES_MAX).contains(&bytes) => Ok(bytes),
         _ => Err(format!(
@@ -89,13 +92,32 @@ fn batch_size(text: &str) -> Result<u64, String> {
     }
 }
 
-fn span(text: &str) -> Result<Duration, String> {
+pub(crate) fn span(text: &str) -> Result<Duration, String> {
     let whole = text.parse().ok().map(Duration::from_secs);
     let span = whole.or_else(|| Span::parse(text).map(|Span(span)| span));
     span.ok_or_else(|| "write seconds, or a time such as 500ms".to_owned())
 }
 
 impl Args {
+    /// As fast as there is room, to a topic that is kept.
+    pub(crate) fn full_speed(topic: &str, partitions: u32, seconds: Duration) -> Self {
+        Self {
+            topic: Some(topic.to_owned()),
+            partitions,
+            rate: Rate::Any,
+            batch_bytes: 64 << 10,
+            record_bytes: None,
+            in_flight: 64,
+            compression: None,
+            seconds,
+            warmup: WARMUP,
+            tail: false,
+            replay: false,
+            keep: true,
+            seed: 1,
+        }
+    }
+
     /// Time between two batches, of which each has `batch_bytes`; `None` if none is asked for.
     pub(crate) fn interval(&self, batch_bytes: u64) -> Result<Option<Duration>, Failure> {
         const SECOND: u128 = 1_000_000_000;

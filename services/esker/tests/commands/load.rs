@@ -26,7 +26,10 @@ fn an_open_load_is_written_read_along_and_read_again() {
     assert_eq!(told["replay"]["records"], told["written"]["records"]);
     assert_eq!(told["replay"]["bytes"], told["written"]["bytes"]);
     // A topic that has a name is kept, and taken as it is.
-    let again = load(&server, &["--topic", "kept", "--seconds", "1", "--rate", "50"]);
+    let again = load(
+        &server,
+        &["--topic", "kept", "--seconds", "1", "--rate", "50"],
+    );
     assert_eq!(again["due"], 50);
     let both = [&told, &again].map(|told| told["written"]["records"].as_u64().unwrap());
     assert_eq!(again["replay"]["records"], both.iter().sum::<u64>());
@@ -43,21 +46,40 @@ fn a_load_as_fast_as_there_is_room_leaves_nothing_behind() {
     assert!(told["append"]["batches"].as_u64() > Some(4), "{told}");
     // 64 KiB in records of 5000 bytes, the last one shorter.
     let (records, bytes) = (&told["written"]["records"], &told["written"]["bytes"]);
-    assert_eq!(bytes.as_u64().unwrap() * 14, records.as_u64().unwrap() * (64 << 10));
+    assert_eq!(
+        bytes.as_u64().unwrap() * 14,
+        records.as_u64().unwrap() * (64 << 10)
+    );
     assert_eq!(told["replay"]["bytes"], *bytes);
-    assert_eq!(server.out(&["topic", "list", "--json"]), b"[]\n");
+    assert_eq!(
+        server.tally(&["topic", "list"])["topics"],
+        Value::Array(vec![])
+    );
 }
 
 #[test]
 fn a_load_that_cannot_be_kept_up_says_so() {
     let server = Server::start("load-much");
-    let much = ["--rate", "20000", "--in-flight", "1", "--batch-bytes", "1MiB"];
-    let told = load(&server, &[&much[..], &["--seconds", "1", "--no-tail", "--no-replay"]].concat());
+    let much = [
+        "--rate",
+        "20000",
+        "--in-flight",
+        "1",
+        "--batch-bytes",
+        "1MiB",
+    ];
+    let told = load(
+        &server,
+        &[&much[..], &["--seconds", "1", "--no-tail", "--no-replay"]].concat(),
+    );
     let [due, sent, missed] = ["due", "sent", "missed"].map(|name| told[name].as_u64().unwrap());
     assert_eq!(due, 20_000);
     assert!(missed > 0);
     assert_eq!(sent + missed, due);
     assert!(told.get("tail").is_none() && told.get("replay").is_none());
     // Latency counts from when a batch was due: the wait for room is part of it.
-    assert!(told["append"]["latency"]["max_ms"].as_f64() > Some(100.0), "{told}");
+    assert!(
+        told["append"]["latency"]["max_ms"].as_f64() > Some(100.0),
+        "{told}"
+    );
 }

@@ -1,0 +1,207 @@
+//! What gRPC over loopback does with messages of the same size and transport settings, when
+//! nothing is done with them.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use esker_env::{Clock, Env};
+use esker_proto::v1::log_client::LogClient;
+use esker_proto::v1::log_server::{Log, LogServer};
+use esker_proto::v1::{self, append_reply, append_request};
+use esker_proto::{transport, tuning};
+use futures::{Stream, StreamExt as _};
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::histogram::Histogram;
+
+/// Replies and messages that wait for the transport.
+const MESSAGES_MAX: usize = 64;
+
+/// What gRPC did.
+#[derive(Clone, Debug)]
+pub(crate) struct Wire {
+    /// Payload, in both ways one at a time.
+    pub(crate) in_per_second: f64,
+    pub(crate) out_per_second: f64,
+    /// Of one small append that is answered at once.
+    pub(crate) round_trip: Histogram,
+}
+
+/// The far end: answers every append at once, and sends the same message for ever.
+#[derive(Clone, Debug)]
+struct Mirror {
+    message: Bytes,
+}
+
+type Replies<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl Log for Mirror {
+    type AppendStream = Replies<v1::AppendReply>;
+    type ReadStream = Replies<v1::ReadReply>;
+
+    async fn append(
+        &self,
+        request: Request<Streaming<v1::AppendRequest>>,
+    ) -> Result<Response<Self::AppendStream>, Status> {
+        let replies = request.into_inner().map(|request| {
+            let request = request?;
+            Ok(v1::AppendReply {
+                request_id: request.request_id,
+                result: Some(append_reply::Result::Appended(v1::Appended::default())),
+            })
+        });
+        Ok(Response::new(Box::pin(replies)))
+    }
+
+    async fn read(
+        &self,
+        _: Request<v1::ReadRequest>,
+    ) -> Result<Response<Self::ReadStream>, Status> {
+        let reply = v1::ReadReply {
+            batches: vec![v1::Batch {
+                data: self.message.clone(),
+                ..v1::Batch::default()
+            }],
+            ..v1::ReadReply::default()
+        };
+        let replies = futures::stream::repeat_with(move || Ok(reply.clone()));
+        Ok(Response::new(Box::pin(replies)))
+    }
+
+    async fn offsets(
+        &self,
+        _: Request<v1::OffsetsRequest>,
+    ) -> Result<Response<v1::OffsetsReply>, Status> {
+        Err(Status::unimplemented("a mirror has no offsets"))
+    }
+
+    async fn allocate_producer(
+        &self,
+        _: Request<v1::AllocateProducerRequest>,
+    ) -> Result<Response<v1::AllocateProducerReply>, Status> {
+        Err(Status::unimplemented("a mirror has no producers"))
+    }
+}
+
+/// A server that ends when it is dropped.
+struct Server(AbortHandle);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Sends messages of `bytes` there with at most `in_flight` of them unanswered, and back, each for
+/// as long as `lasting`; and one of `small_bytes` at a time.
+pub(crate) async fn measure(
+    env: &Env,
+    bytes: u64,
+    in_flight: u64,
+    small_bytes: u64,
+    lasting: Duration,
+) -> Result<Wire, Box<dyn std::error::Error + Send + Sync>> {
+    let mut message = vec![0; usize::try_from(bytes)?];
+    env.entropy.fill(&mut message);
+    let message = Bytes::from(message);
+    let listener = env.network.listen("127.0.0.1:0").await?;
+    let address = listener.address().to_owned();
+    let mirror = Mirror {
+        message: message.clone(),
+    };
+    let mirror = LogServer::new(mirror)
+        .max_decoding_message_size(tuning::MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(tuning::MESSAGE_BYTES_MAX);
+    let serving = tuning::server()
+        .add_service(mirror)
+        .serve_with_incoming(transport::incoming(listener));
+    let _server = Server(tokio::spawn(serving).abort_handle());
+    let endpoint = tuning::endpoint(&format!("http://{address}"))?;
+    let channel = transport::connect(Arc::clone(&env.network), &endpoint).await?;
+    let client = LogClient::new(channel)
+        .max_decoding_message_size(tuning::MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(tuning::MESSAGE_BYTES_MAX);
+    let small = message.slice(..message.len().min(usize::try_from(small_bytes)?));
+    let clock = &*env.clock;
+    let (in_per_second, _) = there(clock, client.clone(), message, in_flight, lasting).await?;
+    let (_, round_trip) = there(clock, client.clone(), small, 1, lasting).await?;
+    Ok(Wire {
+        in_per_second,
+        out_per_second: back(clock, client, lasting).await?,
+        round_trip,
+    })
+}
+
+/// Bytes a second, and how long each took to be answered.
+#[expect(clippy::cast_precision_loss, reason = "for a person to read")]
+async fn there(
+    clock: &dyn Clock,
+    mut client: LogClient<tonic::transport::Channel>,
+    message: Bytes,
+    in_flight: u64,
+    lasting: Duration,
+) -> Result<(f64, Histogram), Status> {
+    let (requests, sending) = mpsc::channel(MESSAGES_MAX);
+    let sending = futures::stream::unfold(sending, async |mut sending: mpsc::Receiver<_>| {
+        Some((sending.recv().await?, sending))
+    });
+    let mut replies = client.append(sending).await?.into_inner();
+    let (mut latency, mut sent) = (Histogram::new(), VecDeque::new());
+    let (began, mut answered) = (clock.monotonic(), 0_u64);
+    loop {
+        let now = clock.monotonic();
+        let lasted = now.since(began);
+        if lasted >= lasting {
+            let bytes = answered * message.len() as u64;
+            return Ok((bytes as f64 / lasted.as_secs_f64(), latency));
+        }
+        if (sent.len() as u64) < in_flight.min(MESSAGES_MAX as u64) {
+            let request = v1::AppendRequest {
+                payload: Some(append_request::Payload::Batch(message.clone())),
+                ..v1::AppendRequest::default()
+            };
+            sent.push_back(now);
+            let gone = |_| Status::unavailable("the stream has ended");
+            requests.send(request).await.map_err(gone)?;
+            continue;
+        }
+        if replies.message().await?.is_none() {
+            return Err(Status::unavailable("the stream has ended"));
+        }
+        answered += 1;
+        if let Some(at) = sent.pop_front() {
+            latency.add(clock.monotonic().since(at));
+        }
+    }
+}
+
+/// Bytes a second.
+#[expect(clippy::cast_precision_loss, reason = "for a person to read")]
+async fn back(
+    clock: &dyn Clock,
+    mut client: LogClient<tonic::transport::Channel>,
+    lasting: Duration,
+) -> Result<f64, Status> {
+    let mut replies = client.read(v1::ReadRequest::default()).await?.into_inner();
+    let (began, mut bytes) = (clock.monotonic(), 0_u64);
+    loop {
+        let lasted = clock.monotonic().since(began);
+        if lasted >= lasting {
+            return Ok(bytes as f64 / lasted.as_secs_f64());
+        }
+        let Some(reply) = replies.message().await? else {
+            return Err(Status::unavailable("the stream has ended"));
+        };
+        bytes += reply
+            .batches
+            .iter()
+            .map(|batch| batch.data.len() as u64)
+            .sum::<u64>();
+    }
+}
