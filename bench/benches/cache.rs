@@ -14,7 +14,7 @@ fn cache(criterion: &mut Criterion) {
     let cache = BlockCache::<Infallible>::in_memory(128 * MIB, 64 * MIB).expect("large enough");
     let block = noise(MIB);
     let mut next = 0;
-    let mut get = |number, lane| {
+    let get = |number, lane| {
         let key = BlockKey {
             segment: SegmentId(7),
             block: number,

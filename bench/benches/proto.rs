@@ -22,7 +22,6 @@ fn reply() -> ReadReply {
     let batches = (0..16).map(|seed| Batch {
         base_offset: seed * 1000,
         data: batch(&lines(BATCH_BYTES, seed), ZSTD).into_bytes(),
-        ..Batch::default()
     });
     ReadReply {
         batches: batches.collect(),

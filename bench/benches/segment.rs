@@ -76,10 +76,8 @@ fn open(object: &Bytes) -> Segment {
     let length = object.len() as u64;
     let mut opening = Opening::new(origin().segment, length).expect("it is long enough");
     loop {
-        match opening
-            .take(get(object, opening.wants()))
-            .expect("we made it")
-        {
+        let bytes = get(object, opening.wants());
+        match opening.take(bytes).expect("we made it") {
             Opened::Done(segment, _) => return segment,
             Opened::More(more) => opening = more,
         }

@@ -2,7 +2,7 @@
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use esker_shard::{
-    Append, AppendBatch, Command, CommitSegment, Genesis, ObjectChecksum, PutTopic, State,
+    Append, AppendBatch, Command, CommitSegment, Genesis, ObjectChecksum, Outcome, PutTopic, State,
     TopicConfig,
 };
 use esker_types::{
@@ -22,7 +22,8 @@ fn topic() -> TopicId {
 fn apply(state: &mut State, command: &Command) {
     let index = state.applied().index.next();
     let term = Term(1);
-    state.apply(EntryId { term, index }, command);
+    let outcome = state.apply(EntryId { term, index }, command);
+    assert!(!matches!(outcome, Outcome::Refused(_)), "{outcome:?}");
 }
 
 fn fresh() -> State {
@@ -84,13 +85,13 @@ fn appends(idempotent: bool, batches: u32) -> Vec<Command> {
 fn shard(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("shard");
     let state = fresh();
-    for (name, idempotent, batches) in [
+    for (name, idempotent, per_entry) in [
         ("1000 entries of 1 batch, idempotent", true, 1),
         ("1000 entries of 16 batches, idempotent", true, 16),
         ("1000 entries of 16 batches, plain", false, 16),
     ] {
-        let commands = appends(idempotent, batches);
-        group.throughput(Throughput::Elements(u64::from(ENTRIES * batches)));
+        let commands = appends(idempotent, per_entry);
+        group.throughput(Throughput::Elements(u64::from(ENTRIES * per_entry)));
         group.bench_function(format!("apply {name}"), |bench| {
             let run = |mut state: State| {
                 for command in &commands {
@@ -104,6 +105,12 @@ fn shard(criterion: &mut Criterion) {
         commands
             .iter()
             .for_each(|command| apply(&mut full, command));
+        let batches = full.head_size().batches;
+        assert_eq!(
+            batches,
+            commands.len() as u64 * u64::from(per_entry),
+            "accepted"
+        );
         group.bench_function(format!("flush {name}"), |bench| {
             let run = |mut state: State| {
                 let plan = state.flush_plan(u64::MAX, RaftIndex(u64::MAX));
