@@ -121,19 +121,27 @@ impl Code {
 }
 
 impl From<Error> for Status {
-    fn from(mut error: Error) -> Self {
+    fn from(error: Error) -> Self {
         let code = error.code().to_grpc();
-        cut(&mut error.message);
-        let message = error.message.clone();
+        error.into_status(code)
+    }
+}
+
+impl Error {
+    /// The error as a status of `code`, where gRPC has a code of its own for what happened.
+    #[must_use]
+    pub fn into_status(mut self, code: tonic::Code) -> Status {
+        cut(&mut self.message);
+        let message = self.message.clone();
         let details = RpcStatus {
             code: code.into(),
             message: message.clone(),
             details: vec![Any {
                 type_url: DETAIL_TYPE.to_owned(),
-                value: error.encode_to_vec().into(),
+                value: self.encode_to_vec().into(),
             }],
         };
-        Self::with_details(code, message, details.encode_to_vec().into())
+        Status::with_details(code, message, details.encode_to_vec().into())
     }
 }
 

@@ -17,8 +17,15 @@ pub const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 pub const FRAME_BYTES_MAX: u32 = 1 << 20;
 /// Bytes of the headers of a request.
 pub const HEADER_BYTES_MAX: u32 = 16 << 10;
-/// Streams of one connection: each reader is one, each producer one, each call one while it lasts.
-pub const STREAMS_MAX: u32 = 1024;
+/// Streams of one connection: each producer is one, each call one while it lasts. A reader of the
+/// SDK has a connection of its own.
+pub const STREAMS_MAX: u32 = 128;
+/// Streams that a peer has opened and reset before anybody looked at them; one more ends the
+/// connection (CVE-2023-44487).
+pub const RESETS_UNSEEN_MAX: usize = 20;
+/// Streams of one connection that we have reset for what the peer did wrong on them; one more ends
+/// the connection.
+pub const RESETS_FOR_ERRORS_MAX: usize = 128;
 /// Silence after which a peer is asked whether it is there.
 pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 /// Silence after that question which ends the connection.
@@ -32,6 +39,7 @@ const _: () = assert!(FRAME_BYTES_MAX <= STREAM_WINDOW_BYTES);
 // HTTP/2's own bounds (RFC 9113, 6.5.2).
 const _: () = assert!(FRAME_BYTES_MAX >= 1 << 14 && FRAME_BYTES_MAX < 1 << 24);
 const _: () = assert!(CONNECTION_WINDOW_BYTES < 1 << 31);
+const _: () = assert!(HEADER_BYTES_MAX as usize == esker_types::limits::HEADER_BYTES_MAX);
 
 /// A server as all of ours are set. Serve it with [`crate::transport::incoming`], and set the
 /// message limit on each service.
@@ -43,6 +51,8 @@ pub fn server() -> Server {
         .max_frame_size(FRAME_BYTES_MAX)
         .http2_max_header_list_size(HEADER_BYTES_MAX)
         .max_concurrent_streams(STREAMS_MAX)
+        .http2_max_pending_accept_reset_streams(Some(RESETS_UNSEEN_MAX))
+        .http2_max_local_error_reset_streams(Some(RESETS_FOR_ERRORS_MAX))
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
 }

@@ -150,6 +150,12 @@ impl Admin for AdminService {
     ) -> Result<Response<v1::TruncateTopicReply>, Status> {
         let request = request.into_inner();
         let name = fault::topic_name(&request.name)?;
+        let (limit, value) = (PARTITIONS_PER_TOPIC_MAX, request.truncations.len());
+        if value > limit as usize {
+            let text = format!("the request names {value} partitions, the limit is {limit}");
+            let error = fault::invalid(text).with_limit(limit.into(), value as u64);
+            return Err(error.into());
+        }
         let mut truncated = Vec::with_capacity(request.truncations.len());
         for v1::Truncation { partition, before } in request.truncations {
             let to = before.map(|before| esker_proto::offset("before", before));

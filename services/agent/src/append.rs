@@ -14,14 +14,15 @@ use std::sync::Arc;
 use esker_env::{Env, Monotonic};
 use esker_log::{Appended, Appends, NewAppend, Ready};
 use esker_proto::v1::{self, append_reply, append_request::Payload};
-use esker_types::limits::{STREAM_APPENDS_MAX, STREAM_CHECKS_MAX};
+use esker_types::limits::{REPLY_STALL_MAX, STREAM_APPENDS_MAX, STREAM_CHECKS_MAX};
 use esker_types::{FencingToken, PartitionIndex, Timestamp};
 use futures::future::{BoxFuture, FutureExt};
 use futures::stream::{FuturesOrdered, FuturesUnordered, Stream, StreamExt};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tonic::Status;
 
 use crate::fault;
+use crate::stream::{Sender, Unsent};
 use crate::traffic::Traffic;
 
 /// Works off one stream.
@@ -35,7 +36,7 @@ pub(crate) struct Appending<S> {
     answers: FuturesUnordered<BoxFuture<'static, Answered>>,
     /// The last append of each partition on its way: told when its reply is out.
     last: HashMap<Lane, oneshot::Receiver<()>>,
-    replies: mpsc::Sender<Result<v1::AppendReply, Status>>,
+    replies: Sender<v1::AppendReply>,
 }
 
 /// What replies are in order of.
@@ -62,7 +63,7 @@ impl<S: Stream<Item = Result<v1::AppendRequest, Status>> + Unpin> Appending<S> {
         env: Env,
         traffic: Traffic,
         requests: S,
-        replies: mpsc::Sender<Result<v1::AppendReply, Status>>,
+        replies: Sender<v1::AppendReply>,
     ) -> Self {
         Self {
             appends,
@@ -77,16 +78,23 @@ impl<S: Stream<Item = Result<v1::AppendRequest, Status>> + Unpin> Appending<S> {
     }
 
     /// Until the client has closed its side and everything is answered, or is gone.
-    pub(crate) async fn run(mut self) {
+    ///
+    /// # Errors
+    /// A malformed message, which ends the stream once what came before it is answered; or a client
+    /// that takes no replies.
+    pub(crate) async fn run(mut self) -> Result<(), v1::Error> {
         let mut open = true;
+        let mut ended = Ok(());
         loop {
             let room = self.checks.len() < STREAM_CHECKS_MAX
                 && self.checks.len() + self.answers.len() < STREAM_APPENDS_MAX;
             tokio::select! {
                 biased;
                 Some(answered) = self.answers.next(), if !self.answers.is_empty() => {
-                    if self.replies.send(Ok(answered.reply)).await.is_err() {
-                        return;
+                    match self.replies.send(answered.reply).await {
+                        Ok(()) => {}
+                        Err(Unsent::Gone) => return Ok(()),
+                        Err(Unsent::Stalled) => return Err(stalled()),
                     }
                     // Whoever waits for this reply may go; nobody may wait.
                     let _ = answered.told.send(());
@@ -97,13 +105,12 @@ impl<S: Stream<Item = Result<v1::AppendRequest, Status>> + Unpin> Appending<S> {
                 request = self.requests.next(), if open && room => match request {
                     Some(Ok(request)) => self.check(request),
                     Some(Err(status)) => {
-                        // A malformed frame ends the stream; what it sent before is answered.
-                        let _ = self.replies.send(Err(status)).await;
+                        ended = Err(fault::of_message(&status).unwrap_or_else(|| (&status).into()));
                         open = false;
                     }
                     None => open = false,
                 },
-                else => return,
+                else => return ended,
             }
         }
     }
@@ -188,6 +195,16 @@ impl<S: Stream<Item = Result<v1::AppendRequest, Status>> + Unpin> Appending<S> {
         };
         self.answers.push(answered.boxed());
     }
+}
+
+fn stalled() -> v1::Error {
+    let seconds = REPLY_STALL_MAX.as_secs();
+    let text = format!(
+        "the client took no reply for {seconds} s, the limit; appends without a reply may be stored: \
+         send them again with the same producer and sequence"
+    );
+    let error = v1::Error::new(v1::Code::Overloaded, esker_types::Durability::Unknown, text);
+    error.with_limit(seconds, seconds)
 }
 
 fn reply(request_id: u64, answer: Result<Appended, v1::Error>) -> v1::AppendReply {

@@ -5,11 +5,45 @@ use esker_proto::v1::error::Detail;
 use esker_proto::v1::{Code, Damage, Error, OffsetOutOfRange};
 use esker_record::Error as BatchError;
 use esker_shard::{AppendError as Rejection, CatalogRefusal, Refusal};
+use esker_types::limits::MESSAGE_BYTES_MAX;
 use esker_types::{Durability, OffsetRange, TopicName};
+use tonic::Status;
 
 /// A request that is wrong as it stands.
 pub(crate) fn invalid(message: impl Into<String>) -> Error {
     Error::new(Code::InvalidRequest, Durability::NotWritten, message)
+}
+
+/// What tonic found wrong with a message on its way in; `None` for what is ours already, or no
+/// matter of a message.
+pub(crate) fn of_message(status: &Status) -> Option<Error> {
+    if !status.details().is_empty() {
+        return None;
+    }
+    match status.code() {
+        // The length in front of the message, refused before a byte of it was taken in.
+        tonic::Code::OutOfRange => {
+            let announced = number(status.message()).unwrap_or(u64::MAX);
+            let text = format!(
+                "nothing is stored: a message of {announced} bytes was announced, the limit is \
+                 {MESSAGE_BYTES_MAX}"
+            );
+            let error = Error::new(Code::MessageTooLarge, Durability::NotWritten, text);
+            Some(error.with_limit(MESSAGE_BYTES_MAX as u64, announced))
+        }
+        // tonic says INTERNAL of what a peer got wrong.
+        tonic::Code::Internal => {
+            let text = format!("nothing is stored: {}", status.message());
+            Some(invalid(text))
+        }
+        _ => None,
+    }
+}
+
+/// The first number in `text`.
+fn number(text: &str) -> Option<u64> {
+    let digits = text.split(|c: char| !c.is_ascii_digit());
+    digits.filter_map(|digits| digits.parse().ok()).next()
 }
 
 /// A topic name that is none.
@@ -22,7 +56,7 @@ pub(crate) fn of_append(error: AppendError) -> Error {
     match error {
         AppendError::Topic(error) => of_topic(error),
         AppendError::Batch(error) => of_batch(&error, text),
-        AppendError::Rejected { error, .. } => of_rejection(&error, text),
+        AppendError::Rejected { error, sent, .. } => of_rejection(&error, sent, text),
         AppendError::Head(error) => of_head(error),
     }
 }
@@ -84,8 +118,12 @@ pub(crate) fn of_records(error: &BatchError) -> Error {
     of_batch(error, format!("nothing is stored: {error}"))
 }
 
-fn of_rejection(error: &Rejection, text: String) -> Error {
-    let not = |code| Error::new(code, Durability::NotWritten, text);
+fn of_rejection(error: &Rejection, sent: Option<u64>, text: String) -> Error {
+    let not = |code| Error::new(code, Durability::NotWritten, text.clone());
+    let met = |code, limit: u64| match sent {
+        Some(sent) => not(code).with_limit(limit, sent),
+        None => not(code),
+    };
     match *error {
         Rejection::UnknownPartition | Rejection::PartitionEnded => not(Code::UnknownTopic),
         Rejection::TooLarge { bytes, limit } => {
@@ -94,21 +132,23 @@ fn of_rejection(error: &Rejection, text: String) -> Error {
         Rejection::RecordCount { .. } => not(Code::MalformedBatch),
         Rejection::SequenceReused => not(Code::SequenceReused),
         Rejection::Fenced { current } => {
-            not(Code::Fenced).with_detail(Detail::FencingToken(current.0))
+            met(Code::Fenced, current.0).with_detail(Detail::FencingToken(current.0))
         }
-        Rejection::StaleProducerEpoch { current } => not(Code::StaleProducerEpoch).with_detail(
-            Detail::ProducerEpoch(current.as_i16().cast_unsigned().into()),
-        ),
-        Rejection::SequenceGap { expected } => not(Code::SequenceGap)
-            .with_detail(Detail::ExpectedSequence(expected.as_i32().cast_unsigned())),
+        Rejection::StaleProducerEpoch { current } => {
+            let current = u32::from(current.as_i16().cast_unsigned());
+            met(Code::StaleProducerEpoch, current.into())
+                .with_detail(Detail::ProducerEpoch(current))
+        }
+        Rejection::SequenceGap { expected } => {
+            let expected = expected.as_i32().cast_unsigned();
+            met(Code::SequenceGap, expected.into()).with_detail(Detail::ExpectedSequence(expected))
+        }
         // It may have been written once: what would tell is forgotten.
-        Rejection::DuplicateExpired => Error::new(
-            Code::DuplicateExpired,
-            Durability::Unknown,
-            error.to_string(),
-        ),
+        Rejection::DuplicateExpired => {
+            Error::new(Code::DuplicateExpired, Durability::Unknown, text)
+        }
         Rejection::ExpectedEnd { actual } => {
-            not(Code::ExpectedEnd).with_detail(Detail::End(actual.get()))
+            met(Code::ExpectedEnd, actual.get()).with_detail(Detail::End(actual.get()))
         }
         Rejection::OffsetsExhausted { .. } | Rejection::TooManyProducers => not(Code::LimitReached),
     }
@@ -190,12 +230,21 @@ pub(crate) fn of_read(error: &ReadError, topic: &TopicName) -> Error {
             });
             told(Code::OffsetOutOfRange).with_detail(detail)
         }
-        ReadError::Bucket { source, .. } if source.kind() == esker_object::Kind::Corrupt => {
-            told(Code::DataLoss)
+        ReadError::Bucket { segment, source } if source.kind() == esker_object::Kind::Corrupt => {
+            told(Code::DataLoss).with_detail(Detail::Damage(Damage {
+                topic: topic.as_str().to_owned(),
+                object: segment.to_string(),
+                ..Damage::default()
+            }))
         }
         ReadError::Bucket { .. } => told(Code::BucketUnavailable),
         ReadError::Restless { .. } => told(Code::Unavailable),
-        ReadError::Gone { .. } | ReadError::Uncovered { .. } => told(Code::DataLoss),
+        ReadError::Gone { segment } => told(Code::DataLoss).with_detail(Detail::Damage(Damage {
+            topic: topic.as_str().to_owned(),
+            object: segment.to_string(),
+            ..Damage::default()
+        })),
+        ReadError::Uncovered { .. } => told(Code::DataLoss),
         ReadError::Damaged(_) | ReadError::Batch { .. } => {
             let error_ = told(Code::DataLoss);
             match damaged(error) {
@@ -206,7 +255,12 @@ pub(crate) fn of_read(error: &ReadError, topic: &TopicName) -> Error {
                     end: range.end().get(),
                     object: object(error),
                 })),
-                None => error_,
+                // Nobody knows yet which offsets: the segment itself cannot be opened.
+                None => error_.with_detail(Detail::Damage(Damage {
+                    topic: topic.as_str().to_owned(),
+                    object: object(error),
+                    ..Damage::default()
+                })),
             }
         }
     }

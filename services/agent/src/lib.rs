@@ -12,6 +12,8 @@
 //! ```
 
 mod server; // the services, composed and served
+mod gate; // what every call passes
+mod stream; // a stream of replies, and the task that makes them
 mod append; // one stream of appends
 mod plain; // plain records into batches, and back
 mod read; // one stream of batches or records

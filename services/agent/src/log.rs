@@ -1,23 +1,22 @@
 //! The service Log.
 
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use esker_env::Env;
 use esker_log::{Bounds, Engine};
 use esker_proto::v1;
 use esker_proto::v1::log_server::Log;
-use esker_types::limits::{PRODUCER_ID_BLOCK, READ_REPLIES_WAITING, STREAM_APPENDS_MAX};
+use esker_types::limits::{
+    PARTITIONS_PER_TOPIC_MAX, PRODUCER_ID_BLOCK, READ_REPLIES_WAITING, STREAM_APPENDS_MAX,
+};
 use esker_types::{Lane, PartitionIndex, ProducerEpoch, ProducerId};
-use futures::Stream;
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::append::Appending;
 use crate::fault;
 use crate::position::{Found, resolve};
 use crate::read::{Reading, mark};
+use crate::stream::{Replies, replies};
 use crate::traffic::Traffic;
 
 /// Serves appends and reads. Clones share everything.
@@ -61,11 +60,7 @@ impl LogService {
         })
     }
 
-    async fn reading(
-        &self,
-        request: v1::ReadRequest,
-        replies: mpsc::Sender<Result<v1::ReadReply, Status>>,
-    ) -> Result<Reading, v1::Error> {
+    async fn reading(&self, request: v1::ReadRequest) -> Result<Reading, v1::Error> {
         let v1::ReadRequest { format, follow, .. } = request;
         let format = v1::ReadFormat::try_from(format).map_err(|_| {
             fault::invalid(format!(
@@ -99,7 +94,6 @@ impl LogService {
             format,
             skip_damaged: request.skip_damaged,
             open: self.traffic.read(),
-            replies,
         })
     }
 
@@ -188,8 +182,6 @@ fn check_mark(seen: Option<v1::Mark>, found: &Found) -> Result<(), v1::Error> {
     Err(error.with_detail(v1::error::Detail::End(end)))
 }
 
-type Replies<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
-
 #[tonic::async_trait]
 impl Log for LogService {
     type AppendStream = Replies<v1::AppendReply>;
@@ -199,22 +191,22 @@ impl Log for LogService {
         &self,
         request: Request<Streaming<v1::AppendRequest>>,
     ) -> Result<Response<Self::AppendStream>, Status> {
-        let (replies, stream) = mpsc::channel(STREAM_APPENDS_MAX);
         let appends = self.engine.appends().clone();
         let (env, traffic) = (self.env.clone(), self.traffic.clone());
-        let appending = Appending::new(appends, env, traffic, request.into_inner(), replies);
-        tokio::spawn(appending.run());
-        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+        let requests = request.into_inner();
+        let stream = replies(STREAM_APPENDS_MAX, |replies| {
+            Appending::new(appends, env, traffic, requests, replies).run()
+        });
+        Ok(Response::new(stream))
     }
 
     async fn read(
         &self,
         request: Request<v1::ReadRequest>,
     ) -> Result<Response<Self::ReadStream>, Status> {
-        let (replies, stream) = mpsc::channel(READ_REPLIES_WAITING);
-        let reading = self.reading(request.into_inner(), replies).await?;
-        tokio::spawn(reading.run());
-        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+        let reading = self.reading(request.into_inner()).await?;
+        let stream = replies(READ_REPLIES_WAITING, |replies| reading.run(replies));
+        Ok(Response::new(stream))
     }
 
     async fn offsets(
@@ -233,6 +225,12 @@ impl Log for LogService {
         } else {
             partitions
         };
+        if wanted.len() > PARTITIONS_PER_TOPIC_MAX as usize {
+            let (limit, value) = (PARTITIONS_PER_TOPIC_MAX, wanted.len());
+            let text = format!("the request names {value} partitions, the limit is {limit}");
+            let error = fault::invalid(text).with_limit(limit.into(), value as u64);
+            return Err(error.into());
+        }
         let mut offsets = Vec::with_capacity(wanted.len());
         for partition in wanted {
             offsets.push(self.offsets_of(&topic, partition, at).await?);

@@ -4,14 +4,13 @@ use esker_log::{Chunk, Mark, ReadBatch, ReadError, Reader};
 use esker_proto::v1;
 use esker_record::Scratch;
 use esker_types::limits::{
-    MESSAGE_BYTES_MAX, MESSAGE_FRAMING_BYTES, READ_REPLY_BYTES, SCRATCH_BYTES,
+    MESSAGE_BYTES_MAX, MESSAGE_FRAMING_BYTES, READ_REPLY_BYTES, REPLY_STALL_MAX, SCRATCH_BYTES,
 };
 use esker_types::{Durability, Offset, TopicName};
-use tokio::sync::mpsc;
-use tonic::Status;
 
 use crate::fault;
 use crate::plain;
+use crate::stream::{Sender, Unsent};
 use crate::traffic::OpenRead;
 
 /// Reads one partition into a channel.
@@ -24,75 +23,91 @@ pub(crate) struct Reading {
     pub(crate) format: v1::ReadFormat,
     pub(crate) skip_damaged: bool,
     pub(crate) open: OpenRead,
-    pub(crate) replies: mpsc::Sender<Result<v1::ReadReply, Status>>,
 }
 
-/// The client has gone.
-struct Gone;
+/// What ends a read before its end: nothing to say to a client that has gone, else an error.
+type Stop = Option<v1::Error>;
+
+/// A read under way.
+struct Going {
+    reading: Reading,
+    replies: Sender<v1::ReadReply>,
+}
 
 impl Reading {
     /// Until the end of what was asked for, an error, or the client's going away.
-    pub(crate) async fn run(mut self) {
+    pub(crate) async fn run(self, replies: Sender<v1::ReadReply>) -> Result<(), v1::Error> {
+        let mut going = Going {
+            reading: self,
+            replies,
+        };
+        going.run().await.or_else(|stop| stop.map_or(Ok(()), Err))
+    }
+}
+
+impl Going {
+    async fn run(&mut self) -> Result<(), Stop> {
         let mut scratch = Scratch::new(SCRATCH_BYTES);
         // The first reply tells how the partition stands, whatever there is to read.
-        let bounds = self.reader.bounds();
+        let bounds = self.reading.reader.bounds();
         let first = v1::ReadReply {
             mark: Some(mark(bounds.mark)),
             log_start: bounds.log_start.get(),
             end: bounds.end.get(),
-            next_offset: self.from.get(),
+            next_offset: self.reading.from.get(),
             ..v1::ReadReply::default()
         };
-        if self.send(first).await.is_err() {
-            return;
-        }
+        self.send(first).await?;
         while self
+            .reading
             .until
-            .is_none_or(|until| self.reader.position() < until)
+            .is_none_or(|until| self.reading.reader.position() < until)
         {
-            let gone = self.replies.clone();
             let stepped = tokio::select! {
                 biased;
-                () = gone.closed() => return,
-                stepped = self.reader.step() => stepped,
+                () = self.replies.gone() => return Err(None),
+                stepped = self.reading.reader.step() => stepped,
             };
-            let told = match stepped {
-                Ok(chunk) if chunk.batches.is_empty() => match self.at_end().await {
-                    Ok(true) => Ok(()),
-                    Ok(false) => return,
-                    Err(error) => self.fail(error).await,
-                },
-                Ok(chunk) => self.tell(chunk, &mut scratch).await,
-                Err(error) => self.fail(error).await,
-            };
-            if told.is_err() {
-                return;
+            match stepped {
+                Ok(chunk) if chunk.batches.is_empty() => {
+                    if self.reading.until.is_some() {
+                        return Ok(());
+                    }
+                    self.grown().await?;
+                }
+                Ok(chunk) => self.tell(chunk, &mut scratch).await?,
+                Err(error) => self.fail(error).await?,
             }
         }
+        Ok(())
     }
 
-    /// Waits for more if there may be more; `false` if this is all.
-    async fn at_end(&mut self) -> Result<bool, ReadError> {
-        if self.until.is_some() {
-            return Ok(false);
-        }
-        let gone = self.replies.clone();
-        tokio::select! {
+    /// Waits for more.
+    async fn grown(&mut self) -> Result<(), Stop> {
+        let grown = tokio::select! {
             biased;
-            () = gone.closed() => Ok(false),
-            grown = self.reader.grown() => grown.map(|()| true),
+            () = self.replies.gone() => return Err(None),
+            grown = self.reading.reader.grown() => grown,
+        };
+        match grown {
+            Ok(()) => Ok(()),
+            Err(error) => self.fail(error).await,
         }
     }
 
     /// Sends a chunk in messages of a bounded size.
-    async fn tell(&mut self, chunk: Chunk, scratch: &mut Scratch) -> Result<(), Gone> {
+    async fn tell(&mut self, chunk: Chunk, scratch: &mut Scratch) -> Result<(), Stop> {
         let mut parcel = Parcel::of(&chunk);
         for batch in chunk.batches {
-            if self.until.is_some_and(|until| batch.range.start() >= until) {
+            if self
+                .reading
+                .until
+                .is_some_and(|until| batch.range.start() >= until)
+            {
                 break;
             }
             let next = batch.range.end();
-            match self.format {
+            match self.reading.format {
                 v1::ReadFormat::Batches => {
                     let bytes = batch.bytes.len();
                     if parcel.is_full_with(bytes) {
@@ -102,7 +117,7 @@ impl Reading {
                 }
                 v1::ReadFormat::Records => {
                     let damaged = |error: esker_record::Error| ReadError::Batch {
-                        partition: self.reader.partition(),
+                        partition: self.reading.reader.partition(),
                         range: batch.range,
                         what: error.to_string(),
                     };
@@ -124,9 +139,10 @@ impl Reading {
         &mut self,
         parcel: &mut Parcel,
         records: Vec<v1::StoredRecord>,
-    ) -> Result<(), Gone> {
+    ) -> Result<(), Stop> {
         let wanted = |offset| {
-            offset >= self.from.get() && self.until.is_none_or(|until| offset < until.get())
+            offset >= self.reading.from.get()
+                && self.reading.until.is_none_or(|until| offset < until.get())
         };
         for record in records.into_iter().filter(|record| wanted(record.offset)) {
             let bytes = prost_bytes(&record);
@@ -139,8 +155,7 @@ impl Reading {
                 );
                 let error = v1::Error::new(v1::Code::MessageTooLarge, Durability::Durable, text);
                 self.send_if_any(parcel).await?;
-                self.end(error.with_limit(limit as u64, bytes as u64)).await;
-                return Err(Gone);
+                return Err(Some(error.with_limit(limit as u64, bytes as u64)));
             }
             if parcel.is_full_with(bytes) {
                 self.send(parcel.take()).await?;
@@ -152,22 +167,21 @@ impl Reading {
     }
 
     /// An error of the reader: stepped over if that was asked for and is possible.
-    async fn fail(&mut self, error: ReadError) -> Result<(), Gone> {
-        if self.skip_damaged
+    async fn fail(&mut self, error: ReadError) -> Result<(), Stop> {
+        if self.reading.skip_damaged
             && let Some((_, range)) = fault::damaged(&error)
         {
-            self.reader.skip_to(range.end());
+            self.reading.reader.skip_to(range.end());
         }
         self.skip_or_fail(error).await
     }
 
-    async fn skip_or_fail(&mut self, error: ReadError) -> Result<(), Gone> {
-        let told = fault::of_read(&error, &self.topic);
-        let Some((_, range)) = fault::damaged(&error).filter(|_| self.skip_damaged) else {
-            self.end(told).await;
-            return Err(Gone);
+    async fn skip_or_fail(&mut self, error: ReadError) -> Result<(), Stop> {
+        let told = fault::of_read(&error, &self.reading.topic);
+        let Some((_, range)) = fault::damaged(&error).filter(|_| self.reading.skip_damaged) else {
+            return Err(Some(told));
         };
-        let bounds = self.reader.bounds();
+        let bounds = self.reading.reader.bounds();
         self.send(v1::ReadReply {
             mark: Some(mark(bounds.mark)),
             log_start: bounds.log_start.get(),
@@ -179,26 +193,35 @@ impl Reading {
         .await
     }
 
-    async fn send_if_any(&mut self, parcel: &mut Parcel) -> Result<(), Gone> {
+    async fn send_if_any(&mut self, parcel: &mut Parcel) -> Result<(), Stop> {
         if parcel.is_empty() {
             return Ok(());
         }
         self.send(parcel.take()).await
     }
 
-    async fn send(&self, reply: v1::ReadReply) -> Result<(), Gone> {
+    async fn send(&self, reply: v1::ReadReply) -> Result<(), Stop> {
         let batches = reply.batches.iter().map(|batch| batch.data.len());
         let records = reply.records.iter().map(prost_bytes);
-        let bytes = batches.chain(records).sum();
-        self.replies.send(Ok(reply)).await.map_err(|_| Gone)?;
-        self.open.sent(bytes);
+        let (bytes, next) = (batches.chain(records).sum(), reply.next_offset);
+        let sent = self.replies.send(reply).await;
+        sent.map_err(|unsent| match unsent {
+            Unsent::Gone => None,
+            Unsent::Stalled => Some(stalled(next)),
+        })?;
+        self.reading.open.sent(bytes);
         Ok(())
     }
+}
 
-    async fn end(&self, error: v1::Error) {
-        // Nobody listens if the client has gone.
-        let _ = self.replies.send(Err(error.into())).await;
-    }
+fn stalled(next: u64) -> v1::Error {
+    let seconds = REPLY_STALL_MAX.as_secs();
+    let text = format!(
+        "the client took no reply for {seconds} s, the limit; nothing is lost: read on from the last `next_offset`, which is \
+         at most {next}"
+    );
+    let error = v1::Error::new(v1::Code::Overloaded, Durability::Durable, text);
+    error.with_limit(seconds, seconds)
 }
 
 /// A reply that is being filled.

@@ -10,6 +10,7 @@ use esker_proto::{FILE_DESCRIPTOR_SET, transport, tuning};
 use esker_types::{ClusterId, Incarnation, Timestamp};
 
 use crate::admin::AdminService;
+use crate::gate::GateLayer;
 use crate::log::LogService;
 use crate::status::WalStand;
 use crate::traffic::Traffic;
@@ -84,6 +85,7 @@ impl Agent {
             .build_v1()
             .expect("the descriptors were made with the code");
         tuning::server()
+            .layer(GateLayer)
             .add_service(health)
             .add_service(reflection)
             .add_service(log)

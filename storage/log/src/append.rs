@@ -76,7 +76,7 @@ pub enum AppendError {
     #[error("nothing is stored: {0}")]
     Batch(#[from] esker_record::Error),
     /// The log did not take it.
-    #[error("nothing is stored in {topic}/{partition}: {error}")]
+    #[error("{}{}", rejected(.topic, *.partition, .error), .sent.map(|sent| format!("; the append has {sent}")).unwrap_or_default())]
     Rejected {
         /// The topic.
         topic: TopicName,
@@ -84,10 +84,42 @@ pub enum AppendError {
         partition: PartitionIndex,
         /// Why.
         error: esker_shard::AppendError,
+        /// What the append said of that which `error` tells: its expected end, its fencing token,
+        /// its producer's epoch or sequence.
+        sent: Option<u64>,
     },
     /// The head did not take it, or did not answer.
     #[error(transparent)]
     Head(#[from] HeadError),
+}
+
+fn rejected(
+    topic: &TopicName,
+    partition: PartitionIndex,
+    error: &esker_shard::AppendError,
+) -> String {
+    // Once it may have been.
+    let nothing = match error {
+        esker_shard::AppendError::DuplicateExpired => "nothing more is stored",
+        _ => "nothing is stored",
+    };
+    format!("{nothing} in {topic}/{partition}: {error}")
+}
+
+/// What `batch` said of that which `error` tells.
+fn sent(batch: &AppendBatch, error: &esker_shard::AppendError) -> Option<u64> {
+    use esker_shard::AppendError as Why;
+    let stamp = batch.producer;
+    let sequence = || stamp.map(|stamp| u64::from(stamp.sequence.as_i32().cast_unsigned()));
+    match error {
+        Why::ExpectedEnd { .. } => batch.expected_end.map(Offset::get),
+        Why::Fenced { .. } => batch.fencing.map(|token| token.0),
+        Why::StaleProducerEpoch { .. } => {
+            stamp.map(|stamp| u64::from(stamp.epoch.as_i16().cast_unsigned()))
+        }
+        Why::SequenceGap { .. } | Why::SequenceReused | Why::DuplicateExpired => sequence(),
+        _ => None,
+    }
 }
 
 impl AppendError {
@@ -167,6 +199,7 @@ impl Appends {
             described,
             bytes,
         } = ready;
+        let asked = described.clone();
         let answer = self.head.append(shard, described, bytes).await?;
         let topics = self.topics.clone();
         Ok(async move {
@@ -190,6 +223,7 @@ impl Appends {
                     Err(AppendError::Rejected {
                         topic,
                         partition: index,
+                        sent: sent(&asked, &error),
                         error,
                     })
                 }

@@ -297,6 +297,19 @@ pub const WAL_FILES_MOVED: usize = 8;
 pub const MESSAGE_FRAMING_BYTES: usize = MIB;
 /// Bytes of one gRPC message.
 pub const MESSAGE_BYTES_MAX: usize = BATCH_BYTES_MAX + MESSAGE_FRAMING_BYTES;
+/// Bytes of a call's metadata. Headers above [`HEADER_BYTES_MAX`] are not even taken in.
+pub const METADATA_BYTES_MAX: usize = 8 * KIB;
+/// Bytes of all headers of a call, as HTTP/2 counts them: names, values, 32 for each.
+pub const HEADER_BYTES_MAX: usize = 16 * KIB;
+/// What a unary call, or the beginning of a stream, may take at most; a client may ask for less.
+pub const CALL_TIME_MAX: Duration = Duration::from_secs(300);
+/// Connections of one listener; one more is closed as soon as it is made.
+pub const CONNECTIONS_MAX: usize = 4096;
+/// What a new connection has to say its first bytes, those that open HTTP/2.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a client may leave its replies where they are before its stream is ended, and the bytes
+/// on its socket before the connection is.
+pub const REPLY_STALL_MAX: Duration = Duration::from_secs(60);
 /// Appends a client may have in flight per partition: what the producer window can tell apart.
 pub const APPENDS_IN_FLIGHT_PER_PARTITION: usize = PRODUCER_WINDOW;
 
@@ -314,6 +327,7 @@ pub const READ_REPLIES_WAITING: usize = 4;
 const _: () = assert!(BATCH_BYTES_DEFAULT <= BATCH_BYTES_MAX);
 const _: () = assert!(BATCH_BYTES_MAX < BATCH_DECODED_BYTES_MAX);
 const _: () = assert!(MESSAGE_BYTES_MAX >= BATCH_BYTES_MAX + MESSAGE_FRAMING_BYTES);
+const _: () = assert!(METADATA_BYTES_MAX < HEADER_BYTES_MAX);
 const _: () = assert!((1 << ZSTD_WINDOW_LOG_MAX) <= BATCH_DECODED_BYTES_MAX);
 // Lengths and counts of a batch are `i32` on the wire.
 const _: () = assert!(BATCH_DECODED_BYTES_MAX < i32::MAX as usize);

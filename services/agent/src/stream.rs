@@ -1,0 +1,110 @@
+//! A stream of replies, and the task that makes them.
+//!
+//! ```text
+//!   task ─ send ─► replies, bounded ─► client
+//!     └─ its end: an error, or a bug ─► the last thing the client sees
+//! ```
+//! A task that dies must not look like the end of what there is to say.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use esker_proto::v1::Error;
+use esker_types::limits::REPLY_STALL_MAX;
+use futures::{Stream, StreamExt};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Status;
+
+use crate::gate::bug;
+
+/// What a call answers with.
+pub(crate) type Replies<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// Where a task puts its replies.
+pub(crate) struct Sender<T>(mpsc::Sender<T>);
+
+/// Why a reply was not sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Unsent {
+    /// The client has gone.
+    Gone,
+    /// It has taken nothing for [`REPLY_STALL_MAX`].
+    Stalled,
+}
+
+/// Runs `task` with room for `waiting` replies; what it returns ends the stream.
+pub(crate) fn replies<T, F>(waiting: usize, task: impl FnOnce(Sender<T>) -> F) -> Replies<T>
+where
+    T: Send + 'static,
+    F: Future<Output = Result<(), Error>> + Send + 'static,
+{
+    let (sender, receiver) = mpsc::channel(waiting);
+    let task = tokio::spawn(task(Sender(sender)));
+    let end = futures::stream::once(task).filter_map(|ended| async {
+        match ended {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(Err(error.into())),
+            Err(error) => {
+                tracing::error!(%error, "what made a stream's replies panicked");
+                let text = "the stream ended in a bug of the server: what has no reply may be done";
+                Some(Err(bug(text).into()))
+            }
+        }
+    });
+    Box::pin(ReceiverStream::new(receiver).map(Ok).chain(end))
+}
+
+impl<T> Sender<T> {
+    /// Sends one reply, once there is room.
+    pub(crate) async fn send(&self, reply: T) -> Result<(), Unsent> {
+        match tokio::time::timeout(REPLY_STALL_MAX, self.0.send(reply)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(Unsent::Gone),
+            Err(_) => Err(Unsent::Stalled),
+        }
+    }
+
+    /// Ready once the client has gone.
+    pub(crate) async fn gone(&self) {
+        self.0.closed().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use esker_proto::v1::Code;
+
+    #[tokio::test]
+    async fn a_task_that_panics_is_told_after_what_it_sent() {
+        let mut stream = replies(4, |replies| async move {
+            replies.send(7).await.unwrap();
+            panic!("as any bug would");
+        });
+        assert_eq!(stream.next().await.unwrap().unwrap(), 7);
+        let status = stream.next().await.unwrap().unwrap_err();
+        assert_eq!(status.code(), tonic::Code::Internal);
+        assert_eq!(Error::from(&status).code(), Code::Internal);
+        assert!(!status.message().contains("any bug"), "{status}");
+        assert!(stream.next().await.is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_takes_nothing_is_noticed() {
+        let (ended, end) = tokio::sync::oneshot::channel();
+        let stream = replies(2, |replies| async move {
+            let mut sent = 0;
+            let unsent = loop {
+                match replies.send(sent).await {
+                    Ok(()) => sent += 1,
+                    Err(unsent) => break unsent,
+                }
+            };
+            ended.send((sent, unsent)).unwrap();
+            Ok(())
+        });
+        assert_eq!(end.await, Ok((2, Unsent::Stalled)));
+        drop(stream);
+    }
+}
