@@ -221,7 +221,10 @@ impl<B> Window<B> {
         let at = self.find(serial)?;
         let entry = &mut self.entries[at];
         entry.in_flight = None;
-        let unknown = refusal.durability == Durability::Unknown;
+        let is_forgotten = refusal.code == Code::DuplicateExpired;
+        // What is forgotten is what became of other tries. This one is refused, and of those before
+        // it the window knows itself whether any may have been written.
+        let unknown = refusal.durability == Durability::Unknown && !is_forgotten;
         if self.session.is_none() {
             if refusal.retriable && refusal.durability == Durability::NotWritten {
                 self.settling = true;
@@ -237,7 +240,7 @@ impl<B> Window<B> {
             self.settling = true;
             return None;
         }
-        let is_gap = matches!(refusal.code, Code::SequenceGap | Code::DuplicateExpired);
+        let is_gap = refusal.code == Code::SequenceGap || is_forgotten;
         if is_gap && !(entry.doubt && (at == 0 || self.broken)) {
             if at > 0 {
                 // One before it is not written yet: that one decides.

@@ -315,6 +315,23 @@ async fn a_failed_batch_takes_no_other_with_it() {
     assert_eq!(stamp.epoch.as_i16(), 1, "the session after the failure");
 }
 
+/// A service forgets producers that are silent for a day.
+#[tokio::test(start_paused = true)]
+async fn a_producer_that_was_forgotten_goes_on_at_once() {
+    let world = World::new(1, &[]).await;
+    let producer = world.producer(ProducerOptions::default()).await;
+    producer.send(numbered(0, 0)).await.unwrap().await.unwrap();
+    let key = (TOPIC.to_owned(), 0);
+    {
+        let mut state = world.service.state();
+        state.partitions.get_mut(&key).unwrap().producers.clear();
+    }
+    let began = tokio::time::Instant::now();
+    producer.send(numbered(0, 1)).await.unwrap().await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(10));
+    assert_eq!(world.service.values(TOPIC, 0), numbers(0..2));
+}
+
 #[tokio::test(start_paused = true)]
 async fn time_over_says_what_is_known() {
     let options = ProducerOptions {

@@ -49,11 +49,12 @@ pub(crate) struct Partition {
     pub(crate) log_start: u64,
     pub(crate) end: u64,
     pub(crate) batches: Vec<(u64, Bytes)>,
-    producers: BTreeMap<u64, Known>,
+    /// What is known of each producer; a service forgets who is silent for a day.
+    pub(crate) producers: BTreeMap<u64, Known>,
     pub(crate) damaged: Option<(u64, u64)>,
 }
 
-struct Known {
+pub(crate) struct Known {
     epoch: i16,
     next: i32,
     window: VecDeque<(ProducerStamp, u32, u64)>,
@@ -206,6 +207,14 @@ impl State {
     }
 }
 
+/// What a refusal of the log says of the batch: if what would tell is forgotten, nothing.
+const fn durability(code: Code) -> Durability {
+    match code {
+        Code::DuplicateExpired => Durability::Unknown,
+        _ => Durability::NotWritten,
+    }
+}
+
 impl Partition {
     fn check(&self, stamp: &ProducerStamp, records: u32) -> Result<Option<u64>, Code> {
         let (epoch, sequence) = (stamp.epoch.as_i16(), stamp.sequence.as_i32());
@@ -351,7 +360,7 @@ impl Log for Service {
                     let result = match fate {
                         Fate::Decide | Fate::Late(_) => state
                             .append(&request)
-                            .map_err(|code| error(code, Durability::NotWritten)),
+                            .map_err(|code| error(code, durability(code))),
                         Fate::Refuse(code, durability) => Err(error(code, durability)),
                         Fate::Unheard => {
                             let _ = state.append(&request);

@@ -29,6 +29,15 @@ const BUSY: Refusal = Refusal {
     retriable: true,
 };
 
+/// As the service says it.
+fn said(code: Code) -> Refusal {
+    let durability = match code {
+        Code::DuplicateExpired => Durability::Unknown,
+        _ => Durability::NotWritten,
+    };
+    refusal(code, durability)
+}
+
 fn gap() -> Refusal {
     refusal(Code::SequenceGap, Durability::NotWritten)
 }
@@ -139,14 +148,26 @@ fn a_session_that_the_service_forgot_is_begun_anew_a_few_times() {
     window.push(0, 1, at(100));
     for _ in 0..SESSIONS_PER_BATCH_MAX {
         let (serial, _) = window.next_to_send(at(0)).unwrap();
-        let expired = refusal(Code::DuplicateExpired, Durability::NotWritten);
-        assert!(window.refused(serial, expired).is_none());
+        assert!(
+            window
+                .refused(serial, said(Code::DuplicateExpired))
+                .is_none()
+        );
         assert!(window.is_between_sessions());
         window.begin_session(|_, _| true);
     }
     let (serial, _) = window.next_to_send(at(0)).unwrap();
     let failed = window.refused(serial, gap()).unwrap();
     assert_eq!(failed.durability, Durability::NotWritten);
+}
+
+#[test]
+fn what_is_in_doubt_and_forgotten_stays_unknown_and_is_not_asked_about_again() {
+    let (mut window, _) = in_flight(Some(session()), 1);
+    assert!(window.cut().is_empty());
+    let (serial, _) = window.next_to_send(at(1)).unwrap();
+    let failed = window.refused(serial, said(Code::DuplicateExpired));
+    assert_eq!(failed.unwrap().durability, Durability::Unknown);
 }
 
 #[test]
@@ -343,7 +364,7 @@ impl World {
                     Err(Code::SequenceReused),
                     "it was forgotten: {batch:?}"
                 );
-                answer.map_err(|code| refusal(code, Durability::NotWritten))
+                answer.map_err(said)
             }
         };
         self.replies.push_back((serial, reply));
