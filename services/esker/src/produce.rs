@@ -167,7 +167,10 @@ pub(crate) async fn run(args: Args, shell: &Shell) -> Result<(), Failure> {
         sources: Arc::clone(&sources),
         sent: VecDeque::new(),
         tally: Tally::default(),
+        farthest: None,
+        behind: None,
         failed: None,
+        unsure: false,
         broken: BTreeSet::new(),
         bar: screen::progress(total, template),
     };
@@ -220,6 +223,7 @@ struct Sent {
     delivery: DeliveryOfAll,
     partition: u32,
     first: Place,
+    last: Place,
     after: Share,
 }
 
@@ -228,8 +232,14 @@ struct Appending {
     sent: VecDeque<Sent>,
     /// What is synced on a quorum of disks.
     tally: Tally,
+    /// Of what is, the last line.
+    farthest: Option<Place>,
+    /// The first record that read pages left behind.
+    behind: Option<Place>,
     /// The first record that is not, and why.
     failed: Option<(Place, Error)>,
+    /// What failed may be written all the same.
+    unsure: bool,
     /// Partitions that something of is missing.
     broken: BTreeSet<u32>,
     bar: ProgressBar,
@@ -277,12 +287,14 @@ impl Appending {
     }
 
     async fn send(&mut self, producer: &Producer, page: Page) {
+        self.behind = page.behind;
         let delivery = producer.send_together(Some(page.partition), page.records);
         match delivery.await {
             Ok(delivery) => self.sent.push_back(Sent {
                 delivery,
                 partition: page.partition,
                 first: page.first,
+                last: page.last,
                 after: page.after,
             }),
             Err(error) => self.fail(page.partition, page.first, error),
@@ -294,6 +306,9 @@ impl Appending {
         let Some(mut sent) = self.sent.pop_front() else {
             return;
         };
+        if told.is_ok() {
+            self.farthest = self.farthest.max(Some(sent.last));
+        }
         match told {
             Ok(acked) if !self.broken.contains(&sent.partition) => {
                 sent.after.next_offset = acked.offsets.end().get();
@@ -308,6 +323,7 @@ impl Appending {
 
     fn fail(&mut self, partition: u32, first: Place, error: Error) {
         self.broken.insert(partition);
+        self.unsure |= error.durability() != Durability::NotWritten;
         if self.failed.as_ref().is_none_or(|(place, _)| first < *place) {
             self.failed = Some((first, error));
         }
@@ -316,17 +332,22 @@ impl Appending {
     /// What it came to, if not to all there was.
     fn outcome(&mut self, stopped: Result<(), Failure>) -> Result<(), Failure> {
         // Given up after an interrupt, they may be written.
-        let left = self.sent.iter().map(|sent| sent.first).min();
-        if let Some((first, error)) = &self.failed {
-            let (line, name) = (first.line, self.sources.name(first.source));
-            let next = match error.durability() {
-                Durability::NotWritten => format!("go on with line {line} of {name}"),
-                _ => "some of what follows may be written: see how far the topic goes".to_owned(),
+        let left = self.sent.iter().map(|sent| sent.first);
+        let failed = self.failed.as_ref().map(|(first, _)| *first);
+        let first = left.chain(self.behind).chain(failed).min();
+        if let (Some((_, error)), Some(first)) = (&self.failed, first) {
+            let unsure = self.unsure || !self.sent.is_empty();
+            let next = if unsure || self.farthest > Some(first) {
+                let may = if unsure { "may be" } else { "is" };
+                format!("some of what follows {may} written: see how far the topic goes")
+            } else {
+                let (line, name) = (first.line, self.sources.name(first.source));
+                format!("go on with line {line} of {name}")
             };
             let failure = Failure::writing(error).and_next(next);
-            return Err(failure.and_also(&self.durable(Some(*first))));
+            return Err(failure.and_also(&self.durable(Some(first))));
         }
-        stopped.map_err(|failure| failure.and_also(&self.durable(left)))
+        stopped.map_err(|failure| failure.and_also(&self.durable(first)))
     }
 
     /// How far everything is durable.

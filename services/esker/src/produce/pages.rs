@@ -27,6 +27,11 @@ pub(super) struct Page {
     pub(super) records: Vec<Record>,
     /// Of the first record.
     pub(super) first: Place,
+    /// Of the last record.
+    pub(super) last: Place,
+    /// The first record read by now that leaves on a later page: pages of keyed records do not
+    /// leave in the order of lines.
+    pub(super) behind: Option<Place>,
     /// What the partition has got by the end of this page.
     pub(super) after: Share,
     bytes: usize,
@@ -93,10 +98,13 @@ impl Pages {
             partition,
             records: Vec::with_capacity(records),
             first: place,
+            last: place,
+            behind: None,
             after: Share::default(),
             bytes: 0,
         });
         page.records.push(record);
+        page.last = place;
         page.bytes += bytes;
         self.open_bytes += bytes;
         if self.open_bytes > OPEN_BYTES_MAX {
@@ -119,6 +127,7 @@ impl Pages {
             self.open_bytes -= page.bytes;
             self.records = page.records.len() + page.records.len() / 8;
             page.after = self.shares[&partition].clone();
+            page.behind = self.open.values().map(|page| page.first).min();
             self.closed.push(page);
         }
     }
@@ -178,6 +187,31 @@ mod tests {
         assert_eq!(shapes(&mut pages), [(1, 1, 2), (0, 2, 2)]);
         pages.close_all();
         assert_eq!(shapes(&mut pages), [(0, 6, 1), (1, 5, 1)]);
+    }
+
+    #[test]
+    fn a_page_knows_what_was_read_before_its_end_and_leaves_after_it() {
+        let mut pages = Pages::new(3, 0, 25, false);
+        add(&mut pages, Some(0), 1);
+        for line in 2..=4 {
+            add(&mut pages, Some(1), line);
+        }
+        add(&mut pages, Some(2), 5);
+        pages.close_all();
+        let pages: Vec<_> = pages.closed().collect();
+        let lines = |page: &Page| (page.first.line, page.last.line);
+        let behind = |page: &Page| page.behind.map(|place| place.line);
+        let told: Vec<_> = pages
+            .iter()
+            .map(|page| (lines(page), behind(page)))
+            .collect();
+        let expected = [
+            ((2, 3), Some(1)),
+            ((1, 1), Some(4)),
+            ((4, 4), Some(5)),
+            ((5, 5), None),
+        ];
+        assert_eq!(told, expected);
     }
 
     #[test]

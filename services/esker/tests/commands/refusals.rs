@@ -92,6 +92,47 @@ fn what_is_refused_is_said_in_one_line_with_what_to_do() {
     );
 }
 
+/// Pages of keyed records do not leave in the order of lines.
+#[test]
+fn what_waits_for_its_page_to_fill_is_not_called_durable() {
+    let server = Server::start("waits");
+    server.create_topic("t", 2);
+    let line = |key, time, bytes| {
+        let value = "x".repeat(bytes);
+        format!("{{\"key\":\"{key}\",\"value\":\"{value}\",\"timestamp\":{time}}}\n")
+    };
+    // The second line fails its page, which is full long before that of the first line.
+    let text = line("a", 1, 1) + &line("d", i64::MAX, 1) + &line("d", 1, 1000).repeat(2000);
+    let file = server.file("waits", text.as_bytes());
+    let words = [
+        "is beyond",
+        "nothing is known to be durable",
+        "go on with line 1 of",
+    ];
+    case(
+        &server,
+        1,
+        &["produce", "t", &file, "--format", "json"],
+        &words,
+    );
+    assert_eq!(server.out(&["consume", "t"]), b"");
+
+    // What is durable already is not to be sent again.
+    let text = line("a", 1, 1) + &line("d", 1, 1000).repeat(2000) + &line("d", i64::MAX, 1);
+    let file = server.file(
+        "waits",
+        (text + &line("d", 1, 1000).repeat(2000)).as_bytes(),
+    );
+    let words = ["nothing is known to be durable", "some of what follows"];
+    case(
+        &server,
+        1,
+        &["produce", "t", &file, "--format", "json"],
+        &words,
+    );
+    assert!(server.out(&["consume", "t"]).starts_with(b"xxx"));
+}
+
 #[test]
 fn a_line_that_is_too_long_is_named_and_what_stood_before_it_is_durable() {
     let server = Server::start("too-long");
