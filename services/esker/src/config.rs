@@ -13,6 +13,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use esker_record::ZstdLevel;
 use esker_types::limits::{
     BLOCK_BYTES, BUCKET_CHECKPOINT_AGE, COLLECT_PERIOD, DATA_SHARDS_CLUSTER, DATA_SHARDS_DEV,
     DATA_SHARDS_MAX, FLUSH_AGE, FLUSH_AGE_DEV, FLUSH_BYTES, GIB, HEAD_DISK_BYTES_CLUSTER,
@@ -109,7 +110,7 @@ pub(crate) struct Flush {
     /// Age of a shard's oldest unflushed batch that makes a flush due: 10 ms to 1 h. Default: 10 s,
     /// `dev` 5 s.
     pub(crate) age: Span,
-    /// How hard blocks are compressed: 1 to 22. Default: 1.
+    /// How hard blocks are compressed: 1 to 19. Default: 1.
     pub(crate) zstd_level: u8,
 }
 
@@ -279,7 +280,8 @@ impl Config {
         within("wal.memory", self.wal.memory.0, mib, u64::MAX / 2)?;
         let most = OBJECT_PUT_BYTES_MAX as u64 / 2;
         within("flush.bytes", self.flush.bytes.0, 64 << 10, most)?;
-        within("flush.zstd_level", self.flush.zstd_level.into(), 1, 22)?;
+        let highest = ZstdLevel::MAX.get().into();
+        within("flush.zstd_level", self.flush.zstd_level.into(), 1, highest)?;
         let shards = u64::from(self.cluster.data_shards);
         within("cluster.data_shards", shards, 1, DATA_SHARDS_MAX.into())?;
         let (millis, second) = (Duration::from_millis, Duration::from_secs);
@@ -500,7 +502,7 @@ mod tests {
             ("[flush]\nage = \"0s\"", "flush.age"),
             ("[upkeep]\ngrace = \"0s\"", "upkeep.grace"),
             ("[upkeep]\ncollect = \"25h\"", "upkeep.collect"),
-            ("[flush]\nzstd_level = 23", "flush.zstd_level"),
+            ("[flush]\nzstd_level = 20", "flush.zstd_level"),
             ("[cluster]\ndata_shards = 0", "cluster.data_shards"),
             ("roles = []", "roles"),
             ("roles = [\"king\"]", "king"),
