@@ -214,11 +214,7 @@ impl Config {
     ) -> Result<Self, ConfigError> {
         let mut table = defaults(kind);
         if let Some(text) = text {
-            let file: Table = text
-                .parse()
-                .map_err(|error: toml::de::Error| ConfigError::Text {
-                    what: error.to_string().trim_end().replace('\n', " "),
-                })?;
+            let file: Table = text.parse().map_err(|error| misspelt(text, &error))?;
             merge(&mut table, file);
         }
         for key in KEYS {
@@ -230,6 +226,7 @@ impl Config {
         for (key, value) in flags {
             set(&mut table, key, value);
         }
+        only_texts(&table)?;
         let config = Self::deserialize(Value::Table(table));
         let config = config.map_err(|error| ConfigError::Text {
             what: error.to_string().trim_end().replace('\n', " "),
@@ -323,6 +320,38 @@ impl Config {
             }
         }
         Ok(())
+    }
+}
+
+/// What is wrong with `text`, and where. What stands there may be a secret.
+fn misspelt(text: &str, error: &toml::de::Error) -> ConfigError {
+    let at = error.span().map_or(0, |span| span.start);
+    let before = &text[..text.floor_char_boundary(at)];
+    let line = 1 + before.matches('\n').count();
+    let column = 1 + before.chars().rev().take_while(|c| *c != '\n').count();
+    let what = error.message().replace('\n', " ");
+    ConfigError::Text {
+        what: format!("line {line}, column {column}: {what}"),
+    }
+}
+
+/// That the settings of the store are texts: other values would be told with what is wrong.
+fn only_texts(table: &Table) -> Result<(), ConfigError> {
+    let refused = |what: &str| {
+        let what = what.to_owned();
+        Err(ConfigError::Text { what })
+    };
+    let Some(Value::Table(store)) = table.get("object_store") else {
+        return refused("`object_store` is a section: write [object_store]");
+    };
+    let Some(Value::Table(settings)) = store.get("settings") else {
+        return refused("`object_store.settings` is a section: write [object_store.settings]");
+    };
+    match settings.iter().find(|(_, value)| !value.is_str()) {
+        Some((key, _)) => refused(&format!(
+            "`object_store.settings.{key}` is no text: put it between quotes"
+        )),
+        None => Ok(()),
     }
 }
 
@@ -503,6 +532,7 @@ mod tests {
             ("[upkeep]\ngrace = \"0s\"", "upkeep.grace"),
             ("[upkeep]\ncollect = \"25h\"", "upkeep.collect"),
             ("[flush]\nzstd_level = 20", "flush.zstd_level"),
+            ("a = 1\n\n  b = = 2", "line 3, column 7"),
             ("[cluster]\ndata_shards = 0", "cluster.data_shards"),
             ("roles = []", "roles"),
             ("roles = [\"king\"]", "king"),
@@ -515,5 +545,42 @@ mod tests {
             assert!(!error.contains('\n'), "{text}: {error}");
         }
         assert!(build("insecure = true\n[listen]\npublic = \"0.0.0.0:7070\"").is_ok());
+    }
+
+    /// It goes to terminals and logs.
+    #[test]
+    fn what_is_wrong_is_said_without_the_text_of_its_line() {
+        for wrong in [
+            "aws_secret_access_key = \"hush/+1",
+            "aws_secret_access_key = hush/+1\"",
+            "aws_secret_access_key = hush",
+            "aws_secret_access_key = \"hush\\q\"",
+            "aws_secret_access_key = \"a\" \"hush\"",
+            "aws_secret_access_key \"hush\"",
+            "aws_secret_access_key: hush",
+            "aws_secret_access_key = [\"hush\"]",
+            "aws_secret_access_key = \"\"\"hush",
+            "aws_secret_access_key = 'hush",
+            "aws_secret_access_key = { hush = 1 }",
+        ] {
+            let text = format!("[object_store.settings]\naws_region = \"r\"\n{wrong}\n");
+            let error = build(&text).expect_err(wrong).to_string();
+            assert!(!error.contains("hush"), "{wrong}: {error}");
+            assert!(
+                error.contains("line ") || error.contains("aws_secret_access_key"),
+                "{error}"
+            );
+            assert!(!error.contains('\n'), "{error}");
+        }
+        let numbers = "[object_store.settings]\naws_secret_access_key = 471147\n";
+        let error = build(numbers).expect_err("no text").to_string();
+        assert!(!error.contains("471147"), "{error}");
+        for text in [
+            "object_store = \"hush\"",
+            "[object_store]\nsettings = \"hush\"",
+        ] {
+            let error = build(text).expect_err(text).to_string();
+            assert!(!error.contains("hush"), "{error}");
+        }
     }
 }
