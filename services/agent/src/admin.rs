@@ -10,7 +10,7 @@ use esker_proto::v1::admin_server::Admin;
 use esker_segment::Depth;
 use esker_shard::{ConfigChange, RequestId, TopicConfig};
 use esker_types::limits::{PARTITIONS_PER_TOPIC_MAX, READ_REPLIES_WAITING, TOPIC_PAGE};
-use esker_types::{Durability, PartitionIndex, TopicId, TopicVersion};
+use esker_types::{Durability, Offset, PartitionIndex, TopicId, TopicName, TopicVersion};
 use futures::{Stream, StreamExt};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -35,6 +35,30 @@ impl AdminService {
             env,
             cluster,
         }
+    }
+
+    /// Where a partition is to start.
+    async fn start(
+        &self,
+        topic: &TopicName,
+        truncation: v1::Truncation,
+    ) -> Result<Offset, v1::Error> {
+        let before = truncation.before;
+        let before = before.map(|before| esker_proto::offset("before", before));
+        let before = before.transpose()?;
+        let index = PartitionIndex(truncation.partition);
+        let found = self.engine.topics().partition(topic, index).await;
+        let (_, shard, partition) = found.map_err(fault::of_topic)?;
+        if let Some(before) = before {
+            return Ok(before);
+        }
+        let bounds = self.engine.readers().bounds(shard, partition).await;
+        let bounds = bounds.map_err(|error| v1::Error {
+            // Nothing is truncated yet.
+            durability: v1::Durability::from(Durability::NotWritten).into(),
+            ..fault::of_read(&error, topic)
+        })?;
+        Ok(bounds.end)
     }
 
     /// Watermarks of all partitions, with one question to each shard.
@@ -156,16 +180,21 @@ impl Admin for AdminService {
             let error = fault::invalid(text).with_limit(limit.into(), value as u64);
             return Err(error.into());
         }
-        let mut truncated = Vec::with_capacity(request.truncations.len());
-        for v1::Truncation { partition, before } in request.truncations {
-            let to = before.map(|before| esker_proto::offset("before", before));
-            let to = to.transpose().map_err(v1::Error::from)?;
+        // All is looked up before anything is done: what is wrong stops it whole, and an end is the
+        // end of now, whatever the others take.
+        let mut planned = Vec::with_capacity(request.truncations.len());
+        for truncation in request.truncations {
+            planned.push((truncation.partition, self.start(&name, truncation).await?));
+        }
+        let mut truncated = Vec::with_capacity(planned.len());
+        for (partition, to) in planned {
             let topics = self.engine.topics();
-            let start = topics.truncate(&name, PartitionIndex(partition), to).await;
-            let log_start = start.map_err(fault::of_topic)?.get();
+            let start = topics.truncate(&name, PartitionIndex(partition), Some(to));
+            let start = start.await.map_err(fault::of_topic);
+            let log_start = start.map_err(|error| halfway(error, partition, &truncated))?;
             truncated.push(v1::Truncated {
                 partition,
-                log_start,
+                log_start: log_start.get(),
             });
         }
         Ok(Response::new(v1::TruncateTopicReply { truncated }))
@@ -239,6 +268,30 @@ impl Admin for AdminService {
     }
 }
 
+/// What the failure of a partition means when others are truncated already.
+fn halfway(error: v1::Error, partition: u32, truncated: &[v1::Truncated]) -> v1::Error {
+    if truncated.is_empty() {
+        return error;
+    }
+    let done = truncated.iter().map(|one| {
+        let v1::Truncated {
+            partition,
+            log_start,
+        } = one;
+        format!("partition {partition} starts at {log_start} now")
+    });
+    let done: Vec<_> = done.collect();
+    v1::Error {
+        durability: v1::Durability::from(Durability::Unknown).into(),
+        message: format!(
+            "partition {partition} and those behind it are not known to be truncated: {}; {}",
+            error.message,
+            done.join(", ")
+        ),
+        ..error
+    }
+}
+
 fn verified(so_far: &Verification) -> v1::VerifyReply {
     v1::VerifyReply {
         segments: so_far.segments,
@@ -301,4 +354,30 @@ fn request_id(bytes: &[u8], env: &Env) -> Result<RequestId, v1::Error> {
         ))
     })?;
     Ok(RequestId(u128::from_be_bytes(bytes)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn once_a_partition_is_truncated_a_failure_is_not_nothing() {
+        let refused = || v1::Error::new(v1::Code::Unavailable, Durability::NotWritten, "no leader");
+        assert_eq!(halfway(refused(), 0, &[]), refused());
+        let truncated = [(0, 70), (2, 9)].map(|(partition, log_start)| v1::Truncated {
+            partition,
+            log_start,
+        });
+        let error = halfway(refused(), 3, &truncated);
+        assert_eq!(error.durability(), v1::Durability::Unknown);
+        assert_eq!(error.code(), v1::Code::Unavailable);
+        for word in [
+            "partition 3",
+            "no leader",
+            "partition 0 starts at 70",
+            "partition 2 starts at 9",
+        ] {
+            assert!(error.message.contains(word), "{word}: {}", error.message);
+        }
+    }
 }

@@ -96,26 +96,33 @@ impl Admin {
         reply.await?.topic.ok_or_else(no_topic)
     }
 
-    /// Moves log starts up.
+    /// Moves log starts up. The end of a partition, where one is asked for, is settled first, once:
+    /// what comes in after that stays, however often the call is made again.
     ///
     /// # Errors
-    /// `UNKNOWN_TOPIC`, `UNKNOWN_PARTITION`, `OFFSET_OUT_OF_RANGE`.
+    /// `UNKNOWN_TOPIC`, `UNKNOWN_PARTITION`, `OFFSET_OUT_OF_RANGE`. Partitions may be truncated
+    /// already unless nothing was written.
     pub async fn truncate_topic(
         &self,
         name: &str,
-        truncations: Vec<v1::Truncation>,
+        mut truncations: Vec<v1::Truncation>,
     ) -> Result<Vec<v1::Truncated>, Error> {
-        // Up to the end, asked again, would take what came in between.
-        let again = if truncations.iter().all(|one| one.before.is_some()) {
-            Again::Yes
-        } else {
-            Again::IfNotWritten
-        };
+        let to_the_end = truncations.iter().filter(|one| one.before.is_none());
+        let to_the_end: Vec<u32> = to_the_end.map(|one| one.partition).collect();
+        if !to_the_end.is_empty() {
+            let ends = self.client.offsets(name, &to_the_end, None).await?;
+            let ends: BTreeMap<u32, u64> = ends.iter().map(|of| (of.partition, of.end)).collect();
+            for one in truncations.iter_mut().filter(|one| one.before.is_none()) {
+                let end = ends.get(&one.partition);
+                let missing = || Error::odd_reply("it lacks the end of a partition");
+                one.before = Some(*end.ok_or_else(missing)?);
+            }
+        }
         let request = v1::TruncateTopicRequest {
             name: name.to_owned(),
             truncations,
         };
-        let reply = self.call(again, request, async |mut stub, request| {
+        let reply = self.call(Again::Yes, request, async |mut stub, request| {
             stub.truncate_topic(request).await
         });
         Ok(reply.await?.truncated)

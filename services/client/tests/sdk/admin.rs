@@ -18,6 +18,8 @@ pub(crate) struct Topics {
     /// Creations that are done, but whose reply is lost.
     pub(crate) lost_replies: usize,
     pub(crate) deletions: usize,
+    /// Truncations that fail half-way, after which somebody appends.
+    pub(crate) truncations_failing: usize,
 }
 
 impl Topics {
@@ -142,6 +144,11 @@ impl Admin for Service {
                 partition: one.partition,
                 log_start: partition.log_start,
             });
+            if state.topics.truncations_failing > 0 {
+                state.topics.truncations_failing -= 1;
+                state.partitions.values_mut().for_each(|any| any.end += 10);
+                return Err(error(Code::Unavailable, Durability::NotWritten).into());
+            }
         }
         Ok(Response::new(v1::TruncateTopicReply { truncated }))
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use esker_client::v1::VerifyDepth;
+use esker_client::v1::{Truncation, VerifyDepth};
 use esker_client::{Client, Code, Detail, Durability, Options, ProducerOptions};
 use esker_env::{Env, Network, Tcp};
 
@@ -72,6 +72,20 @@ async fn a_deletion_that_may_be_done_is_not_asked_again() {
     let error = world.client.admin().delete_topic(TOPIC).await.unwrap_err();
     assert_eq!(error.durability(), Durability::Unknown);
     assert_eq!(world.service.state().topics.deletions, 1);
+}
+
+/// What came in between would go, acknowledged or not.
+#[tokio::test(start_paused = true)]
+async fn a_truncation_to_the_end_is_one_to_the_end_it_was_asked_at() {
+    let world = World::new(2, &[]).await;
+    world.fill(0..6).await;
+    world.service.state().topics.truncations_failing = 2;
+    let truncations =
+        [(0, None), (1, Some(0))].map(|(partition, before)| Truncation { partition, before });
+    let admin = world.client.admin();
+    let truncated = admin.truncate_topic(TOPIC, truncations.to_vec()).await;
+    let starts: Vec<_> = truncated.unwrap().iter().map(|one| one.log_start).collect();
+    assert_eq!(starts, [6, 0], "as it was before anything came in");
 }
 
 #[tokio::test(start_paused = true)]
