@@ -218,7 +218,7 @@ pub(crate) fn of_flush(error: FlushError) -> Error {
 
 /// What a failed read means, of a partition of `topic`.
 pub(crate) fn of_read(error: &ReadError, topic: &TopicName) -> Error {
-    let text = format!("{topic}: {error}");
+    let text = named(error, topic);
     let told = |code| Error::new(code, Durability::Durable, text.clone());
     match error {
         ReadError::Head(error) => of_head(error.clone()),
@@ -266,6 +266,26 @@ pub(crate) fn of_read(error: &ReadError, topic: &TopicName) -> Error {
     }
 }
 
+/// What it says, with topic and partition called as their users call them.
+fn named(error: &ReadError, topic: &TopicName) -> String {
+    let text = error.to_string();
+    match error {
+        ReadError::UnknownPartition { partition }
+        | ReadError::OutOfRange { partition, .. }
+        | ReadError::Batch { partition, .. }
+        | ReadError::Uncovered { partition, .. }
+        | ReadError::Restless { partition, .. } => {
+            let index = partition.index;
+            let name = match error {
+                ReadError::UnknownPartition { .. } => format!("{index} of topic {topic}"),
+                _ => format!("partition {index} of topic {topic}"),
+            };
+            text.replace(&partition.to_string(), &name)
+        }
+        _ => format!("topic {topic}: {text}"),
+    }
+}
+
 /// The offsets that cannot be read, if the damage is known to touch only these.
 pub(crate) fn damaged(error: &ReadError) -> Option<(u32, OffsetRange)> {
     match error {
@@ -283,5 +303,36 @@ fn object(error: &ReadError) -> String {
     match error {
         ReadError::Damaged(esker_segment::Error::Damaged(damage)) => damage.segment.to_string(),
         _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use esker_types::{Incarnation, Offset, PartitionId, PartitionIndex, TopicId};
+
+    #[test]
+    fn a_partition_is_called_as_its_users_call_it() {
+        let partition = PartitionId {
+            topic: TopicId::new(Incarnation::FIRST, 2).unwrap(),
+            index: PartitionIndex(3),
+        };
+        let at = |n| Offset::new(n).unwrap();
+        let out = ReadError::OutOfRange {
+            partition,
+            offset: at(7),
+            log_start: at(0),
+            end: at(5),
+        };
+        let unknown = ReadError::UnknownPartition { partition };
+        let topic = TopicName::new("gravel").unwrap();
+        for (error, words) in [
+            (out, "7 is out of range: partition 3 of topic gravel has"),
+            (unknown, "there is no partition 3 of topic gravel;"),
+        ] {
+            let text = of_read(&error, &topic).message;
+            assert!(text.contains(words), "{text}");
+            assert!(!text.contains(&partition.to_string()), "{text}");
+        }
     }
 }
