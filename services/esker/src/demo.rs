@@ -9,12 +9,12 @@ use clap::Args;
 use esker_client::{Client, Options, ProducerOptions, ReadOptions, Record};
 use esker_env::Env;
 use esker_types::limits::MIB;
-use sha2::{Digest, Sha256};
 
 use crate::config::{Config, Kind, Size};
 use crate::run::{Failed, say};
 use crate::sample::Lines;
 use crate::serve::{Server, cache_directory};
+use crate::tally::{Share, Tally};
 
 const TOPIC: &str = "demo";
 const PARTITIONS: u32 = 4;
@@ -38,28 +38,6 @@ pub(crate) struct DemoArgs {
     /// Keep the scratch folder.
     #[arg(long)]
     keep: bool,
-}
-
-/// What a partition holds, as its lines add up.
-#[derive(Clone, Default)]
-struct Content {
-    records: u64,
-    bytes: u64,
-    digest: Sha256,
-}
-
-impl Content {
-    fn add(&mut self, line: &[u8]) {
-        self.records += 1;
-        self.bytes += line.len() as u64;
-        self.digest.update(line);
-        self.digest.update(b"\n");
-    }
-
-    fn same(&self, other: &Self) -> bool {
-        let digest = |content: &Self| content.digest.clone().finalize();
-        (self.records, self.bytes) == (other.records, other.bytes) && digest(self) == digest(other)
-    }
 }
 
 impl DemoArgs {
@@ -108,12 +86,11 @@ impl Demo {
             .await?;
 
         let (written, took) = self.timed(self.write(&client)).await?;
-        let total = sum(&written);
-        self.figure("2. appended, each batch synced to the WAL", &total, took);
+        self.figure("2. appended, each batch synced to the WAL", &written, took);
 
         let (live, took) = self.timed(self.read(&client, false)).await?;
         compare(&written, &live)?;
-        self.figure("3. read back and compared", &total, took);
+        self.figure("3. read back and compared", &written, took);
 
         let (flushed, took) = self
             .timed(async { Ok(client.admin().flush().await?) })
@@ -123,7 +100,7 @@ impl Demo {
             "4. flushed to the bucket: {} segments just now, {:.1} MiB in it ({:.1} times smaller), in {:.2} s\n",
             flushed.segments,
             mib(stored),
-            total.bytes as f64 / stored.max(1) as f64,
+            written.bytes() as f64 / stored.max(1) as f64,
             took.as_secs_f64(),
         ));
         drop(client);
@@ -146,7 +123,7 @@ impl Demo {
                 "the bucket served {got} bytes of the {stored} it holds: what was read came from elsewhere"
             )));
         }
-        self.figure("6. read from the bucket and compared", &total, took);
+        self.figure("6. read from the bucket and compared", &written, took);
         say(&format!(
             "   {gets} ranged GETs, {:.1} MiB fetched\n",
             mib(got)
@@ -186,27 +163,27 @@ impl Demo {
         Ok((done, self.env.clock.monotonic().since(began)))
     }
 
-    fn figure(&self, what: &str, total: &Content, took: Duration) {
+    fn figure(&self, what: &str, total: &Tally, took: Duration) {
         let seconds = took.as_secs_f64();
         say(&format!(
             "{what}: {} records, {:.1} MiB, in {seconds:.2} s: {:.0} MiB/s\n",
-            total.records,
-            mib(total.bytes),
-            mib(total.bytes) / seconds.max(0.001),
+            total.records(),
+            mib(total.bytes()),
+            mib(total.bytes()) / seconds.max(0.001),
         ));
     }
 
     /// Writes the sample; what each partition got.
-    async fn write(&self, client: &Client) -> Result<Vec<Content>, Failed> {
+    async fn write(&self, client: &Client) -> Result<Tally, Failed> {
         let producer = client.producer(TOPIC, ProducerOptions::default()).await?;
-        let mut contents = vec![Content::default(); PARTITIONS as usize];
+        let mut shares = vec![Share::new(true); PARTITIONS as usize];
         let mut waiting = Vec::with_capacity(DELIVERIES_WAITING);
         let mut source = self.source()?;
         let (mut number, mut line) = (0u64, Vec::new());
         while source.next(&mut line)? {
             let turn = number / LINES_IN_TURN % u64::from(PARTITIONS);
             let partition = u32::try_from(turn).expect("below the partitions");
-            contents[partition as usize].add(&line);
+            shares[partition as usize].add(&line);
             let mut record = Record::value(line.clone());
             record.partition = Some(partition);
             waiting.push(producer.send(record).await?);
@@ -221,27 +198,31 @@ impl Demo {
         for delivery in waiting {
             delivery.await?;
         }
-        Ok(contents)
+        let mut written = Tally::default();
+        for (partition, share) in (0..PARTITIONS).zip(shares) {
+            written.set(partition, share);
+        }
+        Ok(written)
     }
 
     /// Reads everything back.
-    async fn read(&self, client: &Client, backfill: bool) -> Result<Vec<Content>, Failed> {
-        let mut contents = Vec::new();
+    async fn read(&self, client: &Client, backfill: bool) -> Result<Tally, Failed> {
+        let mut tally = Tally::default();
         for partition in 0..PARTITIONS {
             let options = ReadOptions {
                 backfill,
                 ..ReadOptions::default()
             };
             let mut reader = client.read(TOPIC, partition, options).await?;
-            let mut content = Content::default();
+            let mut share = Share::new(true);
             while let Some(batch) = reader.next().await? {
                 for record in batch.records() {
-                    content.add(record.value.unwrap_or_default());
+                    share.add(record.value.unwrap_or_default());
                 }
             }
-            contents.push(content);
+            tally.set(partition, share);
         }
-        Ok(contents)
+        Ok(tally)
     }
 
     /// Bytes of the bucket's segments; fails if something is not in it.
@@ -316,26 +297,15 @@ impl Source {
     }
 }
 
-fn compare(written: &[Content], read: &[Content]) -> Result<(), Failed> {
-    for (partition, (written, read)) in written.iter().zip(read).enumerate() {
-        if !written.same(read) {
-            return Err(Failed::new(format!(
-                "partition {partition} does not read back as it was written: {} records of {} bytes \
-                 in, {} records of {} bytes out",
-                written.records, written.bytes, read.records, read.bytes
-            )));
-        }
-    }
-    Ok(())
-}
-
-fn sum(contents: &[Content]) -> Content {
-    let mut sum = Content::default();
-    for content in contents {
-        sum.records += content.records;
-        sum.bytes += content.bytes;
-    }
-    sum
+fn compare(written: &Tally, read: &Tally) -> Result<(), Failed> {
+    let Some((partition, written, read)) = written.differs(read) else {
+        return Ok(());
+    };
+    Err(Failed::new(format!(
+        "partition {partition} does not read back as it was written: {} records of {} bytes in, {} \
+         records of {} bytes out",
+        written.records, written.bytes, read.records, read.bytes
+    )))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "for a person to read")]

@@ -53,6 +53,15 @@ impl Share {
             hash.update(text);
         }
     }
+
+    /// Whether `other` saw the same values in the same order.
+    fn same(&self, other: &Self) -> bool {
+        let seen = |share: &Self| {
+            let hash = share.hash.clone().map(Digest::finalize);
+            (share.records, share.bytes, hash)
+        };
+        seen(self) == seen(other)
+    }
 }
 
 impl Tally {
@@ -69,6 +78,15 @@ impl Tally {
     /// Of all partitions.
     pub(crate) fn bytes(&self) -> u64 {
         self.shares.values().map(|share| share.bytes).sum()
+    }
+
+    /// The first partition that did not see the same values in the same order in `other`, and
+    /// both shares; both are of the same partitions, and hashed.
+    pub(crate) fn differs<'a>(&'a self, other: &'a Self) -> Option<(u32, &'a Share, &'a Share)> {
+        let both = self.shares.iter().zip(other.shares.values());
+        let pairs = both.map(|((partition, one), other)| (*partition, one, other));
+        let mut differing = pairs.filter(|(_, one, other)| !one.same(other));
+        differing.next()
     }
 
     /// For a person: `1,024 records, 1.2 MiB, 4 partitions`.
@@ -126,6 +144,22 @@ fn hexadecimal(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_same_values_in_another_order_differ() {
+        let tally = |values: [&str; 2]| {
+            let mut share = Share::new(true);
+            values.iter().for_each(|value| share.add(value.as_bytes()));
+            let mut tally = Tally::default();
+            tally.set(0, Share::new(true));
+            tally.set(1, share);
+            tally
+        };
+        let (one, other) = (tally(["a", "b"]), tally(["b", "a"]));
+        assert!(one.differs(&tally(["a", "b"])).is_none());
+        let (partition, one, other) = one.differs(&other).unwrap();
+        assert_eq!((partition, one.records, other.bytes), (1, 2, 2));
+    }
 
     #[test]
     fn values_are_hashed_each_with_its_newline() {
