@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use esker_types::limits::SEGMENT_RANGES_MAX;
+use esker_types::limits::{ENTRY_BATCHES_MAX, SEGMENT_BATCHES_MAX, SEGMENT_RANGES_MAX};
 use esker_types::{
     LeaderEpoch, Offset, OffsetRange, PartitionId, PartitionIndex, RaftIndex, RaftRange, ShardTime,
     Term, Timestamp, TopicId,
@@ -18,6 +18,8 @@ use esker_types::{
 use imbl::OrdMap;
 
 use crate::command::RangeList;
+
+const _: () = assert!(ENTRY_BATCHES_MAX <= SEGMENT_BATCHES_MAX, "one entry fits");
 
 /// Accepted batches that no segment holds yet.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -237,14 +239,15 @@ impl Head {
     }
 
     /// Whole entries from `from` on: at least one, then as long as they stay within `bytes_max`
-    /// and within the ranges a segment may have, and up to `to`. `None` if there is no batch.
+    /// and within the ranges and batches a segment may have, and up to `to`. `None` if there is no batch.
     pub(crate) fn plan(&self, from: RaftIndex, bytes_max: u64, to: RaftIndex) -> Option<FlushPlan> {
         let mut covered = Covered::default();
         let mut last = None;
         let mut stopped = false;
         for (index, entry) in self.entries(RaftRange::new(from, to)?) {
             let fits = covered.bytes.saturating_add(entry.bytes()) <= bytes_max
-                && covered.ranges.len() + entry.batches.len() <= SEGMENT_RANGES_MAX;
+                && covered.ranges.len() + entry.batches.len() <= SEGMENT_RANGES_MAX
+                && covered.batches + entry.batches.len() as u64 <= SEGMENT_BATCHES_MAX as u64;
             if last.is_some() && !fits {
                 stopped = true;
                 break;
@@ -370,4 +373,45 @@ impl Covered {
 /// The range from the start of one to the end of the other, which follows or is the same.
 pub(crate) fn joined(first: OffsetRange, then: OffsetRange) -> OffsetRange {
     OffsetRange::new(first.start(), then.end()).expect("offsets of a partition only grow")
+}
+
+#[cfg(test)]
+mod tests {
+    use esker_types::{Incarnation, TopicId};
+
+    use super::*;
+
+    #[test]
+    fn a_plan_has_no_more_batches_than_a_segment_may_hold() {
+        let topic = TopicId::new(Incarnation::FIRST, 1).expect("small");
+        let batch = |ordinal: usize| HeadBatch {
+            ordinal: u32::try_from(ordinal).expect("small"),
+            at: 0,
+            bytes: 70,
+            partition: PartitionId {
+                topic,
+                index: PartitionIndex(0),
+            },
+            range: OffsetRange::new(Offset::ZERO, Offset::ZERO).expect("empty"),
+            max_timestamp: Timestamp(0),
+        };
+        let entry = Arc::new(HeadEntry {
+            term: Term(1),
+            epoch: LeaderEpoch(1),
+            time: ShardTime(0),
+            batches: (0..ENTRY_BATCHES_MAX).map(batch).collect(),
+        });
+        let most = (SEGMENT_BATCHES_MAX / ENTRY_BATCHES_MAX) as u64;
+        let indexes = (1..=most + 1).map(RaftIndex);
+        let head = Head {
+            entries: indexes.map(|index| (index, Arc::clone(&entry))).collect(),
+            ..Head::default()
+        };
+        let plan = |from, to| head.plan(RaftIndex(from), u64::MAX, RaftIndex(to));
+        let first = plan(0, most + 1).expect("a plan");
+        assert_eq!(first.batches, SEGMENT_BATCHES_MAX as u64);
+        assert_eq!(first.raft.to, RaftIndex(most));
+        let rest = plan(most, most + 1).expect("a plan");
+        assert_eq!(rest.batches, ENTRY_BATCHES_MAX as u64);
+    }
 }
