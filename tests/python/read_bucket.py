@@ -120,11 +120,12 @@ def chain(folder):
     """Chapter 7: the segments of a shard that are its log."""
     names = [(KEY.fullmatch(path.name), path) for path in folder.glob("*.seg")]
     found = [(int(name[1]), int(name[2]), path) for name, path in names]
-    end = min(found)[0]
-    while following := [one for one in found if one[0] <= end < one[1]]:
-        _, end, path = max(following, key=lambda one: one[1])
+    end = 0
+    while beyond := [one for one in found if one[1] > end]:
+        # What lies in a hole was removed, or is missed by one of the partitions.
+        end = max(end, min(beyond)[0])
+        _, end, path = max((one for one in beyond if one[0] <= end), key=lambda one: one[1])
         yield Segment(path)
-    refuse(any(one[0] > end for one in found), f"entries above {end} of {folder} are missing")
 
 def main(bucket, topic, number):
     life = max(path.name for path in bucket.iterdir() if re.fullmatch(r"\d{20}", path.name))
@@ -138,7 +139,8 @@ def main(bucket, topic, number):
     due = max(segment.partitions[wanted][2] for segment in segments)
     for segment in segments:
         start = segment.partitions[wanted][0]
-        refuse(start > due, f"offsets {due} to {start} of {topic}/{number} are missing")
+        refuse(start > due, f"offsets {due} to {start} of {topic}/{number} are in no segment: they "
+               "are lost, unless the newest checkpoint has a log start above them")
         for base, count, crc, batch in segment.batches(wanted):
             for offset, value in enumerate(values(base, count, crc, batch), base):
                 if offset >= due:
