@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use esker_log::ReadError;
 use esker_object::{Key, Prefix};
+use esker_segment::Depth;
 use esker_shard::{ConfigChange, TopicConfig};
 use esker_tests::node::run;
 use esker_tests::whole::{Site, Whole, topic};
 use esker_types::{Incarnation, PartitionIndex, ShardId};
+use tokio::sync::mpsc;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -142,5 +144,40 @@ fn every_shard_has_one_checkpoint_in_the_bucket_and_a_deleted_topic_leaves_nothi
         }
         shards.sort_unstable();
         assert_eq!(shards, [ShardId(0), ShardId(1), ShardId(2)]);
+    });
+}
+
+#[test]
+fn what_retention_removes_while_the_bucket_is_verified_is_no_finding() {
+    run(async {
+        let mut site = Site::new(54);
+        let whole = site.start().await.expect("started");
+        tiered(&whole, "short", TopicConfig::default()).await;
+        for _ in 0..9 {
+            let line = [vec![7; 100]];
+            whole
+                .append("short", 0, &line, None)
+                .await
+                .expect("durable");
+            whole.engine.flush_now().await.expect("flushed");
+        }
+        assert_eq!(segments(&whole).await, 10);
+        // It waits for somebody to hear of the first segments.
+        let (tell, mut told) = mpsc::channel(1);
+        let engine = whole.engine.clone();
+        let verify = tokio::spawn(async move { engine.verify(Depth::Content, tell).await });
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let (topics, name) = (whole.engine.topics(), topic("short"));
+        let all = topics.truncate(&name, PartitionIndex(0), None).await;
+        assert_eq!(all.expect("trimmed").get(), 19);
+        pass(3 * HOUR).await;
+        assert_eq!(segments(&whole).await, 0);
+        let mut done = false;
+        while let Some(report) = told.recv().await {
+            assert!(report.found.is_empty(), "{:?}", report.found);
+            done = report.done;
+        }
+        assert!(done);
+        verify.await.expect("no panic").expect("it is told");
     });
 }

@@ -1,14 +1,14 @@
 //! Proves that bucket, manifest and head agree: every segment that the log names is there and is
 //! what was committed, and together they hold every offset from the log start to the tiered end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use esker_object::{Key, Kind, Store};
 use esker_segment::{Depth, Opened, Opening, Segment, Verified, Verifier};
-use esker_shard::{MixedSegment, ObjectChecksum, ranges_hash};
+use esker_shard::{MixedSegment, ObjectChecksum, SegmentPlace, ranges_hash};
 use esker_types::limits::{MIB, TOPIC_PAGE};
 use esker_types::{Lane, Offset, OffsetRange, PartitionId, ShardId, TopicName};
 
@@ -98,30 +98,75 @@ impl Verify {
             known.push((shard, bounds, segments));
         }
         for (shard, bounds, segments) in known {
-            let mut covered = Covered::new();
+            let (mut covered, mut gone) = (Covered::new(), Vec::new());
             for segment in &segments.segments {
-                self.segment(shard, segment, &mut covered, &mut so_far)
-                    .await;
+                let finding = self.segment(shard, segment, &mut covered, &mut so_far);
+                if let Some(finding) = finding.await {
+                    gone.push((segment.place(), finding));
+                }
                 so_far.segments += 1;
                 if self.tell.send(so_far.clone()).await.is_err() {
                     return Ok(());
                 }
                 so_far.found.clear();
             }
-            for (partition, (topic, bounds)) in bounds {
-                let ranges = covered.remove(&partition).unwrap_or_default();
-                let gap = gap(&ranges, bounds.log_start, bounds.tiered_end);
-                so_far.found.extend(gap.map(|range| Finding::Uncovered {
-                    topic,
-                    partition,
-                    range,
-                }));
-            }
+            let still = self.still(shard, gone).await?;
+            so_far.found.extend(still);
+            let gaps = self.gaps(shard, bounds, &covered).await?;
+            so_far.found.extend(gaps);
         }
         so_far.done = true;
         // Whoever has gone does not want to know.
         let _ = self.tell.send(so_far).await;
         Ok(())
+    }
+
+    /// Those of `gone` that the log still names: others were removed while it was verified, by
+    /// retention or with their topic.
+    async fn still(
+        &self,
+        shard: ShardId,
+        gone: Vec<(SegmentPlace, Finding)>,
+    ) -> Result<Vec<Finding>, ReadError> {
+        if gone.is_empty() {
+            return Ok(Vec::new());
+        }
+        let named = self.manifests.reload(shard).await?;
+        let named: BTreeSet<_> = named.segments.iter().map(|s| s.place()).collect();
+        let gone = gone.into_iter();
+        let still = gone.filter(|(place, _)| named.contains(place));
+        Ok(still.map(|(_, finding)| finding).collect())
+    }
+
+    /// What nothing of `covered` holds, between the log starts of now and the tiered ends of
+    /// before.
+    async fn gaps(
+        &self,
+        shard: ShardId,
+        before: BTreeMap<PartitionId, (TopicName, Bounds)>,
+        covered: &Covered,
+    ) -> Result<Vec<Finding>, ReadError> {
+        let of = |partition: PartitionId, log_start, to| {
+            let ranges = covered.get(&partition).map_or(&[][..], Vec::as_slice);
+            gap(ranges, log_start, to)
+        };
+        let mut suspects = before;
+        suspects.retain(|id, (_, bounds)| of(*id, bounds.log_start, bounds.tiered_end).is_some());
+        if suspects.is_empty() {
+            return Ok(Vec::new());
+        }
+        let now = self.bounds(shard).await?;
+        let gaps = suspects
+            .into_iter()
+            .filter_map(|(partition, (topic, bounds))| {
+                let (_, now) = now.get(&partition)?;
+                of(partition, now.log_start, bounds.tiered_end).map(|range| Finding::Uncovered {
+                    topic,
+                    partition,
+                    range,
+                })
+            });
+        Ok(gaps.collect())
     }
 
     async fn bounds(
@@ -158,13 +203,14 @@ impl Verify {
         }
     }
 
+    /// A segment that is not there is returned: it may have left the log meanwhile.
     async fn segment(
         &self,
         shard: ShardId,
         segment: &MixedSegment,
         covered: &mut Covered,
         so_far: &mut Verification,
-    ) {
+    ) -> Option<Finding> {
         let key = Key::FlushedSegment {
             incarnation: segment.incarnation,
             shard,
@@ -188,8 +234,10 @@ impl Verify {
                     covered.entry(partition).or_default().push(range);
                 }
             }
+            Err(error @ ReadError::Gone { .. }) => return Some(Finding::Segment { key, error }),
             Err(error) => so_far.found.push(Finding::Segment { key, error }),
         }
+        None
     }
 }
 
