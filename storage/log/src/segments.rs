@@ -195,10 +195,10 @@ impl Segments {
         if let Some(page) = segment.known_pages().get(&place.position) {
             return Ok(Arc::clone(page));
         }
-        let bytes = self
-            .page(segment, place.position..place.end(), lane)
-            .await?;
-        let page = Arc::new(segment.segment.decode_directory_page(place, &bytes)?);
+        let (of, at) = (Arc::clone(segment), *place);
+        let decode = move |bytes: &[u8]| Ok(of.segment.decode_directory_page(&at, bytes)?);
+        let range = place.position..place.end();
+        let page = Arc::new(self.page(segment, range, lane, decode).await?);
         let mut known = segment.known_pages();
         known.insert(place.position, Arc::clone(&page));
         Ok(page)
@@ -211,36 +211,43 @@ impl Segments {
         place: &IndexPageRef,
         lane: Lane,
     ) -> Result<IndexPage, ReadError> {
-        let segment = &share.segment;
-        let bytes = self
-            .page(segment, place.position..place.end(), lane)
-            .await?;
-        Ok(segment
-            .segment
-            .decode_index_page(share.partition(), place, &bytes)?)
+        let (of, at) = (share.clone(), *place);
+        let decode = move |bytes: &[u8]| {
+            let segment = &of.segment.segment;
+            Ok(segment.decode_index_page(of.partition(), &at, bytes)?)
+        };
+        let range = place.position..place.end();
+        self.page(&share.segment, range, lane, decode).await
     }
 
-    /// The bytes of a page: from the tail, the cache, or the bucket.
-    async fn page(
+    /// A page: from the tail, the cache, or the bucket. What fails its check is kept nowhere, and
+    /// fetched anew when it is asked for again.
+    async fn page<T>(
         &self,
         segment: &Arc<OpenSegment>,
         range: Range<u64>,
         lane: Lane,
-    ) -> Result<Bytes, ReadError> {
+        decode: impl Fn(&[u8]) -> Result<T, ReadError> + Clone + Send + 'static,
+    ) -> Result<T, ReadError> {
         if let Some(bytes) = segment.tail.get(range.clone()) {
-            return Ok(bytes);
+            let page = decode(&bytes);
+            if page.is_err() {
+                self.forget(segment.segment.id());
+            }
+            return page;
         }
         let position = u32::try_from(range.start).expect("objects are below 2 GiB");
         let key = BlockKey {
             segment: segment.segment.id(),
             block: PAGE | position,
         };
-        let (this, segment) = (self.clone(), Arc::clone(segment));
+        let (this, segment, check) = (self.clone(), Arc::clone(segment), decode.clone());
         let load = move || async move {
             let id = segment.segment.id();
-            this.get(&segment.key, id, range, lane).await
+            let bytes = this.get(&segment.key, id, range, lane).await?;
+            check(&bytes).map(|_| bytes)
         };
-        self.blocks.get_or_load(key, lane, load).await
+        decode(&self.blocks.get_or_load(key, lane, load).await?)
     }
 
     /// A raw block, which `run` brings if nobody has it. The work is done by whoever polls.
