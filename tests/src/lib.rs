@@ -7,6 +7,7 @@
 )]
 
 pub mod bucket; // read a segment with nothing but its key
+pub mod hooked; // a head that does something else now and then
 pub mod node; // one WAL node on a simulated disk
 pub mod whole; // a whole engine, everything but the wire
 pub mod simulation; // one node through bad days, from a seed

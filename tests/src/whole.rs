@@ -52,6 +52,7 @@ pub struct Whole {
     pub node: Node,
     pub engine: Engine,
     pub faults: FaultStore,
+    pub owner: Owner,
     running: AbortHandle,
 }
 
@@ -123,6 +124,7 @@ impl Site {
             node,
             engine,
             faults,
+            owner,
             running,
         })
     }

@@ -1,14 +1,27 @@
 //! The whole engine: topics, appends and reads, wherever what is read lies at the moment.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use esker_cache::BlockCache;
 use esker_env::sim::{Crash, SeededEntropy};
-use esker_log::{AppendError, HeadError, ReadError, TopicError};
+use esker_log::{Alteration, AppendError, Engine, EngineOptions, HeadError, ReadError, TopicError};
+use esker_shard::{Command, CommitRefusal, ConfigChange, Outcome, RequestId, TopicConfig};
+use esker_tests::hooked::Hooked;
 use esker_tests::node::run;
 use esker_tests::whole::{Site, Whole, topic};
+use esker_types::limits::MIB;
 use esker_types::{Durability, Lane, Offset, PartitionIndex, Timestamp};
 
 type Values = Vec<(u64, Vec<u8>)>;
+
+/// A second engine over the same bucket, with `head` in the place of the node's.
+fn engine_over(whole: &Whole, head: Hooked, options: EngineOptions) -> Engine {
+    let blocks = BlockCache::in_memory(32 * MIB, 32 * MIB).expect("large enough");
+    let (store, env) = (whole.engine.store().clone(), whole.env.clone());
+    Engine::new(Arc::new(head), store, env, blocks, options)
+}
 
 /// Appends `count` batches over three partitions; what each must read back as.
 async fn load(whole: &Whole, random: &SeededEntropy, count: u64, expected: &mut [Values; 3]) {
@@ -225,5 +238,127 @@ fn a_bucket_that_is_away_fills_the_head_and_what_was_acked_drains_when_it_is_bac
             .expect("there is room");
         assert_eq!(appended.range.start().get(), acked);
         assert_eq!(whole.read("gravel", 0, 0).await.len() as u64, acked + 100);
+    });
+}
+
+#[test]
+fn a_shard_that_takes_no_more_segments_is_told_about_and_is_asked_less_and_less() {
+    run(async {
+        let mut site = Site::new(16);
+        site.flush.age = Duration::from_secs(1);
+        let whole = site.start().await.expect("started");
+        whole.create("gravel", 1).await;
+        whole.stop_flushing();
+        let line = [b"a line".to_vec()];
+        let done = whole.append("gravel", 0, &line, None).await;
+        done.expect("appended");
+
+        let asked = Arc::new(AtomicU64::new(0));
+        let mut head = Hooked::over(Arc::clone(whole.engine.head()));
+        let count = Arc::clone(&asked);
+        head.answer = Box::new(move |_, command| {
+            matches!(command, Command::CommitSegment(_)).then(|| {
+                // One that would be asked without pause ends here.
+                assert!(count.fetch_add(1, Ordering::Relaxed) < 1000, "no pause");
+                let full = CommitRefusal::ManifestFull;
+                Ok(Outcome::Refused(full.into()))
+            })
+        });
+        let options = EngineOptions {
+            flush: site.flush,
+            ..EngineOptions::default()
+        };
+        let engine = engine_over(&whole, head, options);
+        let owner = whole.owner;
+        let running = engine.clone();
+        let running = tokio::spawn(async move { running.run(owner).await });
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        let asked = asked.load(Ordering::Relaxed);
+        assert!((2..60).contains(&asked), "{asked} segments in a minute");
+        let told = engine.head().shards().into_iter();
+        let told: Vec<_> = told.filter_map(|s| engine.flush_trouble(s)).collect();
+        assert!(told.len() == 1 && told[0].contains("limit"), "{told:?}");
+        running.abort();
+    });
+}
+
+#[test]
+fn a_time_is_found_though_its_batch_goes_to_the_bucket_while_it_is_looked_for() {
+    run(async {
+        let mut site = Site::new(17);
+        let whole = site.start().await.expect("started");
+        whole.create("gravel", 1).await;
+        whole.stop_flushing();
+        let values = [b"a".to_vec(), b"b".to_vec()];
+        for _ in 0..2 {
+            let done = whole.append("gravel", 0, &values, None).await;
+            done.expect("appended");
+        }
+        let mut head = Hooked::over(Arc::clone(whole.engine.head()));
+        let flusher = whole.engine.clone();
+        head.before = Box::new(move |call| {
+            let flusher = flusher.clone();
+            Box::pin(async move {
+                if call == "by_time" {
+                    flusher.flush_now().await.expect("flushed");
+                }
+            })
+        });
+        let engine = engine_over(&whole, head, EngineOptions::default());
+        let topics = engine.topics();
+        let found = topics.partition(&topic("gravel"), PartitionIndex(0)).await;
+        let (_, shard, partition) = found.expect("it is there");
+        let readers = engine.readers();
+        let found = readers.by_time(shard, partition, Timestamp(1001)).await;
+        assert_eq!(found.expect("read").map(Offset::get), Some(1));
+    });
+}
+
+#[test]
+fn what_failed_half_way_says_what_was_done_and_is_not_said_to_be_undone() {
+    run(async {
+        let mut site = Site::new(18);
+        let whole = site.start().await.expect("started");
+        whole.create("gravel", 2).await;
+        let name = topic("gravel");
+        let topics = whole.engine.topics();
+        let version = topics.find(&name).await.expect("there").version;
+        let alteration = Alteration {
+            changes: vec![ConfigChange::RetentionBytes(Some(1 << 30))],
+            partitions: Some(1),
+            expected: None,
+        };
+        let error = topics.alter(&name, alteration).await;
+        let error = error.expect_err("it has two");
+        assert_eq!(error.durability(), Durability::Unknown, "{error}");
+        assert!(
+            error.to_string().contains("settings were changed"),
+            "{error}"
+        );
+        let view = topics.find(&name).await.expect("there");
+        assert!(view.version > version);
+
+        let mut head = Hooked::over(Arc::clone(whole.engine.head()));
+        head.answer = Box::new(|shard, command| {
+            let pushed = match command {
+                // The other one is looked for first, and pushed again.
+                Command::PutTopic(put) => put.name == topic("sand"),
+                Command::EndTopic { .. } => true,
+                _ => false,
+            };
+            let what = "somebody else leads".to_owned();
+            pushed.then_some(Err(HeadError::NotLeader { shard, what }))
+        });
+        let engine = engine_over(&whole, head, EngineOptions::default());
+        let request = RequestId(77);
+        let config = TopicConfig::default();
+        let sand = topic("sand");
+        let created = engine.topics().create(request, &sand, 2, config);
+        let error = created.await.expect_err("no shard takes it");
+        assert_eq!(error.durability(), Durability::Unknown, "{error}");
+        let deleted = engine.topics().delete(&name).await;
+        let error = deleted.expect_err("no shard ends it");
+        assert_eq!(error.durability(), Durability::Unknown, "{error}");
+        assert!(error.to_string().contains("its name is free"), "{error}");
     });
 }

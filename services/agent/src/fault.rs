@@ -72,6 +72,12 @@ pub(crate) fn of_topic(error: TopicError) -> Error {
         } => not(Code::UnknownPartition).with_limit(partitions.into(), asked.0.into()),
         TopicError::Exists { .. } => not(Code::TopicExists),
         TopicError::Refused { refusal, .. } => of_refusal(&refusal, text),
+        TopicError::Partly { source, .. } => {
+            let mut error = of_topic(*source);
+            error.message = text;
+            error.set_durability(Durability::Unknown.into());
+            error
+        }
     }
 }
 
@@ -245,7 +251,7 @@ pub(crate) fn of_read(error: &ReadError, topic: &TopicName) -> Error {
             ..Damage::default()
         })),
         ReadError::Uncovered { .. } => told(Code::DataLoss),
-        ReadError::Damaged(_) | ReadError::Batch { .. } => {
+        ReadError::Damaged(_) | ReadError::Lost { .. } | ReadError::Batch { .. } => {
             let error_ = told(Code::DataLoss);
             match damaged(error) {
                 Some((partition, range)) => error_.with_detail(Detail::Damage(Damage {
@@ -291,6 +297,9 @@ pub(crate) fn damaged(error: &ReadError) -> Option<(u32, OffsetRange)> {
     match error {
         ReadError::Batch {
             partition, range, ..
+        }
+        | ReadError::Lost {
+            partition, range, ..
         } => Some((partition.index.0, *range)),
         ReadError::Damaged(esker_segment::Error::Damaged(damage)) => damage
             .touches
@@ -302,6 +311,8 @@ pub(crate) fn damaged(error: &ReadError) -> Option<(u32, OffsetRange)> {
 fn object(error: &ReadError) -> String {
     match error {
         ReadError::Damaged(esker_segment::Error::Damaged(damage)) => damage.segment.to_string(),
+        ReadError::Gone { segment } | ReadError::Bucket { segment, .. } => segment.to_string(),
+        ReadError::Lost { source, .. } => object(source),
         _ => String::new(),
     }
 }

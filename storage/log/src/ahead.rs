@@ -49,6 +49,7 @@ pub(crate) struct Ahead {
     window: Arc<Semaphore>,
     /// Permits the window has in all.
     width: usize,
+    partition: PartitionId,
     _planner: OnDrop,
 }
 
@@ -89,6 +90,7 @@ impl Ahead {
     ) -> Self {
         let (sender, coming) = mpsc::channel(READ_AHEAD_BLOCKS_MAX);
         let width = READ_AHEAD_BYTES_MIN / PERMIT_BYTES;
+        let partition = wanted.partition;
         let window = Arc::new(Semaphore::new(width));
         let planner = Planner {
             segments,
@@ -103,6 +105,7 @@ impl Ahead {
             coming,
             window,
             width,
+            partition,
             _planner: OnDrop(task.abort_handle()),
         }
     }
@@ -118,7 +121,7 @@ impl Ahead {
         let bytes =
             match loaded.expect("a load neither panics nor is aborted while it is waited for") {
                 Ok(bytes) => bytes,
-                Err(error) => return Some(Err(error)),
+                Err(error) => return Some(Err(touching(error, self.partition, &coming.entries))),
             };
         self.widen(bytes.len());
         Some(Ok(Block {
@@ -133,6 +136,14 @@ impl Ahead {
         let more = (taken / PERMIT_BYTES).min(most - self.width);
         self.width += more;
         self.window.add_permits(more);
+    }
+}
+
+/// What is wrong with a block touches the batches that were asked for in it.
+fn touching(error: ReadError, partition: PartitionId, entries: &[Entry]) -> ReadError {
+    match (entries.first(), entries.last()) {
+        (Some(first), Some(last)) => error.touching(partition, first.offset, last.range().end()),
+        _ => error,
     }
 }
 
@@ -158,17 +169,9 @@ impl Planner {
     }
 
     async fn plan(&self) -> Result<(), ReadError> {
-        let Wanted {
-            shard,
-            partition,
-            lane,
-            from,
-            to,
-        } = self.wanted;
-        let manifests = &self.manifests;
-        let uncovered = |offset| ReadError::Uncovered { partition, offset };
-        let found = manifests.holding(shard, &self.known, partition, from, lane);
-        let mut found = found.await?.ok_or_else(|| uncovered(from))?;
+        let Wanted { from, to, .. } = self.wanted;
+        let (manifests, known) = (&self.manifests, &self.known);
+        let mut found = manifests.holding(known, &self.wanted).await?;
         let mut next = from;
         loop {
             match self.of_segment(&found, next, to).await? {
@@ -178,11 +181,8 @@ impl Planner {
             if next >= to {
                 return Ok(());
             }
-            let after = manifests.after(shard, &self.known, partition, found.place, lane);
-            found = after.await?.ok_or_else(|| uncovered(next))?;
-            if found.share.partition().range.start() != next {
-                return Err(uncovered(next));
-            }
+            let after = manifests.after(known, &self.wanted, found.place, next);
+            found = after.await?;
         }
     }
 

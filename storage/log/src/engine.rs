@@ -192,7 +192,7 @@ impl Engine {
                 }
                 Ok(None) => break,
                 // Another flusher was faster, and the shard has moved on.
-                Err(Error::Refused { .. }) if lost < FLUSH_NOW_TURNS_MAX => lost += 1,
+                Err(error) if error.is_overtaken() && lost < FLUSH_NOW_TURNS_MAX => lost += 1,
                 Err(error) => return Err(error),
             }
         }

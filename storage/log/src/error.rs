@@ -1,7 +1,7 @@
 //! What can go wrong.
 
-use esker_object::Key;
-use esker_shard::Refusal;
+use esker_object::{Key, Kind};
+use esker_shard::{CommitRefusal, Refusal};
 use esker_types::{
     ClusterId, Durability, Incarnation, Offset, OffsetRange, PartitionId, RaftIndex, SegmentId,
     ShardId,
@@ -144,7 +144,7 @@ pub enum Error {
         /// The partition.
         partition: PartitionId,
     },
-    /// The shard did not take the segment: somebody else flushed first. The object is an orphan.
+    /// The shard did not take the segment: see [`Error::is_overtaken`]. The object is an orphan.
     #[error("{shard} refused the segment {segment}: {refusal}")]
     Refused {
         /// The shard.
@@ -154,6 +154,21 @@ pub enum Error {
         /// Why.
         refusal: Refusal,
     },
+}
+
+impl Error {
+    /// Whether somebody else flushed first, so that the shard is where it should be. Any other
+    /// refusal lasts, and the next segment may be refused for it too.
+    #[must_use]
+    pub const fn is_overtaken(&self) -> bool {
+        matches!(
+            self,
+            Self::Refused {
+                refusal: Refusal::Commit(CommitRefusal::NotNext { .. }),
+                ..
+            }
+        )
+    }
 }
 
 /// Why nothing could be read. Nothing is ever skipped unless a reader asks for it.
@@ -194,6 +209,19 @@ pub enum ReadError {
         /// The segment.
         segment: SegmentId,
     },
+    /// Offsets that are in a segment which is missing or damaged. [`Reader::skip_to`] steps over
+    /// them.
+    ///
+    /// [`Reader::skip_to`]: crate::Reader::skip_to
+    #[error("{range} of {partition} cannot be read: {source}")]
+    Lost {
+        /// The partition.
+        partition: PartitionId,
+        /// Its offsets: at most what lies between the segments around that can be read.
+        range: OffsetRange,
+        /// What is wrong with the segment.
+        source: Box<ReadError>,
+    },
     /// A segment is not what was written.
     #[error(transparent)]
     Damaged(#[from] esker_segment::Error),
@@ -223,6 +251,45 @@ pub enum ReadError {
         /// The offset.
         offset: Offset,
     },
+}
+
+impl ReadError {
+    /// Whether a segment, or a part of it, is missing or damaged for good, so that others may be
+    /// read all the same.
+    #[must_use]
+    pub fn is_loss(&self) -> bool {
+        match self {
+            Self::Gone { .. } | Self::Damaged(_) | Self::Lost { .. } => true,
+            Self::Bucket { source, .. } => source.kind() == Kind::Corrupt,
+            _ => false,
+        }
+    }
+
+    /// The segment whose object is not there, if that is what is wrong.
+    pub(crate) fn gone(&self) -> Option<SegmentId> {
+        match self {
+            Self::Gone { segment } => Some(*segment),
+            Self::Lost { source, .. } => source.gone(),
+            _ => None,
+        }
+    }
+
+    /// A loss names the offsets `[from, to)` of `partition` that it touches, if it did not before.
+    pub(crate) fn touching(self, partition: PartitionId, from: Offset, to: Offset) -> Self {
+        let touches = match &self {
+            Self::Damaged(esker_segment::Error::Damaged(damage)) => damage.touches.is_some(),
+            Self::Lost { .. } => true,
+            other => !other.is_loss(),
+        };
+        match OffsetRange::new(from, to) {
+            Some(range) if !touches && !range.is_empty() => Self::Lost {
+                partition,
+                range,
+                source: Box::new(self),
+            },
+            _ => self,
+        }
+    }
 }
 
 /// Why a bucket is not this cluster's, or not any more.

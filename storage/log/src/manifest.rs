@@ -8,8 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use esker_shard::{MixedSegment, SegmentPlace};
 use esker_types::limits::MANIFEST_PAGE;
-use esker_types::{Lane, Offset, PartitionId, ShardId, Timestamp};
+use esker_types::{Offset, ShardId, Timestamp};
 
+use crate::ahead::Wanted;
 use crate::error::{HeadError, ReadError};
 use crate::head::{Head, Mark};
 use crate::segments::{Segments, Share};
@@ -85,29 +86,26 @@ impl Manifests {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The segment that holds `offset` of `partition`; `None` if none does.
+    /// The segment that holds `offset` of `partition`, which lies below `to`.
     ///
     /// Offsets of a partition ascend with the places of its segments, so halving finds it; where
     /// the segment in the middle holds nothing of the partition, the nearest before it that does
-    /// decides.
-    pub(crate) async fn holding(
-        &self,
-        shard: ShardId,
-        known: &Known,
-        partition: PartitionId,
-        offset: Offset,
-        lane: Lane,
-    ) -> Result<Option<Found>, ReadError> {
+    /// decides. One that is lost is passed over like one that holds nothing.
+    ///
+    /// # Errors
+    /// [`ReadError::Uncovered`] if none does; [`ReadError::Lost`] if one may that is lost.
+    pub(crate) async fn holding(&self, known: &Known, wanted: &Wanted) -> Result<Found, ReadError> {
+        let offset = wanted.from;
         let (mut low, mut high) = (0, known.segments.len());
         while low < high {
             let middle = low.midpoint(high);
             let mut at = middle;
             let found = loop {
-                if let Some(found) = self
-                    .look(shard, &known.segments[at], partition, lane)
-                    .await?
-                {
-                    break Some(found);
+                match self.look(wanted, &known.segments[at]).await {
+                    Ok(Some(found)) => break Some(found),
+                    Ok(None) => {}
+                    Err(error) if error.is_loss() => {}
+                    Err(error) => return Err(error),
                 }
                 if at == low {
                     break None;
@@ -120,7 +118,7 @@ impl Manifests {
             };
             let range = found.share.partition().range;
             if range.contains(offset) {
-                return Ok(Some(found));
+                return Ok(found);
             }
             if offset < range.start() {
                 high = at;
@@ -128,63 +126,142 @@ impl Manifests {
                 low = middle + 1;
             }
         }
-        Ok(None)
+        Err(self.why_not(known, wanted, low).await)
     }
 
-    /// The first segment above `place` that holds something of `partition`.
+    /// Why no segment holds `wanted.from`: those below `at` that can be read end at or below it,
+    /// those from there on begin above.
+    async fn why_not(&self, known: &Known, wanted: &Wanted, at: usize) -> ReadError {
+        let (partition, offset) = (wanted.partition, wanted.from);
+        let (before, after) = known.segments.split_at(at);
+        let (mut lost, mut start) = (None, offset);
+        for segment in before.iter().rev() {
+            match self.look(wanted, segment).await {
+                Ok(None) => {}
+                Ok(Some(found)) => {
+                    start = found.share.partition().range.end();
+                    break;
+                }
+                Err(error) if error.is_loss() => lost = Some(error),
+                Err(error) => return error,
+            }
+        }
+        let mut end = wanted.to;
+        for segment in after {
+            match self.look(wanted, segment).await {
+                Ok(None) => {}
+                Ok(Some(found)) => {
+                    end = end.min(found.share.partition().range.start());
+                    break;
+                }
+                Err(error) if error.is_loss() => {
+                    lost.get_or_insert(error);
+                }
+                Err(error) => return error,
+            }
+        }
+        match lost {
+            Some(error) => error.touching(partition, start.min(offset), end),
+            None => ReadError::Uncovered { partition, offset },
+        }
+    }
+
+    /// The first segment above `place` that holds something of the partition, which must begin at
+    /// `next`. Lost ones on the way are passed over.
+    ///
+    /// # Errors
+    /// As [`Manifests::holding`].
     pub(crate) async fn after(
         &self,
-        shard: ShardId,
         known: &Known,
-        partition: PartitionId,
+        wanted: &Wanted,
         place: SegmentPlace,
-        lane: Lane,
-    ) -> Result<Option<Found>, ReadError> {
+        next: Offset,
+    ) -> Result<Found, ReadError> {
         let from = known
             .segments
             .partition_point(|segment| segment.place() <= place);
+        let (partition, mut lost, mut end) = (wanted.partition, None, wanted.to);
         for segment in &known.segments[from..] {
-            if let Some(found) = self.look(shard, segment, partition, lane).await? {
-                return Ok(Some(found));
+            match self.look(wanted, segment).await {
+                Ok(None) => {}
+                Ok(Some(found)) if found.share.partition().range.start() == next => {
+                    return Ok(found);
+                }
+                Ok(Some(found)) => {
+                    end = end.min(found.share.partition().range.start());
+                    break;
+                }
+                Err(error) if error.is_loss() => {
+                    lost.get_or_insert(error);
+                }
+                Err(error) => return Err(error),
             }
         }
-        Ok(None)
+        Err(match lost {
+            Some(error) => error.touching(partition, next, end),
+            None => ReadError::Uncovered {
+                partition,
+                offset: next,
+            },
+        })
     }
 
-    /// The first offset at `from` or above of a batch with a record of `time` or later, in any
-    /// segment.
+    /// The first offset at `wanted.from` or above of a batch with a record of `time` or later, in
+    /// any segment that holds something below `wanted.to`.
+    ///
+    /// # Errors
+    /// [`ReadError::Lost`] if a segment is lost that may hold an earlier one.
     pub(crate) async fn by_time(
         &self,
-        shard: ShardId,
         known: &Known,
-        partition: PartitionId,
+        wanted: &Wanted,
         time: Timestamp,
-        from: Offset,
     ) -> Result<Option<Offset>, ReadError> {
-        let lane = Lane::Tail;
+        let (partition, from) = (wanted.partition, wanted.from);
+        // Up to where it is known that nothing before `time` was missed.
+        let (mut reached, mut lost) = (from, None);
         for segment in &known.segments {
-            let Some(found) = self.look(shard, segment, partition, lane).await? else {
-                continue;
+            let found = match self.look(wanted, segment).await {
+                Ok(Some(found)) => found,
+                Ok(None) => continue,
+                Err(error) if error.is_loss() => {
+                    lost.get_or_insert(error);
+                    continue;
+                }
+                Err(error) => return Err(error),
             };
-            for place in found.share.partition().pages_by_time(time, from) {
-                let page = self.segments.index_page(&found.share, place, lane).await?;
-                if let Some(entry) = page.by_time(time, from) {
+            let of_it = found.share.partition();
+            if of_it.range.start() > reached
+                && let Some(error) = lost
+            {
+                return Err(error.touching(partition, reached, of_it.range.start()));
+            }
+            lost = None;
+            reached = reached.max(of_it.range.end());
+            for place in of_it.pages_by_time(time, from) {
+                let page = self.segments.index_page(&found.share, place, wanted.lane);
+                if let Some(entry) = page.await?.by_time(time, from) {
                     return Ok(Some(entry.offset.max(from)));
                 }
             }
         }
-        Ok(None)
+        match lost {
+            Some(error) if reached < wanted.to => {
+                Err(error.touching(partition, reached, wanted.to))
+            }
+            _ => Ok(None),
+        }
     }
 
     async fn look(
         &self,
-        shard: ShardId,
+        wanted: &Wanted,
         segment: &MixedSegment,
-        partition: PartitionId,
-        lane: Lane,
     ) -> Result<Option<Found>, ReadError> {
+        let (shard, lane) = (wanted.shard, wanted.lane);
         let opened = self.segments.open(shard, segment, lane).await?;
-        let share = self.segments.share(&opened, partition, lane).await?;
+        let share = self.segments.share(&opened, wanted.partition, lane).await?;
         Ok(share.map(|share| Found {
             place: segment.place(),
             share,

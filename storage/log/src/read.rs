@@ -129,17 +129,7 @@ impl Readers {
         partition: PartitionId,
         time: Timestamp,
     ) -> Result<Option<Offset>, ReadError> {
-        let bounds = self.bounds(shard, partition).await?;
-        let from = bounds.log_start;
-        let known = self.manifests.known(shard, bounds.mark).await?;
-        let tiered = self
-            .manifests
-            .by_time(shard, &known, partition, time, from)
-            .await?;
-        let found = match tiered {
-            Some(found) => Some(found),
-            None => self.head.by_time(shard, partition, time, from).await?,
-        };
+        let found = self.batch_by_time(shard, partition, time).await?;
         let Some(found) = found else { return Ok(None) };
         // The batch is found; its records need not ascend in time.
         let mut reader = self.open(shard, partition, found, Lane::Tail).await?;
@@ -147,6 +137,42 @@ impl Readers {
         let first = chunk.batches.into_iter().next();
         first.map_or(Ok(Some(found)), |batch| {
             first_at(&batch, time, found, partition).map(Some)
+        })
+    }
+
+    /// Where the batch begins that holds it, or the log start if it begins below.
+    async fn batch_by_time(
+        &self,
+        shard: ShardId,
+        partition: PartitionId,
+        time: Timestamp,
+    ) -> Result<Option<Offset>, ReadError> {
+        let mut bounds = self.bounds(shard, partition).await?;
+        for _ in 0..READ_TURNS_MAX {
+            let from = bounds.log_start;
+            let known = self.manifests.known(shard, bounds.mark).await?;
+            let wanted = Wanted {
+                shard,
+                partition,
+                lane: Lane::Tail,
+                from,
+                to: bounds.tiered_end,
+            };
+            let tiered = self.manifests.by_time(&known, &wanted, time).await?;
+            if tiered.is_some() {
+                return Ok(tiered);
+            }
+            let found = self.head.by_time(shard, partition, time, from).await?;
+            // What left the head meanwhile is in a segment that was not looked at.
+            let tiered_end = bounds.tiered_end;
+            bounds = self.bounds(shard, partition).await?;
+            if bounds.tiered_end == tiered_end {
+                return Ok(found);
+            }
+        }
+        Err(ReadError::Restless {
+            partition,
+            offset: bounds.tiered_end,
         })
     }
 
@@ -285,7 +311,18 @@ impl Reader {
                 self.ahead = None;
                 return Ok(None);
             }
-            Some(Ok(block)) => batches(self.partition, &block),
+            Some(Ok(block)) => {
+                let (batches, damaged) = batches(self.partition, &block);
+                match damaged {
+                    Some(error) if batches.is_empty() => Err(error),
+                    // What is good before the damage is handed out; the next step runs into it.
+                    Some(_) => {
+                        self.ahead = None;
+                        Ok(batches)
+                    }
+                    None => Ok(batches),
+                }
+            }
             Some(Err(error)) => Err(error),
         };
         if batches.is_err() {
@@ -322,15 +359,15 @@ impl Reader {
 
     /// An object that is gone may have left the manifest since: it is looked up once more.
     async fn recover(&mut self, error: ReadError) -> Result<(), ReadError> {
+        let gone = error.gone();
         let retry = match &error {
-            ReadError::Gone { segment } => self.gone.replace(*segment) != Some(*segment),
             ReadError::Uncovered { .. } => true,
-            _ => false,
+            _ => gone.is_some_and(|segment| self.gone.replace(segment) != Some(segment)),
         };
         if !retry {
             return Err(error);
         }
-        if let ReadError::Gone { segment } = error {
+        if let Some(segment) = gone {
             self.readers.segments.forget(segment);
         }
         self.readers.manifests.reload(self.shard).await?;
@@ -352,18 +389,22 @@ impl Reader {
     }
 }
 
-/// The batches of a block that were asked for, each checked.
-fn batches(partition: PartitionId, block: &Block) -> Result<Vec<ReadBatch>, ReadError> {
-    let cut = block.entries.iter().map(|entry| {
-        let segment = block.segment.segment();
-        let batch = segment.batch(partition, entry, &block.bytes)?;
-        Ok(ReadBatch {
+/// The batches of a block that were asked for, each checked, up to the first that is damaged.
+fn batches(partition: PartitionId, block: &Block) -> (Vec<ReadBatch>, Option<ReadError>) {
+    let mut batches = Vec::with_capacity(block.entries.len());
+    let segment = block.segment.segment();
+    for entry in &block.entries {
+        let batch = match segment.batch(partition, entry, &block.bytes) {
+            Ok(batch) => batch,
+            Err(error) => return (batches, Some(error.into())),
+        };
+        batches.push(ReadBatch {
             range: entry.range(),
             leader_epoch: batch.header().leader_epoch,
             bytes: batch.into_bytes(),
-        })
-    });
-    cut.collect()
+        });
+    }
+    (batches, None)
 }
 
 impl From<HeadRecords> for ReadBatch {

@@ -18,7 +18,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use esker_object::Kind;
 use esker_segment::DirectoryPage;
 use esker_shard::{
     Command, MixedSegment, Outcome, RangeList, Refusal, Trim, TrimRefusal, ranges_hash,
@@ -258,12 +257,7 @@ impl Round<'_> {
 
     /// Lost or damaged objects stop nobody but themselves.
     fn pass_over(&mut self, segment: &MixedSegment, error: ReadError) -> Result<(), KeepError> {
-        let damaged = match &error {
-            ReadError::Gone { .. } | ReadError::Damaged(_) => true,
-            ReadError::Bucket { source, .. } => source.kind() == Kind::Corrupt,
-            _ => false,
-        };
-        if !damaged {
+        if !error.is_loss() {
             return Err(error.into());
         }
         tracing::error!(shard = %self.shard, segment = %segment.segment, %error, "retention passes over a segment");

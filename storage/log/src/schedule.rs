@@ -74,6 +74,10 @@ impl Schedule {
                 _ => Oldest { time, since: now },
             });
             let age = oldest.map(|oldest| now.since(oldest.since));
+            if age.is_none() {
+                // What could not be flushed is flushed by somebody else, or deleted.
+                self.calm();
+            }
             if !self.is_due(&progress, age) {
                 let left = age.map(|age| self.triggers.age.saturating_sub(age));
                 patience = left.unwrap_or(FLUSH_BACKOFF_MAX).max(FLUSH_LOOK);
@@ -109,13 +113,17 @@ impl Schedule {
         let flushed = self.flusher.flush(self.shard, self.triggers.bytes).await;
         match flushed {
             // Somebody else flushed first: that is what was wanted.
-            Ok(_) | Err(Error::Refused { .. }) => {
-                self.trouble
-                    .send_if_modified(|trouble| trouble.take().is_some());
+            Err(error) if !error.is_overtaken() => Err(error),
+            Ok(_) | Err(_) => {
+                self.calm();
                 Ok(())
             }
-            Err(error) => Err(error),
         }
+    }
+
+    fn calm(&self) {
+        self.trouble
+            .send_if_modified(|trouble| trouble.take().is_some());
     }
 
     fn complain(&self, error: &Error) {

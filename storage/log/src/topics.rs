@@ -86,6 +86,16 @@ pub enum TopicError {
         /// Why.
         refusal: Refusal,
     },
+    /// The catalog has taken a first step, which stays, and a later one failed.
+    #[error("the topic {name}: {done}; what follows was not done: {source}")]
+    Partly {
+        /// The name.
+        name: TopicName,
+        /// What was done, in words.
+        done: &'static str,
+        /// Why the rest was not.
+        source: Box<TopicError>,
+    },
 }
 
 impl TopicError {
@@ -94,6 +104,7 @@ impl TopicError {
     pub const fn durability(&self) -> Durability {
         match self {
             Self::Head(error) => error.durability(),
+            Self::Partly { .. } => Durability::Unknown,
             _ => Durability::NotWritten,
         }
     }
@@ -186,7 +197,8 @@ impl Topics {
     /// Creates a topic. The same request asked again is answered alike.
     ///
     /// # Errors
-    /// [`TopicError::Exists`], [`TopicError::Refused`], [`TopicError::Head`].
+    /// [`TopicError::Exists`], [`TopicError::Refused`], [`TopicError::Head`];
+    /// [`TopicError::Partly`] once the catalog has it.
     pub async fn create(
         &self,
         request: RequestId,
@@ -203,9 +215,13 @@ impl Topics {
         match self.ask(name, ShardId::CATALOG, create).await? {
             Outcome::TopicCreated { topic, .. } => {
                 // Settled as it stands: it may have been changed since the first try.
-                let view = self.by_id(topic).await?;
-                let view = view.ok_or_else(|| TopicError::Unknown { name: name.clone() })?;
-                self.settle(&view).await?;
+                let settled = async {
+                    let view = self.by_id(topic).await?;
+                    let view = view.ok_or_else(|| TopicError::Unknown { name: name.clone() })?;
+                    self.settle(&view).await?;
+                    Ok(view)
+                };
+                let view = settled.await.map_err(partly(name, CREATED))?;
                 Ok(self.remember(view, self.clock.monotonic()))
             }
             other => unreachable!("a creation was answered with {other:?}"),
@@ -215,7 +231,8 @@ impl Topics {
     /// Changes settings and the number of partitions.
     ///
     /// # Errors
-    /// [`TopicError::Unknown`], [`TopicError::Refused`], [`TopicError::Head`].
+    /// [`TopicError::Unknown`], [`TopicError::Refused`], [`TopicError::Head`];
+    /// [`TopicError::Partly`] once the catalog has a part of it.
     pub async fn alter(
         &self,
         name: &TopicName,
@@ -228,6 +245,7 @@ impl Topics {
             partitions,
             mut expected,
         } = alteration;
+        let mut done = None;
         if !changes.is_empty() {
             let alter = Command::AlterTopic {
                 topic,
@@ -239,6 +257,7 @@ impl Topics {
             {
                 expected = expected.map(|_| version);
             }
+            done = Some(SET);
         }
         if let Some(total) = partitions {
             let add = Command::AddPartitions {
@@ -246,26 +265,40 @@ impl Topics {
                 expected,
                 total,
             };
-            self.ask(name, ShardId::CATALOG, add).await.map(drop)?;
+            let added = self.ask(name, ShardId::CATALOG, add).await.map(drop);
+            self.forget(name);
+            added.map_err(|error| match done {
+                Some(done) => partly(name, done)(error),
+                None => error,
+            })?;
+            done = Some(done.map_or(ADDED, |_| SET_AND_ADDED));
         }
         self.forget(name);
-        self.find(name).await
+        let found = self.find(name).await;
+        found.map_err(|error| match done {
+            Some(done) => partly(name, done)(error),
+            None => error,
+        })
     }
 
     /// Ends a topic: its name is free when this returns, and every data shard has ended it.
     ///
     /// # Errors
-    /// [`TopicError::Unknown`], [`TopicError::Head`].
+    /// [`TopicError::Unknown`], [`TopicError::Head`]; [`TopicError::Partly`] once the catalog has
+    /// ended it.
     pub async fn delete(&self, name: &TopicName) -> Result<(), TopicError> {
         self.forget(name);
         let topic = self.find(name).await?.id;
         self.forget(name);
         let delete = Command::DeleteTopic { topic };
         self.ask(name, ShardId::CATALOG, delete).await.map(drop)?;
-        match self.by_id(topic).await? {
-            Some(view) => self.end(&view).await,
-            None => Ok(()),
-        }
+        let ended = async {
+            match self.by_id(topic).await? {
+                Some(view) => self.end(&view).await,
+                None => Ok(()),
+            }
+        };
+        ended.await.map_err(partly(name, DELETED))
     }
 
     /// Moves a partition's log start up to `to`, or to its end. Returns where it starts now.
@@ -441,6 +474,24 @@ impl Topics {
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<TopicName, Known>> {
         // Whole views go in and out; whoever panicked left whole ones.
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the catalog has done once a later step fails.
+const CREATED: &str = "the catalog has it, and its shards get it in a moment";
+const SET: &str = "its settings were changed";
+const ADDED: &str = "its partitions were added, and its shards get them in a moment";
+const SET_AND_ADDED: &str = "its settings were changed and its partitions added, and its shards \
+                             get them in a moment";
+const DELETED: &str = "its name is free, and its shards end it in a moment";
+
+/// An error after `done`.
+fn partly(name: &TopicName, done: &'static str) -> impl FnOnce(TopicError) -> TopicError {
+    let name = name.clone();
+    move |error| TopicError::Partly {
+        name,
+        done,
+        source: Box::new(error),
     }
 }
 

@@ -4,6 +4,7 @@
 mod checkpoints;
 mod claims;
 mod collector;
+mod damage;
 mod order;
 mod retention;
 
@@ -59,15 +60,7 @@ pub(crate) async fn start(world: &mut World, name: &str) -> Kept {
 pub(crate) fn over(node: Node, store: Store, faults: FaultStore) -> Kept {
     let head: Arc<dyn Head> = node.head();
     let env = node.env.clone();
-    let blocks = BlockCache::in_memory(32 * MIB, 32 * MIB).expect("large enough");
-    let options = EngineOptions::default();
-    let engine = Engine::new(
-        Arc::clone(&head),
-        store.clone(),
-        env.clone(),
-        blocks,
-        options,
-    );
+    let engine = engine(&node, &store);
     let retention = Retention::new(Arc::clone(&head), engine.readers());
     let checkpoints =
         Checkpointer::new(Arc::clone(&head), store.clone(), env.clone(), CLUSTER, OURS);
@@ -81,6 +74,13 @@ pub(crate) fn over(node: Node, store: Store, faults: FaultStore) -> Kept {
         engine,
         retention,
     }
+}
+
+/// An engine that does nothing by itself, its caches empty.
+pub(crate) fn engine(node: &Node, store: &Store) -> Engine {
+    let blocks = BlockCache::in_memory(32 * MIB, 32 * MIB).expect("large enough");
+    let (store, env) = (store.clone(), node.env.clone());
+    Engine::new(node.head(), store, env, blocks, EngineOptions::default())
 }
 
 pub(crate) fn id(sequence: u64) -> TopicId {

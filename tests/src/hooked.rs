@@ -1,0 +1,182 @@
+//! A head in front of another one: what a test wants to happen just before a call happens then.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use esker_log::{
+    AcceptedRun, Answer, Bounds, BucketCheckpoint, FlushJob, Head, HeadError, HeadRead, Listing,
+    Mark, Progress, ShardTopic, TopicView,
+};
+use esker_shard::{AppendBatch, AppendOutcome, Command, MixedSegment, Outcome, SegmentPlace};
+use esker_types::{
+    Offset, PartitionId, RaftIndex, RaftRange, ShardId, Timestamp, TopicId, TopicName,
+};
+
+type Answering = dyn Fn(ShardId, &Command) -> Option<Result<Outcome, HeadError>> + Send + Sync;
+type Before = dyn Fn(&'static str) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync;
+
+pub struct Hooked {
+    pub inner: Arc<dyn Head>,
+    /// Answers a proposal in the place of the head, which then never sees it.
+    pub answer: Box<Answering>,
+    /// Runs before these calls, by their names: `by_time`, `manifest`.
+    pub before: Box<Before>,
+}
+
+impl Hooked {
+    pub fn over(inner: Arc<dyn Head>) -> Self {
+        Self {
+            inner,
+            answer: Box::new(|_, _| None),
+            before: Box::new(|_| Box::pin(async {})),
+        }
+    }
+}
+
+impl fmt::Debug for Hooked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(f)
+    }
+}
+
+impl Head for Hooked {
+    fn propose(&self, shard: ShardId, command: Command) -> Answer<'_, Outcome> {
+        match (self.answer)(shard, &command) {
+            Some(answer) => Box::pin(async { answer }),
+            None => self.inner.propose(shard, command),
+        }
+    }
+
+    fn by_time(
+        &self,
+        shard: ShardId,
+        partition: PartitionId,
+        time: Timestamp,
+        from: Offset,
+    ) -> Answer<'_, Option<Offset>> {
+        Box::pin(async move {
+            (self.before)("by_time").await;
+            self.inner.by_time(shard, partition, time, from).await
+        })
+    }
+
+    fn manifest(
+        &self,
+        shard: ShardId,
+        after: Option<SegmentPlace>,
+        count: usize,
+    ) -> Answer<'_, Listing<MixedSegment>> {
+        Box::pin(async move {
+            (self.before)("manifest").await;
+            self.inner.manifest(shard, after, count).await
+        })
+    }
+
+    fn shards(&self) -> Vec<ShardId> {
+        self.inner.shards()
+    }
+
+    fn append(
+        &self,
+        shard: ShardId,
+        batch: AppendBatch,
+        bytes: Bytes,
+    ) -> Answer<'_, Answer<'static, AppendOutcome>> {
+        self.inner.append(shard, batch, bytes)
+    }
+
+    fn read_index(&self, shard: ShardId) -> Answer<'_, Mark> {
+        self.inner.read_index(shard)
+    }
+
+    fn bounds(&self, shard: ShardId, partition: PartitionId) -> Answer<'_, Option<Bounds>> {
+        self.inner.bounds(shard, partition)
+    }
+
+    fn read(
+        &self,
+        shard: ShardId,
+        partition: PartitionId,
+        from: Offset,
+        bytes_max: usize,
+    ) -> Answer<'_, Option<HeadRead>> {
+        self.inner.read(shard, partition, from, bytes_max)
+    }
+
+    fn past(
+        &self,
+        shard: ShardId,
+        partition: PartitionId,
+        seen: Bounds,
+    ) -> Answer<'_, Option<Bounds>> {
+        self.inner.past(shard, partition, seen)
+    }
+
+    fn progress(&self, shard: ShardId) -> Answer<'_, Progress> {
+        self.inner.progress(shard)
+    }
+
+    fn progress_past(
+        &self,
+        shard: ShardId,
+        seen: RaftIndex,
+        patience: Duration,
+    ) -> Answer<'_, Progress> {
+        self.inner.progress_past(shard, seen, patience)
+    }
+
+    fn tick(&self, shard: ShardId) -> Answer<'_, ()> {
+        self.inner.tick(shard)
+    }
+
+    fn accept_time(&self, shard: ShardId) -> Answer<'_, ()> {
+        self.inner.accept_time(shard)
+    }
+
+    fn flush_job(&self, shard: ShardId, bytes_max: u64) -> Answer<'_, Option<FlushJob>> {
+        self.inner.flush_job(shard, bytes_max)
+    }
+
+    fn accepted(
+        &self,
+        shard: ShardId,
+        raft: RaftRange,
+        bytes_max: usize,
+    ) -> Answer<'_, AcceptedRun> {
+        self.inner.accepted(shard, raft, bytes_max)
+    }
+
+    fn checkpoint(&self, shard: ShardId) -> Answer<'_, BucketCheckpoint> {
+        self.inner.checkpoint(shard)
+    }
+
+    fn topic(&self, name: &TopicName) -> Answer<'_, Option<TopicView>> {
+        self.inner.topic(name)
+    }
+
+    fn topics(&self, after: Option<TopicId>, count: usize) -> Answer<'_, Listing<TopicView>> {
+        self.inner.topics(after, count)
+    }
+
+    fn shard_topics(
+        &self,
+        shard: ShardId,
+        after: Option<TopicId>,
+        count: usize,
+    ) -> Answer<'_, Listing<ShardTopic>> {
+        self.inner.shard_topics(shard, after, count)
+    }
+
+    fn tombstones(
+        &self,
+        shard: ShardId,
+        after: Option<TopicId>,
+        count: usize,
+    ) -> Answer<'_, Listing<(TopicId, u64)>> {
+        self.inner.tombstones(shard, after, count)
+    }
+}
