@@ -279,6 +279,7 @@ fn named(error: &ReadError, topic: &TopicName) -> String {
         ReadError::UnknownPartition { partition }
         | ReadError::OutOfRange { partition, .. }
         | ReadError::Batch { partition, .. }
+        | ReadError::Lost { partition, .. }
         | ReadError::Uncovered { partition, .. }
         | ReadError::Restless { partition, .. } => {
             let index = partition.index;
