@@ -11,7 +11,7 @@ use super::payload::Payload;
 use super::plan::Args;
 use super::schedule::Times;
 use super::tail::{Read, Tail};
-use super::writing::{Writing, Written};
+use super::writing::{LATE, Writing, Written};
 use crate::failure::Failure;
 use crate::run::interrupted;
 use crate::screen;
@@ -230,11 +230,17 @@ impl Loaded {
             text += &format!("replay  {records} records, {bytes} in {seconds:.1} s, {rate}\n");
         }
         let missed = self.missed();
-        if missed > 0 || written.late > 0 {
+        if missed > 0 {
             text += &format!(
-                "the load was not kept up: {missed} batches that were due were not handed over, {} \
-                 late; --in-flight or the service is the limit\n",
-                written.late
+                "the load was not kept up: {missed} batches that were due were not handed over; \
+                 --in-flight or the service is the limit\n",
+            );
+        }
+        if written.late > 0 {
+            text += &format!(
+                "{} batches were handed over more than {} ms late, which their latency tells\n",
+                written.late,
+                LATE.as_millis(),
             );
         }
         text

@@ -110,7 +110,7 @@ impl Args {
             in_flight: 64,
             compression: None,
             seconds,
-            warmup: WARMUP,
+            warmup: WARMUP.min(seconds),
             tail: false,
             replay: false,
             keep: true,

@@ -15,7 +15,7 @@ use super::payload::Payload;
 use super::schedule::{Schedule, Times};
 
 /// A batch that is handed over later than this after it was due was late.
-const LATE: Duration = Duration::from_millis(2);
+pub(crate) const LATE: Duration = Duration::from_millis(2);
 
 /// What writing came to.
 #[derive(Debug)]

@@ -1,8 +1,10 @@
 //! `esker bench load`: what it counts is what there is.
 
+use std::path::PathBuf;
+
 use serde_json::Value;
 
-use crate::server::Server;
+use crate::server::{Server, esker};
 
 fn load(server: &Server, more: &[&str]) -> Value {
     let args = [&["bench", "load", "--json", "--warmup", "0"][..], more].concat();
@@ -82,4 +84,41 @@ fn a_load_that_cannot_be_kept_up_says_so() {
         told["append"]["latency"]["max_ms"].as_f64() > Some(100.0),
         "{told}"
     );
+}
+
+#[test]
+fn ratios_are_of_a_server_that_worked_and_nothing_is_left_of_it() {
+    let scratch = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("ratios");
+    std::fs::create_dir_all(&scratch).unwrap();
+    let args = [
+        "bench",
+        "ratios",
+        "--json",
+        "--seconds",
+        "200ms",
+        "--directory",
+    ];
+    let output = esker(&args).arg(&scratch).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let ratios = told["ratios"].as_array().unwrap();
+    assert_eq!(ratios.len(), 12);
+    for ratio in ratios {
+        assert!(ratio["ratio"].as_f64() > Some(0.0), "{ratio}");
+    }
+    for step in ["single", "lines", "noise"] {
+        // The disk was asked to write what the WAL wrote, in whole blocks.
+        let [group, write] = [
+            &told[step]["group_bytes"],
+            &told[step]["disk"]["write_bytes"],
+        ];
+        let (group, write) = (group.as_u64().unwrap(), write.as_u64().unwrap());
+        assert!(
+            group > 0 && write >= group && write < group + 4096,
+            "{told}"
+        );
+    }
+    assert!(told["most_resident_bytes"].as_u64() > Some(1 << 20));
+    assert_eq!(std::fs::read_dir(&scratch).unwrap().count(), 0);
 }
