@@ -25,7 +25,7 @@ use esker_types::{
 };
 use esker_wal::KeeperOptions;
 use esker_wal::disk::WalOptions;
-use esker_walnode::{Identity, Node, NodeError, NodeOptions};
+use esker_walnode::{Directory, Identity, Node, NodeError, NodeOptions};
 use tokio::task::AbortHandle;
 
 /// Where the public API is served.
@@ -94,12 +94,12 @@ impl Site {
             .identity
             .get_or_insert_with(|| Identity::founder(&env, 2));
         let options = NodeOptions {
-            directory: Path::new("/data").to_owned(),
             wal: self.wal.clone(),
             keeper: KeeperOptions::default(),
             head_bytes: self.wal.disk_bytes / 2,
         };
-        let node = Node::start(&env, &identity, options).await?;
+        let directory = Directory::take(&env, Path::new("/data")).await?;
+        let node = Node::start(&env, directory, &identity, options).await?;
         let url = format!("memory://{}", self.bucket);
         let opened = Store::open_with_faults(&url, &Options::default(), &env);
         let (store, faults) = opened.expect("a bucket");

@@ -24,7 +24,7 @@ use esker_record::ZstdLevel;
 use esker_types::limits::OPENED_SEGMENTS_BYTES;
 use esker_wal::KeeperOptions;
 use esker_wal::disk::WalOptions;
-use esker_walnode::{Identity, IdentityError, Node, NodeError, NodeOptions};
+use esker_walnode::{Directory, Identity, IdentityError, Node, NodeError, NodeOptions};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
@@ -107,9 +107,10 @@ impl Server {
         let (stand, standing) = watch::channel(Stand::Starting("asking the bucket"));
         let observing = tokio::spawn(observe(listening, env.clone(), standing));
         let store = open_bucket(env, config, environment)?;
-        let identity = claimed(env, config, &store).await?;
+        let directory = Directory::take(env, &config.data_dir).await?;
+        let identity = claimed(env, config, &directory, &store).await?;
         stand.send_replace(Stand::Starting("reading the log"));
-        let node = Node::start(env, &identity, node_options(config)).await?;
+        let node = Node::start(env, directory, &identity, node_options(config)).await?;
         let blocks = BlockCache::open(cache_settings(config), &*env.files).await?;
         let options = EngineOptions {
             flush: FlushTriggers {
@@ -224,11 +225,19 @@ impl Server {
         }
         self.running.abort();
         self.observing.abort();
-        let closed = tokio::time::timeout(STOP_NODE, self.node.close()).await;
-        if closed.is_err() {
+        // Not dropped when time is up: the log keeps the directory's lock for as long as somebody
+        // may write to it, which may be until the process ends.
+        let node = tokio::spawn(self.node.close());
+        let (node, cache) = tokio::join!(
+            tokio::time::timeout(STOP_NODE, node),
+            tokio::time::timeout(STOP_NODE, self.engine.close()),
+        );
+        if node.is_err() {
             tracing::warn!("the node was not checkpointed in time; the next start applies more");
         }
-        self.engine.close().await;
+        if cache.is_err() {
+            tracing::info!("the cache was not written in time; some of it is fetched again");
+        }
     }
 }
 
@@ -246,35 +255,26 @@ pub(crate) fn open_bucket(
     Ok(Store::open(&config.bucket(), &options, env)?)
 }
 
-/// Who the data directory belongs to; a new cluster is founded in an empty one.
-fn identity(env: &Env, config: &Config) -> Result<Identity, ServeError> {
-    let directory = &config.data_dir;
-    let made = env.files.create_dir_all(directory);
-    made.map_err(|source| IdentityError::Io {
-        path: directory.clone(),
-        source,
-    })?;
-    if let Some(identity) = Identity::load(&*env.files, directory)? {
-        return Ok(identity);
-    }
-    let identity = Identity::founder(env, config.cluster.data_shards);
-    identity.save(&*env.files, directory)?;
-    Ok(identity)
-}
-
 /// Who we are, with a bucket that is ours. The identity is on disk before the claim is made under
 /// it, so a founding that dies half-way goes on.
-async fn claimed(env: &Env, config: &Config, store: &Store) -> Result<Identity, ServeError> {
-    let known = Identity::load(&*env.files, &config.data_dir)?;
+async fn claimed(
+    env: &Env,
+    config: &Config,
+    directory: &Directory,
+    store: &Store,
+) -> Result<Identity, ServeError> {
+    let known = directory.identity(env)?;
     if let Some(identity) = known.filter(|known| known.claimed) {
         still_ours(store, &identity).await?;
         return Ok(identity);
     }
     store.probe().await?;
-    let mut identity = identity(env, config)?;
+    let founder = || Identity::founder(env, config.cluster.data_shards);
+    let mut identity = known.unwrap_or_else(founder);
+    directory.belongs_to(env, &identity)?;
     claim(store, identity.cluster, identity.incarnation).await?;
     identity.claimed = true;
-    identity.save(&*env.files, &config.data_dir)?;
+    directory.belongs_to(env, &identity)?;
     Ok(identity)
 }
 
@@ -325,7 +325,6 @@ const fn upkeep(config: &Config) -> UpkeepTimes {
 
 fn node_options(config: &Config) -> NodeOptions {
     NodeOptions {
-        directory: config.data_dir.clone(),
         wal: WalOptions {
             file_bytes: config.wal.file.0,
             disk_bytes: config.wal.disk.0,

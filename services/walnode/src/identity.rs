@@ -47,6 +47,16 @@ pub enum IdentityError {
         /// What it said.
         source: io::Error,
     },
+    /// There is a log, and nothing says whose.
+    #[error(
+        "{path} holds a log and no identity.json: put that back from a copy, or start anew in an \
+         empty directory",
+        path = path.display()
+    )]
+    Missing {
+        /// The directory.
+        path: PathBuf,
+    },
     /// It does not say what it should.
     #[error(
         "{path} is no identity of a node: {what}; put it back from a copy, or start the node anew in \

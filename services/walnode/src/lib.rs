@@ -10,10 +10,12 @@
 //! ```
 
 mod node; // a node, whole
+mod directory; // its data directory, taken by one process
 mod identity; // who a data directory belongs to
 mod local; // the head in this very process
 mod view; // what a shard's state says
 
+pub use directory::Directory;
 pub use identity::{Identity, IdentityError};
 pub use local::{Led, LocalHead};
 pub use node::{Node, NodeError, NodeOptions};

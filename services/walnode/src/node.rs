@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use esker_env::{Env, Lock};
+use esker_env::Env;
 use esker_shard::{Command, Genesis, Outcome};
 use esker_types::limits::{HEAD_BATCHES_MAX, KEEP_INTERVAL};
 use esker_types::{LeaderEpoch, NodeId, ShardId};
@@ -16,14 +16,13 @@ use esker_wal::{Alone, Appender, Error, Keeper, KeeperOptions, ProposeError, Rep
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
+use crate::directory::Directory;
 use crate::identity::Identity;
 use crate::local::{Led, LocalHead};
 
 /// How a node is set up.
 #[derive(Clone, Debug)]
 pub struct NodeOptions {
-    /// Where it keeps everything.
-    pub directory: PathBuf,
     /// Its log.
     pub wal: WalOptions,
     /// When checkpoints and moves are due.
@@ -55,6 +54,12 @@ pub enum NodeError {
     /// The log ended. Nothing is acknowledged after it; the next start reads back what is there.
     #[error("{0}; what was acknowledged is durable, start again to go on from the disk")]
     Fatal(Fatal),
+    /// A part of the node panicked.
+    #[error("a part of the node has died: {what}; start again")]
+    Died {
+        /// Which, and how.
+        what: String,
+    },
     /// A replica ended by itself.
     #[error("the raft of {shard} has ended; start again")]
     Ended {
@@ -73,9 +78,10 @@ pub struct Node {
     recovery: Recovery,
     replicas: Vec<Replica>,
     ends: mpsc::Receiver<NodeError>,
-    /// Stops with the node.
-    _tasks: JoinSet<()>,
-    _lock: Box<dyn Lock>,
+    /// Why the log ended. What ends after it ends because of it.
+    fatal: mpsc::Receiver<Fatal>,
+    /// Stop with the node.
+    tasks: JoinSet<()>,
 }
 
 impl Node {
@@ -86,18 +92,22 @@ impl Node {
     /// [`NodeError`].
     pub async fn start(
         env: &Env,
+        directory: Directory,
         identity: &Identity,
         options: NodeOptions,
     ) -> Result<Self, NodeError> {
-        let lock = lock(env, &options.directory)?;
-        let (tell, ends) = mpsc::channel(1);
-        let fatal = tell.clone();
         // The first reason is the one that is told.
+        let (tell, ends) = mpsc::channel(1);
+        let (die, mut fatal) = mpsc::channel(1);
         let on_fatal: OnFatal = Arc::new(move |why: &Fatal| {
-            let _ = fatal.try_send(NodeError::Fatal(why.clone()));
+            let _ = die.try_send(why.clone());
         });
-        let (wal, recovery, replicas) = open(env, identity, &options, on_fatal).await?;
-        let replicas = lead(replicas, identity.node).await?;
+        let (wal, recovery, replicas) = open(env, directory, identity, &options, on_fatal).await?;
+        let replicas = tokio::select! {
+            biased;
+            Some(why) = fatal.recv() => return Err(NodeError::Fatal(why)),
+            led = lead(replicas, identity.node) => led?,
+        };
         let share = options.head_bytes / u64::from(identity.data_shards).max(1);
         let led = replicas.iter().map(|replica| {
             let data = replica.shard().carries_data();
@@ -119,10 +129,21 @@ impl Node {
                 tell.clone(),
             ));
         }
+        let keeping = tell.clone();
         tasks.spawn(async move {
             let error = keeper.run().await;
-            let _ = tell.try_send(NodeError::Wal(error));
+            let _ = keeping.try_send(NodeError::Wal(error));
         });
+        for led in &led {
+            if let Some(queue) = led.appender.clone() {
+                let (shard, tell) = (led.replica.shard(), tell.clone());
+                tasks.spawn(async move {
+                    queue.ended().await;
+                    let what = format!("the queue of appends of {shard}");
+                    let _ = tell.try_send(NodeError::Died { what });
+                });
+            }
+        }
         tasks.spawn(lend(led, options.head_bytes));
         Ok(Self {
             head: Arc::new(head),
@@ -130,8 +151,8 @@ impl Node {
             recovery,
             replicas,
             ends,
-            _tasks: tasks,
-            _lock: lock,
+            fatal,
+            tasks,
         })
     }
 
@@ -156,8 +177,19 @@ impl Node {
     /// Waits until the node has ended by itself, and says why. The process must end then: half
     /// alive is worse than dead.
     pub async fn ended(&mut self) -> NodeError {
-        let told = self.ends.recv().await;
-        told.expect("the node holds a sender for as long as its tasks run")
+        let error = tokio::select! {
+            biased;
+            Some(why) = self.fatal.recv() => return NodeError::Fatal(why),
+            Some(error) = self.ends.recv() => error,
+            Some(Err(died)) = self.tasks.join_next() => {
+                NodeError::Died { what: died.to_string() }
+            }
+        };
+        // A log that fails takes everything else with it, and may be heard of a moment later.
+        match tokio::time::timeout(FATAL_WAIT, self.fatal.recv()).await {
+            Ok(Some(why)) => NodeError::Fatal(why),
+            _ => error,
+        }
     }
 
     /// Ends the node: checkpoints what it can, so that the next start has little to do.
@@ -180,39 +212,25 @@ impl fmt::Debug for Node {
     }
 }
 
-fn lock(env: &Env, directory: &Path) -> Result<Box<dyn Lock>, NodeError> {
-    let io = |source| NodeError::Io {
-        path: directory.to_owned(),
-        source,
-    };
-    env.files.create_dir_all(directory).map_err(io)?;
-    match env.files.lock(&directory.join("lock")) {
-        Ok(lock) => Ok(lock),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(NodeError::Locked {
-            path: directory.to_owned(),
-        }),
-        Err(error) => Err(io(error)),
-    }
-}
-
 /// Opens log and replicas; the catalog is the first of them.
 async fn open(
     env: &Env,
+    directory: Directory,
     identity: &Identity,
     options: &NodeOptions,
     on_fatal: OnFatal,
 ) -> Result<(Arc<Wal>, Recovery, Vec<Replica>), NodeError> {
-    let checkpoints = Checkpoints::open(env, &options.directory.join("checkpoints"))?;
+    let checkpoints = Checkpoints::open(env, &directory.path().join("checkpoints"))?;
     let indexes = checkpoints.indexes()?.into_iter();
     let covered: BTreeMap<_, _> = indexes.map(|(shard, id)| (shard, id.index)).collect();
-    let directory = options.directory.join("wal");
+    let folder = directory.path().join("wal");
     let wal = WalOptions {
         shards: identity.data_shards as usize + 1,
         heads_bytes: options.head_bytes,
         ..options.wal.clone()
     };
-    let opened = Wal::open(env, &directory, wal, covered, on_fatal).await?;
-    let (wal, recovery) = opened;
+    let (wal, recovery) = Wal::open(env, &folder, wal, covered, on_fatal).await?;
+    wal.hold(directory.into_lock());
     let mut replicas = Vec::new();
     for shard in 0..=identity.data_shards {
         let genesis = Genesis {
@@ -287,6 +305,9 @@ async fn lend(led: Vec<Led>, head_bytes: u64) {
         tokio::time::sleep(Duration::min(KEEP_INTERVAL, LEND_INTERVAL)).await;
     }
 }
+
+/// How long to wait for the reason why the log ended, once something else has.
+const FATAL_WAIT: Duration = Duration::from_millis(250);
 
 /// How often the heads' budget is shared out.
 const LEND_INTERVAL: Duration = Duration::from_millis(200);

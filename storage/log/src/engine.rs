@@ -130,6 +130,8 @@ impl Engine {
     pub async fn run(&self, owner: Owner) -> Ended {
         let mut tasks = JoinSet::new();
         let times = self.options.upkeep;
+        let (ours, sure) = watch::channel(false);
+        tasks.spawn(upkeep::guard(self.clone(), owner, ours));
         tasks.spawn(upkeep::checkpoints(self.clone(), owner, times));
         tasks.spawn(upkeep::retention(self.clone(), times));
         tasks.spawn(upkeep::collection(self.clone(), owner, times));
@@ -141,6 +143,7 @@ impl Engine {
                 env: self.env.clone(),
                 triggers: self.options.flush,
                 permits: Arc::clone(&self.permits),
+                ours: sure.clone(),
                 trouble: trouble.clone(),
             };
             tasks.spawn(async move { Ended::Head(schedule.run().await) });

@@ -34,6 +34,8 @@ pub(crate) struct Schedule {
     pub(crate) triggers: FlushTriggers,
     /// Flushes of all shards at once: each holds its run and its segment in memory.
     pub(crate) permits: Arc<Semaphore>,
+    /// The bucket is known to be this cluster's: nothing is flushed into another's.
+    pub(crate) ours: watch::Receiver<bool>,
     /// Why the last flush failed, if it did.
     pub(crate) trouble: watch::Sender<Option<String>>,
 }
@@ -108,6 +110,8 @@ impl Schedule {
     }
 
     async fn flush(&self) -> Result<(), Error> {
+        // It never fails: who says so lives as long as this does, or the engine is ending.
+        let _ = self.ours.clone().wait_for(|ours| *ours).await;
         let permit = self.permits.acquire().await;
         let _permit = permit.expect("the semaphore is never closed");
         let flushed = self.flusher.flush(self.shard, self.triggers.bytes).await;

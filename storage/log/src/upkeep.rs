@@ -16,12 +16,14 @@ use std::time::Duration;
 
 use esker_env::Monotonic;
 use esker_types::limits::{
-    BUCKET_CHECKPOINT_AGE, BUCKET_CHECKPOINT_LOOK, BUCKET_CHECKPOINT_SEGMENTS, COLLECT_PERIOD,
-    COLLECT_ROUND_MAX, READ_GRACE, RETENTION_PERIOD, TICK_PERIOD,
+    BUCKET_CHECKPOINT_AGE, BUCKET_CHECKPOINT_LOOK, BUCKET_CHECKPOINT_SEGMENTS, CLAIM_LOOK,
+    CLAIM_REST, COLLECT_PERIOD, COLLECT_ROUND_MAX, READ_GRACE, RETENTION_PERIOD, TICK_PERIOD,
 };
 use esker_types::{ClusterId, Incarnation, ShardId};
+use tokio::sync::watch;
 
 use crate::checkpoint::Checkpointer;
+use crate::claim::confirm;
 use crate::collect::Collector;
 use crate::engine::Engine;
 use crate::error::{ClaimError, Ended, KeepError};
@@ -58,6 +60,27 @@ impl Default for UpkeepTimes {
             collect: COLLECT_PERIOD,
             grace: READ_GRACE,
         }
+    }
+}
+
+/// Looks whether the bucket is ours, and says so to those who write segments there: before the
+/// first, and again and again. A bucket that is away changes nothing; one that has lost our claim
+/// gets nothing more until it is put back.
+pub(crate) async fn guard(engine: Engine, owner: Owner, ours: watch::Sender<bool>) -> Ended {
+    let mut told = Told::default();
+    loop {
+        let confirmed = confirm(engine.store(), owner.cluster, owner.incarnation).await;
+        match &confirmed {
+            Ok(()) => ours.send_replace(true),
+            Err(ClaimError::Bucket(_)) => *ours.borrow(),
+            Err(_) => ours.send_replace(false),
+        };
+        let done = confirmed.map_err(KeepError::Claim);
+        if let Err(superseded) = told.settle(ShardId::CATALOG, "a look at our claim", done) {
+            return superseded;
+        }
+        let sure = *ours.borrow();
+        tokio::time::sleep(if sure { CLAIM_LOOK } else { CLAIM_REST }).await;
     }
 }
 

@@ -212,6 +212,10 @@ pub const READ_TURNS_MAX: usize = 8;
 
 /// Pages of a listing that is read as a whole: claims and checkpoints, of which there are few.
 pub const LIST_PAGES_MAX: usize = 64;
+/// How often an engine looks whether its bucket is still its cluster's.
+pub const CLAIM_LOOK: Duration = Duration::from_secs(60);
+/// The same, while it is not sure of that and writes no segment.
+pub const CLAIM_REST: Duration = Duration::from_secs(1);
 /// How often an agent looks whether a shard's bucket checkpoint is due.
 pub const BUCKET_CHECKPOINT_LOOK: Duration = Duration::from_secs(10);
 /// Age of a shard's bucket checkpoint after which what was committed since makes the next one due.

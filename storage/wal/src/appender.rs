@@ -161,6 +161,11 @@ impl Appender {
         }
     }
 
+    /// Waits until the queue takes nothing any more: its task has died.
+    pub async fn ended(&self) {
+        self.queue.closed().await;
+    }
+
     /// The time that an entry would be stamped with now.
     #[must_use]
     pub fn time(&self) -> Stamp {

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
-use esker_env::{Monotonic, Waker};
+use esker_env::{Lock, Monotonic, Waker};
 use esker_types::{EntryId, RaftIndex, ShardId};
 use tokio::sync::{Notify, watch};
 
@@ -43,6 +43,8 @@ pub(crate) struct Shared {
     /// Something that bears on room has changed.
     pub(super) room_changed: Notify,
     pub(super) make_spare: Waker,
+    /// Of the directory: let go with the last of those who share this.
+    pub(super) lock: OnceLock<Box<dyn Lock>>,
 }
 
 #[derive(Default)]
@@ -115,6 +117,7 @@ impl Shared {
             files: Mutex::new(files),
             failed: AtomicBool::new(false),
             stalled: Mutex::new(None),
+            lock: OnceLock::new(),
             moving: AtomicBool::new(false),
             sync_since: AtomicU64::new(0),
             counts: Counts::default(),

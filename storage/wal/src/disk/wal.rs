@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use esker_env::{Env, Waker, WorkersExt};
+use esker_env::{Env, Lock, Waker, WorkersExt};
 use esker_types::limits::{LOG_READ_BYTES_MAX, WAL_ALIGN, WAL_GROUP_BYTES_MAX};
 use esker_types::{EntryId, RaftIndex, ShardId};
 
@@ -87,6 +87,12 @@ impl Wal {
             env,
             writer,
         })
+    }
+
+    /// Keeps `lock` until the last thread that may write to the log has ended.
+    pub fn hold(&self, lock: Box<dyn Lock>) {
+        // A second lock would be dropped here: a log has one directory.
+        let _ = self.shared.lock.set(lock);
     }
 
     /// Bytes of one file.

@@ -1,0 +1,89 @@
+//! A node's data directory, taken: one process has it, to the last thread that may write there.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use esker_env::{Env, Lock};
+
+use crate::identity::{Identity, IdentityError};
+use crate::node::NodeError;
+
+/// How long to wait for a process that is on its way out.
+const LOCK_PATIENCE: Duration = Duration::from_secs(3);
+/// Between two tries.
+const LOCK_REST: Duration = Duration::from_millis(50);
+
+/// A data directory that is ours.
+#[derive(Debug)]
+pub struct Directory {
+    path: PathBuf,
+    lock: Box<dyn Lock>,
+}
+
+impl Directory {
+    /// Makes the directory if it is not there, and takes it; waits a little for a process that is
+    /// just ending.
+    ///
+    /// # Errors
+    /// [`NodeError::Locked`], [`NodeError::Io`].
+    pub async fn take(env: &Env, path: &Path) -> Result<Self, NodeError> {
+        let io = |source| NodeError::Io {
+            path: path.to_owned(),
+            source,
+        };
+        env.files.create_dir_all(path).map_err(io)?;
+        let began = env.clock.monotonic();
+        loop {
+            match env.files.lock(&path.join("lock")) {
+                Ok(lock) => {
+                    let path = path.to_owned();
+                    return Ok(Self { path, lock });
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(io(error)),
+            }
+            if env.clock.monotonic().since(began) >= LOCK_PATIENCE {
+                let path = path.to_owned();
+                return Err(NodeError::Locked { path });
+            }
+            tokio::time::sleep(LOCK_REST).await;
+        }
+    }
+
+    /// Whose it is; `None` if it is nobody's yet, and empty.
+    ///
+    /// # Errors
+    /// [`IdentityError`], also for a log without an identity: who founded a cluster beside it would
+    /// take its records for his own.
+    pub fn identity(&self, env: &Env) -> Result<Option<Identity>, IdentityError> {
+        let identity = Identity::load(&*env.files, &self.path)?;
+        let log = self.path.join("wal");
+        let holds_a_log = match env.files.list(&log) {
+            Ok(files) => !files.is_empty(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+            Err(source) => return Err(IdentityError::Io { path: log, source }),
+        };
+        if identity.is_none() && holds_a_log {
+            let path = self.path.clone();
+            return Err(IdentityError::Missing { path });
+        }
+        Ok(identity)
+    }
+
+    /// Writes whose it is, durably.
+    ///
+    /// # Errors
+    /// [`IdentityError::Io`].
+    pub fn belongs_to(&self, env: &Env, identity: &Identity) -> Result<(), IdentityError> {
+        identity.save(&*env.files, &self.path)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn into_lock(self) -> Box<dyn Lock> {
+        self.lock
+    }
+}

@@ -1,0 +1,87 @@
+//! Whose a data directory is, and whose a bucket: one process, one cluster.
+
+use std::path::Path;
+use std::time::Duration;
+
+use esker_object::Key;
+use esker_tests::node::run;
+use esker_tests::whole::{Site, Whole};
+use esker_types::{Incarnation, Lane};
+use esker_walnode::{Directory, IdentityError, NodeError};
+
+#[test]
+fn a_directory_is_one_process_s_until_nobody_writes_there_any_more() {
+    run(async {
+        let mut site = Site::new(61);
+        let first = site.start().await.expect("started");
+        first.create("gravel", 1).await;
+        match site.start().await {
+            Err(NodeError::Locked { path }) => assert_eq!(path, Path::new("/data")),
+            other => unreachable!("{other:?}"),
+        }
+        first
+            .append("gravel", 0, &[vec![1]], None)
+            .await
+            .expect("durable");
+        let engine = first.engine.clone();
+        first.close().await;
+        // Somebody who may still append keeps the lock, whatever was closed.
+        assert!(matches!(site.start().await, Err(NodeError::Locked { .. })));
+        drop(engine);
+        let second = site.start().await.expect("started");
+        assert_eq!(second.read("gravel", 0, 0).await.len(), 1);
+    });
+}
+
+#[test]
+fn a_log_without_an_identity_is_nobody_s_to_begin_with() {
+    run(async {
+        let mut site = Site::new(62);
+        let whole = site.start().await.expect("started");
+        let env = whole.env.clone();
+        whole.close().await;
+        let directory = Directory::take(&env, Path::new("/data"))
+            .await
+            .expect("free");
+        match directory.identity(&env) {
+            Err(IdentityError::Missing { path }) => assert_eq!(path, Path::new("/data")),
+            other => unreachable!("{other:?}"),
+        }
+    });
+}
+
+async fn tiered(whole: &Whole) -> u64 {
+    whole.reader("gravel", 0, 0).await.bounds().tiered_end.get()
+}
+
+#[test]
+fn nothing_is_flushed_into_a_bucket_that_has_lost_our_claim() {
+    run(async {
+        let mut site = Site::new(63);
+        let whole = site.start().await.expect("started");
+        whole.create("gravel", 1).await;
+        let append = || whole.append("gravel", 0, &[vec![7; 100]], None);
+        append().await.expect("durable");
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        assert_eq!(tiered(&whole).await, 1);
+        let identity = site.identity.expect("it was founded");
+        let key = Key::Cluster {
+            incarnation: Incarnation::FIRST,
+            cluster: identity.cluster,
+        };
+        let store = whole.engine.store();
+        let length = store.head(&key).await.expect("it was claimed");
+        let claim = store
+            .get_range(&key, 0..length, Lane::Tail)
+            .await
+            .expect("it is there");
+        store.delete(&[key]).await.remove(0).expect("deleted");
+        tokio::time::sleep(Duration::from_secs(61)).await;
+        append().await.expect("durable");
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(tiered(&whole).await, 1, "the head keeps it");
+        store.put(&key, vec![claim]).await.expect("put back");
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        assert_eq!(tiered(&whole).await, 2);
+    });
+}
