@@ -60,7 +60,8 @@ fn nothing_is_flushed_into_a_bucket_that_has_lost_our_claim() {
         let mut site = Site::new(63);
         let whole = site.start().await.expect("started");
         whole.create("gravel", 1).await;
-        let append = || whole.append("gravel", 0, &[vec![7; 100]], None);
+        let values = [vec![7; 100]];
+        let append = || whole.append("gravel", 0, &values, None);
         append().await.expect("durable");
         tokio::time::sleep(Duration::from_secs(20)).await;
         assert_eq!(tiered(&whole).await, 1);
