@@ -26,6 +26,7 @@ use esker_types::{
 use esker_wal::KeeperOptions;
 use esker_wal::disk::WalOptions;
 use esker_walnode::{Directory, Identity, Node, NodeError, NodeOptions};
+use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 /// Where the public API is served.
@@ -54,6 +55,8 @@ pub struct Whole {
     pub faults: FaultStore,
     pub owner: Owner,
     running: AbortHandle,
+    /// Dropped, it ends whatever serves this engine.
+    serving: watch::Sender<()>,
 }
 
 impl Site {
@@ -126,6 +129,7 @@ impl Site {
             faults,
             owner,
             running,
+            serving: watch::Sender::default(),
         })
     }
 }
@@ -134,8 +138,15 @@ impl Whole {
     /// Ends the process in an orderly way.
     pub async fn close(self) {
         self.running.abort();
+        drop(self.serving);
         drop(self.engine);
         self.node.close().await;
+    }
+
+    /// Ready when this process ends: what serves its engine must end then, too.
+    pub fn ends(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut serving = self.serving.subscribe();
+        async move { while serving.changed().await.is_ok() {} }
     }
 
     /// Serves the public API on the simulated network, and connects to it.
@@ -149,7 +160,8 @@ impl Whole {
             wal: None,
         };
         let agent = Agent::new(self.engine.clone(), self.env.clone(), cluster);
-        tokio::spawn(async move { agent.serve(listener, std::future::pending()).await });
+        let ends = self.ends();
+        tokio::spawn(async move { agent.serve(listener, ends).await });
         let connected = Client::connect(ENDPOINT, ClientOptions::default(), &self.env);
         connected.await.expect("it listens")
     }

@@ -6,7 +6,6 @@ use bytes::Bytes;
 use esker_agent::{Agent, Cluster, Traffic};
 use esker_env::sim::SimNetwork;
 use esker_env::{Connection, Env};
-use esker_log::Engine;
 use esker_proto::v1::admin_client::AdminClient;
 use esker_proto::v1::append_reply::Result as Reply;
 use esker_proto::v1::append_request::Payload;
@@ -64,7 +63,7 @@ impl World {
     }
 
     async fn serving(whole: Whole, env: Env, network: Option<SimNetwork>) -> Self {
-        let (address, traffic) = serve(&whole.engine, &env).await;
+        let (address, traffic) = serve(&whole, &env).await;
         let endpoint = tuning::endpoint(&format!("http://{address}")).expect("an address");
         let channel = transport::connect(Arc::clone(&env.network), &endpoint);
         let channel = channel.await.expect("it listens");
@@ -201,7 +200,7 @@ pub(crate) fn told(status: &tonic::Status) -> (tonic::Code, v1::Error) {
     (status.code(), v1::Error::from(status))
 }
 
-async fn serve(engine: &Engine, env: &Env) -> (String, Traffic) {
+async fn serve(whole: &Whole, env: &Env) -> (String, Traffic) {
     let listener = env.network.listen("127.0.0.1:0").await.expect("free");
     let address = listener.address().to_owned();
     let cluster = Cluster {
@@ -210,9 +209,10 @@ async fn serve(engine: &Engine, env: &Env) -> (String, Traffic) {
         version: "test".into(),
         wal: None,
     };
-    let agent = Agent::new(engine.clone(), env.clone(), cluster);
+    let agent = Agent::new(whole.engine.clone(), env.clone(), cluster);
     let traffic = agent.traffic().clone();
-    tokio::spawn(async move { agent.serve(listener, std::future::pending()).await });
+    let ends = whole.ends();
+    tokio::spawn(async move { agent.serve(listener, ends).await });
     (address, traffic)
 }
 
