@@ -8,6 +8,9 @@ use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+/// Bytes written at a time by [`File::write_zeroes`].
+pub(crate) const ZEROES_AT_ONCE: usize = 1 << 20;
+
 /// How a file is opened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum OpenMode {
@@ -64,6 +67,18 @@ pub trait File: Send + Sync + fmt::Debug {
     /// # Errors
     /// What the file system says; then any part of it may have been written.
     fn write_all_at(&self, parts: &[IoSlice<'_>], at: u64) -> io::Result<()>;
+
+    /// Writes `bytes` zeroes from the start, past the page cache where the file system lets it:
+    /// what nobody will read need not be copied there, nor push out what somebody will.
+    ///
+    /// # Errors
+    /// As [`File::write_all_at`].
+    fn write_zeroes(&self, bytes: u64) -> io::Result<()> {
+        let zeroes = vec![0; ZEROES_AT_ONCE];
+        write_repeated(&zeroes, bytes, |part, at| {
+            self.write_all_at(&[IoSlice::new(part)], at)
+        })
+    }
 
     /// Returns once the bytes written so far, and the length needed to read them, are on the disk.
     ///
@@ -123,6 +138,27 @@ pub trait Files: Send + Sync + fmt::Debug {
     /// # Errors
     /// `WouldBlock` if another holds it, or what the file system says.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>>;
+}
+
+/// Whether a write failed for want of room, the disk's or the user's, and nothing else is wrong.
+#[must_use]
+pub fn is_out_of_room(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}
+
+/// Hands `block` to `write` over and over, with its position, until `bytes` are written.
+pub(crate) fn write_repeated(
+    block: &[u8],
+    bytes: u64,
+    mut write: impl FnMut(&[u8], u64) -> io::Result<()>,
+) -> io::Result<()> {
+    (0..bytes).step_by(block.len()).try_for_each(|at| {
+        let length = usize::try_from(bytes - at).map_or(block.len(), |rest| rest.min(block.len()));
+        write(&block[..length], at)
+    })
 }
 
 /// Writes `parts` as the whole file `path` and makes it durable: after a crash at any point the

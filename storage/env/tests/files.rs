@@ -4,7 +4,7 @@ use std::io::{ErrorKind, IoSlice};
 use std::path::Path;
 
 use esker_env::sim::{Crash, SimDisk};
-use esker_env::{File, Files, OpenMode, SystemFiles, replace_file};
+use esker_env::{File, Files, OpenMode, SystemFiles, is_out_of_room, replace_file};
 
 fn write(file: &dyn File, at: u64, bytes: &[u8]) {
     file.write_all_at(&[IoSlice::new(bytes)], at)
@@ -60,6 +60,16 @@ fn conformance(files: &dyn Files, root: &Path) {
             .expect("a direct read");
         direct.truncate(found);
         assert_eq!(direct, read(&*file, at, bytes), "{bytes} bytes at {at}");
+    }
+
+    // Zeroes go to the disk by another way, and everybody sees them; lengths that are no whole
+    // number of blocks as well.
+    for bytes in [8192, 4097, (1 << 20) + 4096 + 1] {
+        write(&*file, 0, &[9; 10_000]);
+        file.write_zeroes(bytes).expect("written");
+        let long = usize::try_from(bytes).expect("small");
+        assert_eq!(read(&*file, 0, long), vec![0; long]);
+        assert!(file.size().expect("its length") >= bytes);
     }
 
     file.set_len(3).expect("cut");
@@ -193,6 +203,13 @@ fn a_full_disk_refuses_and_a_failing_write_writes_a_part() {
         .write_all_at(&[IoSlice::new(&[2; 200])], 900)
         .expect_err("full");
     assert_eq!(full.kind(), ErrorKind::StorageFull);
+    assert!(is_out_of_room(&full));
+    disk.set_quota(950);
+    let over = file
+        .write_all_at(&[IoSlice::new(&[2; 200])], 900)
+        .expect_err("over the quota");
+    assert_eq!(over.kind(), ErrorKind::QuotaExceeded);
+    assert!(is_out_of_room(&over));
     write(&*file, 0, &[3; 900]);
     disk.fail_write(2);
     write(&*file, 0, &[4; 10]);

@@ -11,9 +11,9 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::files::{File, Files, Lock, OpenMode, Space};
+use crate::files::{File, Files, Lock, OpenMode, Space, ZEROES_AT_ONCE, write_repeated};
 
-/// Offset, length and memory of a read past the page cache are multiples of this. 4 KiB is the
+/// Offset, length and memory of a read or write past the page cache are multiples of this. 4 KiB is the
 /// largest logical block of the disks in use.
 const DIRECT_ALIGN: usize = 4096;
 /// Parts handed to one `pwritev` (Linux takes at most `IOV_MAX` = 1024).
@@ -127,7 +127,7 @@ impl File for SystemFile {
     }
 
     fn read_past_cache_at(&self, buffer: &mut [u8], at: u64) -> io::Result<usize> {
-        match open_direct(&self.path) {
+        match open_direct(&self.path, OpenMode::Read) {
             Ok(direct) => read_direct(&direct, buffer, at),
             // tmpfs and some network file systems refuse the flag. What was synced may be dropped
             // from the cache instead; the next read then comes from the disk.
@@ -159,6 +159,28 @@ impl File for SystemFile {
         Ok(())
     }
 
+    fn write_zeroes(&self, bytes: u64) -> io::Result<()> {
+        let aligned = Aligned::zeroed(ZEROES_AT_ONCE);
+        let direct = match open_direct(&self.path, OpenMode::ReadWrite) {
+            Ok(direct) => Some(direct),
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => None,
+            Err(error) => return Err(error),
+        };
+        write_repeated(aligned.bytes(), bytes, |part, at| match &direct {
+            Some(direct) if part.len().is_multiple_of(DIRECT_ALIGN) => {
+                match direct.write_all_at(part, at) {
+                    // The disk's blocks are larger than any we know of.
+                    Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                        self.file.write_all_at(part, at)
+                    }
+                    written => written,
+                }
+            }
+            // The end of a file that is no multiple of a block.
+            _ => self.file.write_all_at(part, at),
+        })
+    }
+
     fn sync_data(&self) -> io::Result<()> {
         self.file.sync_data()
     }
@@ -179,17 +201,18 @@ fn read_fully(file: &fs::File, buffer: &mut [u8], at: u64) -> io::Result<usize> 
 }
 
 #[cfg(target_os = "linux")]
-fn open_direct(path: &Path) -> io::Result<fs::File> {
+fn open_direct(path: &Path, mode: OpenMode) -> io::Result<fs::File> {
     let direct = rustix::fs::OFlags::DIRECT.bits().cast_signed();
     fs::OpenOptions::new()
         .read(true)
+        .write(mode != OpenMode::Read)
         .custom_flags(direct)
         .open(path)
 }
 
 #[cfg(not(target_os = "linux"))]
-fn open_direct(path: &Path) -> io::Result<fs::File> {
-    let _ = path;
+fn open_direct(path: &Path, mode: OpenMode) -> io::Result<fs::File> {
+    let _ = (path, mode);
     Err(io::ErrorKind::InvalidInput.into())
 }
 
@@ -217,12 +240,37 @@ fn read_direct(file: &fs::File, buffer: &mut [u8], at: u64) -> io::Result<usize>
     let skip = usize::try_from(at - start).expect("less than the alignment");
     let span = (skip + buffer.len()).next_multiple_of(DIRECT_ALIGN);
 
-    let mut memory = vec![0u8; span + DIRECT_ALIGN];
-    let pad = memory.as_ptr().align_offset(DIRECT_ALIGN);
-    let aligned = &mut memory[pad..pad + span];
-    let read = read_fully(file, aligned, start)?;
+    let mut aligned = Aligned::zeroed(span);
+    let read = read_fully(file, aligned.bytes_mut(), start)?;
 
     let found = read.saturating_sub(skip).min(buffer.len());
-    buffer[..found].copy_from_slice(&aligned[skip..skip + found]);
+    buffer[..found].copy_from_slice(&aligned.bytes()[skip..skip + found]);
     Ok(found)
+}
+
+/// Memory that begins at a multiple of [`DIRECT_ALIGN`].
+struct Aligned {
+    memory: Vec<u8>,
+    start: usize,
+    bytes: usize,
+}
+
+impl Aligned {
+    fn zeroed(bytes: usize) -> Self {
+        let memory = vec![0u8; bytes + DIRECT_ALIGN];
+        let start = memory.as_ptr().align_offset(DIRECT_ALIGN);
+        Self {
+            memory,
+            start,
+            bytes,
+        }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.memory[self.start..self.start + self.bytes]
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.memory[self.start..self.start + self.bytes]
+    }
 }

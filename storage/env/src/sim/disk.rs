@@ -57,6 +57,7 @@ struct State {
     /// The process was killed by [`SimDisk::kill_before`] and the next has not begun.
     dead: bool,
     capacity: u64,
+    quota: u64,
     faults: Faults,
     counts: Counts,
     entropy: SeededEntropy,
@@ -124,6 +125,7 @@ impl SimDisk {
             life: 0,
             dead: false,
             capacity: u64::MAX,
+            quota: u64::MAX,
             faults: Faults::default(),
             counts: Counts::default(),
             entropy: SeededEntropy::new(seed ^ 0x6469_736b),
@@ -178,6 +180,12 @@ impl SimDisk {
         self.state().capacity = bytes;
     }
 
+    /// Bytes this user may hold at most; writes past that fail with `QuotaExceeded`, and
+    /// [`Files::space`] knows nothing of it.
+    pub fn set_quota(&self, bytes: u64) {
+        self.state().quota = bytes;
+    }
+
     /// Changes the stored bytes of the file at `path`, as rot or a surgeon would.
     ///
     /// # Errors
@@ -201,6 +209,7 @@ impl SimDisk {
             to.inodes.clone_from(&from.inodes);
             to.next_inode = from.next_inode;
             to.capacity = from.capacity;
+            to.quota = from.quota;
         }
         twin
     }
@@ -498,7 +507,11 @@ impl File for SimFile {
             state.counts.writes += 1;
             let bytes: Vec<u8> = parts.iter().flat_map(|part| part.iter().copied()).collect();
             let fails = strikes(&mut state.faults.write_fails_in);
-            let room = state.capacity.saturating_sub(state.used());
+            let (limit, full) = match state.quota < state.capacity {
+                true => (state.quota, io::ErrorKind::QuotaExceeded),
+                false => (state.capacity, io::ErrorKind::StorageFull),
+            };
+            let room = limit.saturating_sub(state.used());
             let inode = state
                 .inodes
                 .get_mut(&self.inode)
@@ -511,7 +524,7 @@ impl File for SimFile {
                 return Err(if fails {
                     io::Error::other("simulated: a write failed")
                 } else {
-                    io::ErrorKind::StorageFull.into()
+                    full.into()
                 });
             }
             inode.write_at(&bytes, at);

@@ -1,12 +1,11 @@
 //! Files prewritten ahead of need: writing into a file that grows costs several times as much as
 //! writing into one whose blocks are there and were written once.
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
-use esker_env::{Env, File, OpenMode};
-use esker_types::limits::MIB;
+use esker_env::{Env, File, OpenMode, is_out_of_room};
 
 use super::options::Fatal;
 use super::shared::Shared;
@@ -33,11 +32,7 @@ pub(crate) fn fresh_path(env: &Env, directory: &Path) -> PathBuf {
 pub(crate) fn prewrite(env: &Env, directory: &Path, bytes: u64) -> io::Result<Spare> {
     let path = fresh_path(env, directory);
     let file = env.files.open(&path, OpenMode::CreateNew)?;
-    let zeroes = vec![0u8; MIB];
-    let filled = (0..bytes).step_by(MIB).try_for_each(|at| {
-        let length = usize::try_from(bytes - at).map_or(MIB, |rest| rest.min(MIB));
-        file.write_all_at(&[IoSlice::new(&zeroes[..length])], at)
-    });
+    let filled = file.write_zeroes(bytes);
     // Only a write may find the disk full; a sync that says so is a sync that failed.
     let synced = filled.and_then(|()| {
         let synced = file
@@ -89,7 +84,7 @@ pub(crate) fn spare_maker(
             };
             let failed = spare.is_err();
             if let Err(error) = &spare
-                && error.kind() != io::ErrorKind::StorageFull
+                && !is_out_of_room(error)
             {
                 let (path, error) = (directory.clone(), error.to_string());
                 shared.fail(&Fatal {

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use esker_env::{Env, Worker};
+use esker_env::{Env, Worker, is_out_of_room};
 use esker_types::ShardId;
 use esker_types::limits::WAL_ALIGN;
 
@@ -207,9 +207,9 @@ impl Writer {
             Some(spare) => spare,
             None if self.shared.may_grow() => {
                 let made = spare::prewrite(&self.env, &self.directory, self.file_bytes);
-                made.map_err(|error| match error.kind() {
-                    io::ErrorKind::StorageFull => Roll::Full,
-                    _ => Roll::Failed(error),
+                made.map_err(|error| match is_out_of_room(&error) {
+                    true => Roll::Full,
+                    false => Roll::Failed(error),
                 })?
             }
             None => return Err(Roll::Full),

@@ -373,16 +373,19 @@ fn a_disk_that_holds_too_few_files_is_refused() {
 
 #[test]
 fn a_log_that_nobody_makes_room_in_ends_aloud_and_blames_no_disk() {
-    // The budget is used up, or the disk is.
-    for budget in [8, 16] {
-        run(ends_aloud(budget));
-    }
+    // The budget is used up, or the disk is, or the quota of the user.
+    let file_bytes = World::new(10).options.file_bytes;
+    let disk = |world: &World| world.disk.set_capacity(9 * file_bytes);
+    let quota = |world: &World| world.disk.set_quota(9 * file_bytes);
+    run(ends_aloud(8, disk));
+    run(ends_aloud(16, disk));
+    run(ends_aloud(16, quota));
 }
 
-async fn ends_aloud(budget: u64) {
+async fn ends_aloud(budget: u64, limit: impl Fn(&World)) {
     let mut world = World::new(10);
     world.options.disk_bytes = budget * world.options.file_bytes;
-    world.disk.set_capacity(9 * world.options.file_bytes);
+    limit(&world);
     let log = world.open().await.expect("an empty log");
     // As a follower's entries do, these ask nobody for room.
     let filling = async {
@@ -409,6 +412,7 @@ async fn ends_aloud(budget: u64) {
     drop(log);
     world.options.disk_bytes *= 2;
     world.disk.set_capacity(u64::MAX);
+    world.disk.set_quota(u64::MAX);
     let log = world.open().await.expect("with a larger budget it goes on");
     assert_eq!(log.content(SHARD).await.entries.len() as u64, refused - 1);
     append(&log, SHARD, refused..=refused, 10_000).await;
