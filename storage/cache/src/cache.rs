@@ -134,6 +134,15 @@ impl<E: Clone + Send + Sync + 'static> BlockCache<E> {
         }
     }
 
+    /// Forgets the block `key`, in memory and on disk: whoever asks for it next has it loaded.
+    pub fn forget(&self, key: BlockKey) {
+        self.tiers.tail.remove(&key);
+        self.tiers.backfill.remove(&key);
+        if let Some(disk) = &self.tiers.disk {
+            disk.forget(key);
+        }
+    }
+
     /// What the cache did since it was opened, and what it holds.
     #[must_use]
     pub fn counters(&self) -> Counters {

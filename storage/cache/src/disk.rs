@@ -134,6 +134,11 @@ impl DiskTier {
         }
     }
 
+    /// Forgets `key`.
+    pub(crate) fn forget(&self, key: BlockKey) {
+        self.hybrid.storage().delete(&key);
+    }
+
     /// Writes what memory holds, as far as time allows, and stops the tier.
     pub(crate) async fn close(&self, tally: &Tally) {
         let hybrid = self.hybrid.clone();

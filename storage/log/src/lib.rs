@@ -46,7 +46,7 @@ pub use head::{
     AcceptedBatch, AcceptedRun, Answer, Bounds, BucketCheckpoint, FlushJob, Head, HeadRead,
     HeadRecords, Listing, Mark, Place, Progress, ShardTopic, TopicView,
 };
-pub use read::{Chunk, ReadBatch, Reader, Readers};
+pub use read::{Chunk, Damages, ReadBatch, Reader, Readers};
 pub use retention::{Retained, Retention, TimeState};
 pub use schedule::FlushTriggers;
 pub use topics::{Alteration, TopicError, Topics};

@@ -9,14 +9,20 @@
 //! The head hands over to the bucket while it is read. Then the reader finds its offset below the
 //! tiered end, and goes on there: watermarks never go back, so this cannot go on for ever.
 
+mod doubt; // what comes damaged is read once more
+
 use std::sync::Arc;
 
 use bytes::Bytes;
 use esker_record::Batch;
+use esker_segment::Entry;
 use esker_types::limits::{READ_HEAD_BYTES, READ_TURNS_MAX};
 use esker_types::{
     Lane, LeaderEpoch, Offset, OffsetRange, PartitionId, SegmentId, ShardId, Timestamp,
 };
+
+pub use doubt::Damages;
+use doubt::Tally;
 
 use crate::ahead::{Ahead, Block, Wanted};
 use crate::error::ReadError;
@@ -30,6 +36,7 @@ pub struct Readers {
     head: Arc<dyn Head>,
     segments: Segments,
     manifests: Manifests,
+    tally: Tally,
 }
 
 /// A batch as a reader gets it.
@@ -66,6 +73,8 @@ pub struct Reader {
     ahead: Option<Ahead>,
     /// The segment whose object was gone at the last try, so that it is tried only once more.
     gone: Option<SegmentId>,
+    /// Where something came damaged at the last try, so that it is tried only once more.
+    damaged: Option<Offset>,
 }
 
 impl Readers {
@@ -74,7 +83,14 @@ impl Readers {
             head,
             segments,
             manifests,
+            tally: Tally::default(),
         }
+    }
+
+    /// What came damaged so far, to any of these readers.
+    #[must_use]
+    pub fn damages(&self) -> Damages {
+        self.tally.damages()
     }
 
     /// The watermarks of a partition, not older than the call.
@@ -111,6 +127,7 @@ impl Readers {
             bounds,
             ahead: None,
             gone: None,
+            damaged: None,
         };
         match bounds.place(from) {
             Place::Below | Place::Above => Err(reader.out_of_range()),
@@ -129,8 +146,21 @@ impl Readers {
         partition: PartitionId,
         time: Timestamp,
     ) -> Result<Option<Offset>, ReadError> {
-        let found = self.batch_by_time(shard, partition, time).await?;
-        let Some(found) = found else { return Ok(None) };
+        let mut found = self.batch_by_time(shard, partition, time).await;
+        if let Err(error) = &found
+            && error.is_loss()
+        {
+            self.tally.again();
+            if let Some(segment) = error.gone() {
+                self.segments.forget(segment);
+                self.manifests.reload(shard).await?;
+            }
+            found = self.batch_by_time(shard, partition, time).await;
+        }
+        if found.as_ref().is_err_and(ReadError::is_loss) {
+            self.tally.lost();
+        }
+        let Some(found) = found? else { return Ok(None) };
         // The batch is found; its records need not ascend in time.
         let mut reader = self.open(shard, partition, found, Lane::Tail).await?;
         let chunk = reader.step().await?;
@@ -314,11 +344,19 @@ impl Reader {
             Some(Ok(block)) => {
                 let (batches, damaged) = batches(self.partition, &block);
                 match damaged {
-                    Some(error) if batches.is_empty() => Err(error),
-                    // What is good before the damage is handed out; the next step runs into it.
-                    Some(_) => {
+                    Some(error) => {
+                        let segment = block.segment.segment().id();
+                        let forget = |entry: &Entry| {
+                            self.readers.segments.forget_block(segment, entry.block);
+                        };
+                        block.entries.first().map(forget);
                         self.ahead = None;
-                        Ok(batches)
+                        // What is good before the damage is handed out; the next step runs into it.
+                        if batches.is_empty() {
+                            Err(error)
+                        } else {
+                            Ok(batches)
+                        }
                     }
                     None => Ok(batches),
                 }
@@ -348,7 +386,7 @@ impl Reader {
     fn advance(&mut self, batches: Vec<ReadBatch>) -> Chunk {
         if let Some(last) = batches.last() {
             self.next = last.range.end();
-            self.gone = None;
+            (self.gone, self.damaged) = (None, None);
         }
         Chunk {
             batches,
@@ -357,14 +395,26 @@ impl Reader {
         }
     }
 
-    /// An object that is gone may have left the manifest since: it is looked up once more.
+    /// An object that is gone may have left the manifest since: it is looked up once more. What
+    /// came damaged is asked for once more, and is cached nowhere by now.
     async fn recover(&mut self, error: ReadError) -> Result<(), ReadError> {
-        let gone = error.gone();
-        let retry = match &error {
-            ReadError::Uncovered { .. } => true,
-            _ => gone.is_some_and(|segment| self.gone.replace(segment) != Some(segment)),
+        let (gone, tally) = (error.gone(), &self.readers.tally);
+        let retry = match gone {
+            Some(segment) => self.gone.replace(segment) != Some(segment),
+            None if error.is_loss() => {
+                let first = self.damaged.take() != Some(self.next);
+                if first {
+                    self.damaged = Some(self.next);
+                    tally.again();
+                }
+                first
+            }
+            None => matches!(error, ReadError::Uncovered { .. }),
         };
         if !retry {
+            if error.is_loss() {
+                tally.lost();
+            }
             return Err(error);
         }
         if let Some(segment) = gone {

@@ -247,7 +247,11 @@ impl Segments {
             let bytes = this.get(&segment.key, id, range, lane).await?;
             check(&bytes).map(|_| bytes)
         };
-        decode(&self.blocks.get_or_load(key, lane, load).await?)
+        let page = decode(&self.blocks.get_or_load(key, lane, load).await?);
+        if page.is_err() {
+            self.blocks.forget(key);
+        }
+        page
     }
 
     /// A raw block, which `run` brings if nobody has it. The work is done by whoever polls.
@@ -322,6 +326,12 @@ impl Segments {
     /// Forgets that `segment` is open.
     pub(crate) fn forget(&self, segment: SegmentId) {
         self.opened.remove(&segment);
+    }
+
+    /// Forgets a block that turned out to be damaged, wherever it came from.
+    pub(crate) fn forget_block(&self, segment: SegmentId, number: BlockNumber) {
+        let block = number.0;
+        self.blocks.forget(BlockKey { segment, block });
     }
 }
 

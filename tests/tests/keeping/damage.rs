@@ -2,10 +2,12 @@
 //! hold is named.
 
 use bytes::Bytes;
-use esker_log::{ReadError, Reader};
+use esker_cache::{BlockCache, BlockKey};
+use esker_log::{Damages, Engine, EngineOptions, ReadError, Reader};
 use esker_object::Verb;
 use esker_object::faults::{Fault, Rule};
 use esker_tests::node::{SHARD, World, run};
+use esker_types::limits::MIB;
 use esker_types::{Lane, Offset, PartitionId, Timestamp};
 
 use super::{Kept, at, engine, key_of, start};
@@ -113,6 +115,8 @@ fn a_rotten_block_names_its_offsets_and_can_be_stepped_over() {
             unreachable!("{error:?}")
         };
         assert_eq!((stopped, range.end().get()), (10, 20));
+        let told = Damages { again: 1, lost: 1 };
+        assert_eq!(kept.engine.readers().damages(), told);
         reader.skip_to(range.end());
         assert!(matches!(read_on(&mut reader).await, (30, None)));
     });
@@ -134,15 +138,86 @@ fn an_answer_that_was_damaged_on_its_way_is_asked_for_again() {
             let faults = &kept.faults;
             faults.script(Rule::new(Fault::CorruptBody).on(Verb::Get).after(after));
             let readers = engine.readers();
-            let open = || readers.open(SHARD, partition, Offset::ZERO, Lane::Tail);
-            damaged += usize::from(read_on(&mut open().await.expect("open")).await.1.is_some());
-            faults.calm();
-            let (end, error) = read_on(&mut open().await.expect("open")).await;
+            let opened = readers.open(SHARD, partition, Offset::ZERO, Lane::Tail);
+            let (end, error) = read_on(&mut opened.await.expect("open")).await;
             assert!(
                 end == 6000 && error.is_none(),
                 "{after}: {error:?} at {end}"
             );
+            faults.calm();
+            let Damages { again, lost } = readers.damages();
+            assert!(again <= 1 && lost == 0, "{after}: {again}, {lost}");
+            damaged += again;
         }
         assert!(damaged > 1, "{damaged} answers were damaged");
+    });
+}
+
+#[test]
+fn a_time_is_looked_for_again_if_an_answer_was_damaged_on_its_way() {
+    run(async {
+        let kept = start(&mut World::new(34), "damage-4").await;
+        let partition = at(1, 0);
+        kept.put_topic(1, 1, &[]).await;
+        kept.append(partition, 6000).await;
+        kept.flush().await;
+        let mut damaged = 0;
+        for after in 0..4 {
+            let engine = engine(&kept.node, &kept.store);
+            let faults = &kept.faults;
+            faults.script(Rule::new(Fault::CorruptBody).on(Verb::Get).after(after));
+            let readers = engine.readers();
+            let found = readers.by_time(SHARD, partition, Timestamp(1000)).await;
+            assert_eq!(found.expect("read"), Some(Offset::ZERO), "{after}");
+            faults.calm();
+            assert_eq!(readers.damages().lost, 0);
+            damaged += readers.damages().again;
+        }
+        assert!(damaged > 1, "{damaged} answers were damaged");
+    });
+}
+
+#[test]
+fn what_rots_in_the_cache_is_read_from_the_bucket_and_only_what_rots_there_is_lost() {
+    run(async {
+        let kept = start(&mut World::new(35), "damage-5").await;
+        let (first, second) = (at(1, 0), at(1, 1));
+        three(&kept, first, second).await;
+        let segment = kept.manifest()[1].segment;
+        let blocks = BlockCache::in_memory(32 * MIB, 32 * MIB).expect("large enough");
+        let key = BlockKey { segment, block: 0 };
+        let rotten = async || {
+            blocks.forget(key);
+            let bytes = Bytes::from(vec![7; 4000]);
+            let load = move || async move { Ok(bytes) };
+            blocks
+                .get_or_load(key, Lane::Tail, load)
+                .await
+                .expect("kept");
+        };
+        let (store, env) = (kept.store.clone(), kept.node.env.clone());
+        let head = kept.node.head();
+        let engine = Engine::new(head, store, env, blocks.clone(), EngineOptions::default());
+        rotten().await;
+        let readers = engine.readers();
+        let open = || readers.open(SHARD, second, Offset::ZERO, Lane::Tail);
+        for again in 1..3 {
+            let (end, error) = read_on(&mut open().await.expect("open")).await;
+            assert!(end == 30 && error.is_none(), "{error:?} at {end}");
+            assert_eq!(readers.damages(), Damages { again, lost: 0 });
+            // What came from the bucket is cached now.
+            let (end, _) = read_on(&mut open().await.expect("open")).await;
+            assert_eq!((end, readers.damages().again), (30, again));
+            rotten().await;
+        }
+        // The bucket's copy comes damaged, too: it was asked for twice, and the loss is told.
+        let corrupt = Rule::new(Fault::CorruptBody).on(Verb::Get);
+        kept.faults.script(corrupt);
+        let before = kept.store.counters().get.done;
+        let (stopped, error) = read_on(&mut open().await.expect("open")).await;
+        assert!(error.is_some_and(|error| error.is_loss()));
+        assert_eq!(stopped, 10);
+        assert_eq!(kept.store.counters().get.done, before + 1);
+        assert_eq!(readers.damages(), Damages { again: 3, lost: 1 });
     });
 }

@@ -325,6 +325,17 @@ impl Moment {
             counters.corrupt,
         )?;
         pen.count("cache_errors", "Failures of the disk tier", counters.errors)?;
+        let damages = self.engine.readers().damages();
+        pen.count(
+            "read_again",
+            "Reads made again, past the cache, because something came damaged",
+            damages.again,
+        )?;
+        pen.count(
+            "read_lost",
+            "Losses that readers were told of: a segment missing, or damaged twice",
+            damages.lost,
+        )?;
         let memory = counters.tail_bytes + counters.backfill_bytes;
         pen.gauge("cache_memory_bytes", "Blocks in memory", memory)
     }

@@ -72,6 +72,20 @@ async fn what_was_closed_is_hit_on_disk_by_both_lanes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_forgotten_is_loaded_anew_wherever_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    filled(folder.path()).await;
+    let cache = open(folder.path(), 64 * MIB as u64).await;
+    read_all(&cache, Lane::Tail).await;
+    let before = cache.counters().loads;
+    for block in 0..4 {
+        cache.forget(key(block));
+        read(&cache, key(block), Lane::Backfill, BLOCK).await;
+    }
+    assert_eq!(cache.counters().loads, before + 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_backfill_writes_nothing_to_disk() {
     let folder = tempfile::tempdir().unwrap();
     let cache = open(folder.path(), 64 * MIB as u64).await;
