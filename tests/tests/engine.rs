@@ -4,13 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use esker_cache::BlockCache;
 use esker_env::sim::{Crash, SeededEntropy};
-use esker_log::{Alteration, AppendError, Engine, EngineOptions, HeadError, ReadError, TopicError};
+use esker_log::{
+    Alteration, AppendError, Engine, EngineOptions, HeadError, NewAppend, ReadError, TopicError,
+};
 use esker_shard::{Command, CommitRefusal, ConfigChange, Outcome, RequestId, TopicConfig};
 use esker_tests::hooked::Hooked;
 use esker_tests::node::run;
-use esker_tests::whole::{Site, Whole, topic};
+use esker_tests::whole::{Site, Whole, batch, topic};
 use esker_types::limits::MIB;
 use esker_types::{Durability, Lane, Offset, PartitionIndex, Timestamp};
 
@@ -78,6 +81,35 @@ fn what_is_appended_reads_back_from_head_bucket_and_both_and_after_restarts() {
             whole = site.start().await.expect("started again");
             all_reads_back(&whole, &expected).await;
         }
+    });
+}
+
+#[test]
+fn what_the_head_holds_keeps_no_part_of_a_connections_buffer() {
+    run(async {
+        let mut site = Site::new(19);
+        let whole = site.start().await.expect("started");
+        whole.stop_flushing();
+        whole.create("gravel", 1).await;
+        // Small ones are checked on the spot, large ones by a worker.
+        for bytes in [100, 200_000] {
+            let batch = batch(&[vec![b'x'; bytes]], None);
+            let mut buffer = vec![0; 1_000_000];
+            buffer[7..7 + batch.len()].copy_from_slice(&batch);
+            let buffer = Bytes::from(buffer);
+            let new = NewAppend {
+                topic: topic("gravel"),
+                partition: PartitionIndex(0),
+                batch: buffer.slice(7..7 + batch.len()),
+                expected_end: None,
+                fencing: None,
+            };
+            let ready = whole.engine.appends().check(new).await.expect("in order");
+            let answer = whole.engine.appends().submit(ready).await.expect("queued");
+            answer.await.expect("appended");
+            assert!(buffer.is_unique(), "a batch of {bytes} bytes keeps it");
+        }
+        assert_eq!(whole.read("gravel", 0, 0).await.len(), 2);
     });
 }
 

@@ -234,14 +234,14 @@ impl Appends {
     async fn open(&self, bytes: Bytes, rules: Rules) -> Result<Checked, AppendError> {
         if bytes.len() <= CHECK_INLINE_BYTES && is_plain(&bytes) {
             // A thread's wake-up would cost more than the check.
-            return Ok(admit(bytes, &rules, &mut Scratch::new(0))?);
+            return Ok(admit(owned(&bytes), &rules, &mut Scratch::new(0))?);
         }
         let scratches = Arc::clone(&self.scratches);
         let check = move || {
             let lock = || scratches.lock().unwrap_or_else(PoisonError::into_inner);
             let kept = lock().pop();
             let mut scratch = kept.unwrap_or_else(|| Scratch::new(SCRATCH_BYTES));
-            let checked = admit(bytes, &rules, &mut scratch);
+            let checked = admit(owned(&bytes), &rules, &mut scratch);
             let mut all = lock();
             if all.len() < SCRATCHES_MAX {
                 all.push(scratch);
@@ -250,6 +250,12 @@ impl Appends {
         };
         Ok(self.env.workers.run(check).await?)
     }
+}
+
+/// Memory of its own for what will stay in the head. As a slice of its connection's buffer a batch
+/// would keep all of that buffer, which is two to three times as large, outside every budget.
+fn owned(bytes: &Bytes) -> Bytes {
+    Bytes::copy_from_slice(bytes)
 }
 
 /// Whether its records are not compressed: then its size bounds the work of a check.
