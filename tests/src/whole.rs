@@ -41,6 +41,8 @@ pub struct Site {
     pub flush: FlushTriggers,
     pub upkeep: UpkeepTimes,
     pub identity: Option<Identity>,
+    /// How far the wall clock is ahead when a process starts.
+    pub wall_ahead: Duration,
     seed: u64,
     lives: u64,
 }
@@ -78,6 +80,7 @@ impl Site {
             },
             upkeep: UpkeepTimes::default(),
             identity: None,
+            wall_ahead: Duration::ZERO,
             seed,
             lives: 0,
         }
@@ -86,6 +89,8 @@ impl Site {
     pub async fn start(&mut self) -> Result<Whole, NodeError> {
         self.lives += 1;
         let clock = Arc::new(SimClock::following_tokio());
+        let ahead = i64::try_from(self.wall_ahead.as_millis());
+        clock.jump_wall(ahead.expect("some years"));
         let env = Env {
             clock: Arc::<SimClock>::clone(&clock),
             entropy: Arc::new(SeededEntropy::new(self.seed << 8 | self.lives)),

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use esker_client::Client;
 use esker_log::ReadError;
 use esker_object::{Key, Prefix};
 use esker_segment::Depth;
@@ -90,15 +91,10 @@ fn a_clock_that_jumps_trims_nothing_until_somebody_accepts_it() {
         whole.clock.jump_wall(48 * 3_600_000);
         pass(HOUR / 2).await;
         assert_eq!(log_start(&whole, "short").await, 0);
-        let skew = || async {
-            let status = client.admin().cluster_status().await.expect("it answers");
-            let skews = status.shards.iter().map(|shard| shard.clock_skew_ms);
-            skews.collect::<Vec<_>>()
-        };
-        let skews = skew().await;
+        let apart = skews(&client).await;
         assert!(
-            skews.iter().all(|skew| *skew == Some(48 * 3_600_000)),
-            "{skews:?}"
+            apart.iter().all(|skew| *skew == Some(48 * 3_600_000)),
+            "{apart:?}"
         );
         // Appends go on all the same, and the answer names a time.
         whole
@@ -106,11 +102,81 @@ fn a_clock_that_jumps_trims_nothing_until_somebody_accepts_it() {
             .await
             .expect("durable");
         assert_eq!(client.admin().accept_time().await.expect("accepted"), 2);
-        assert!(skew().await.iter().all(Option::is_none));
+        assert!(skews(&client).await.iter().all(Option::is_none));
         assert_eq!(client.admin().accept_time().await.expect("accepted"), 0);
         pass(HOUR / 2).await;
         let kept = log_start(&whole, "short").await;
         assert_eq!(kept, 11, "two days are over for what was appended before");
+    });
+}
+
+/// How far each shard says that its clocks are apart.
+async fn skews(client: &Client) -> Vec<Option<u64>> {
+    let status = client.admin().cluster_status().await.expect("it answers");
+    let skews = status.shards.iter().map(|shard| shard.clock_skew_ms);
+    skews.collect()
+}
+
+#[test]
+fn a_start_with_a_clock_far_ahead_trims_nothing_until_somebody_accepts_it() {
+    run(async {
+        let mut site = Site::new(54);
+        let whole = site.start().await.expect("started");
+        tiered(&whole, "short", kept_for(2 * HOUR)).await;
+        whole.close().await;
+
+        // Seventy years: a clock that was set wrong.
+        site.wall_ahead = 70 * 365 * 24 * HOUR;
+        let whole = site.start().await.expect("started");
+        let client = whole.serve().await;
+        pass(HOUR).await;
+        assert_eq!(log_start(&whole, "short").await, 0);
+        let stand = skews(&client).await;
+        let stand = stand.iter().filter(|skew| skew.is_some()).count();
+        assert_eq!(stand, 1, "the other shard has no time yet");
+        let done = whole.append("short", 0, &[vec![1]], None).await;
+        done.expect("appends go on");
+        drop(client);
+        whole.close().await;
+
+        // Right again: an hour is nothing to ask about.
+        site.wall_ahead = HOUR;
+        let whole = site.start().await.expect("started");
+        let client = whole.serve().await;
+        assert!(skews(&client).await.iter().all(Option::is_none));
+        pass(HOUR / 2).await;
+        assert_eq!(log_start(&whole, "short").await, 0);
+        drop(client);
+        whole.close().await;
+
+        // Three weeks at rest: true, but only an operator can tell.
+        site.wall_ahead = 21 * 24 * HOUR;
+        let whole = site.start().await.expect("started");
+        let client = whole.serve().await;
+        pass(HOUR / 2).await;
+        assert_eq!(log_start(&whole, "short").await, 0);
+        assert_eq!(client.admin().accept_time().await.expect("accepted"), 1);
+        assert!(skews(&client).await.iter().all(Option::is_none));
+        pass(HOUR / 2).await;
+        assert_eq!(log_start(&whole, "short").await, 11);
+    });
+}
+
+#[test]
+fn a_shard_that_lost_its_last_segment_keeps_up_with_time_for_the_next_start() {
+    run(async {
+        let mut site = Site::new(55);
+        let whole = site.start().await.expect("started");
+        tiered(&whole, "short", kept_for(2 * HOUR)).await;
+        pass(4 * HOUR).await;
+        assert_eq!(segments(&whole).await, 0);
+        tokio::time::advance(26 * HOUR).await;
+        pass(HOUR / 2).await;
+        whole.close().await;
+        site.wall_ahead = 31 * HOUR;
+        let whole = site.start().await.expect("started");
+        let client = whole.serve().await;
+        assert!(skews(&client).await.iter().all(Option::is_none));
     });
 }
 

@@ -19,7 +19,7 @@ use esker_types::limits::{
     BUCKET_CHECKPOINT_AGE, BUCKET_CHECKPOINT_LOOK, BUCKET_CHECKPOINT_SEGMENTS, CLAIM_LOOK,
     CLAIM_REST, COLLECT_PERIOD, COLLECT_ROUND_MAX, READ_GRACE, RETENTION_PERIOD, TICK_PERIOD,
 };
-use esker_types::{ClusterId, Incarnation, ShardId};
+use esker_types::{ClusterId, Incarnation, ShardId, ShardTime};
 use tokio::sync::watch;
 
 use crate::checkpoint::Checkpointer;
@@ -132,8 +132,8 @@ async fn retain(
     let before = head.progress(shard).await?;
     let now = engine.env().clock.monotonic();
     let since = now.since(*ticked.entry(shard).or_insert(now));
-    // Without a segment there is nothing that could grow old.
-    if before.segments > 0 && since >= TICK_PERIOD {
+    // Where nothing was ever appended there is nothing that could grow old, and no time to keep up.
+    if before.time > ShardTime::ZERO && since >= TICK_PERIOD {
         head.tick(shard).await?;
         ticked.insert(shard, now);
     }

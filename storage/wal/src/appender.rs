@@ -16,7 +16,7 @@ use bytes::Bytes;
 use esker_env::Clock;
 use esker_shard::{Append, AppendBatch, AppendOutcome, Command, Outcome};
 use esker_types::limits::{
-    APPEND_BYTES_IN_FLIGHT, APPENDS_WAITING_MAX, BATCH_BYTES_MAX, ENTRIES_IN_FLIGHT,
+    APPEND_BYTES_IN_FLIGHT, APPENDS_WAITING_MAX, BATCH_BYTES_MAX, CLOCK_GAP_MAX, ENTRIES_IN_FLIGHT,
     ENTRY_BATCHES_MAX, ENTRY_PAYLOAD_BYTES_MAX, HEAD_BATCHES_MAX,
 };
 use esker_types::{Durability, EntryId, ShardId};
@@ -372,10 +372,15 @@ impl LeaderTime {
     fn take_office(clock: Arc<dyn Clock>, replica: &Replica) -> Self {
         let time = replica.state().time();
         let told = ShardClock::take_office(clock.wall(), clock.monotonic(), time);
-        Self {
+        let this = Self {
             told: Arc::new(Lock::new(told)),
             clock,
+        };
+        if let Stamp::Stopped { skew, .. } = this.stamp() {
+            let shard = replica.shard();
+            tracing::error!(%shard, ?skew, limit = ?CLOCK_GAP_MAX, "the wall clock is far ahead of the last entry: expiry and retention stand still, appends go on; set the clock right or, after a long standstill, `esker cluster time --accept`");
         }
+        this
     }
 
     fn stamp(&self) -> Stamp {

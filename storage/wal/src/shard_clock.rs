@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use esker_env::{Monotonic, WallMs};
 use esker_types::ShardTime;
-use esker_types::limits::CLOCK_SKEW_MAX;
+use esker_types::limits::{CLOCK_GAP_MAX, CLOCK_SKEW_MAX};
 
 /// What a leader knows of time since it took office.
 #[derive(Clone, Copy, Debug)]
@@ -16,6 +16,8 @@ pub struct ShardClock {
     began: (WallMs, Monotonic),
     began_at: ShardTime,
     last: ShardTime,
+    /// The wall clock was too far ahead when the office began, and still is.
+    waits: bool,
 }
 
 /// A reading of shard time.
@@ -23,12 +25,13 @@ pub struct ShardClock {
 pub enum Stamp {
     /// The time.
     Time(ShardTime),
-    /// The wall clock left the monotonic clock by this much: time stands still, and with it expiry
-    /// and retention, until the clock comes back or an operator accepts it.
+    /// The wall clock left the monotonic clock, or the shard's time while nobody led it, by this
+    /// much: time stands still, and with it expiry and retention, until the clock comes back or an
+    /// operator accepts it.
     Stopped {
         /// The time at which it stands.
         at: ShardTime,
-        /// How far the clocks are apart.
+        /// How far the clocks are apart, or the wall clock is ahead of the shard's time.
         skew: Duration,
     },
 }
@@ -44,27 +47,53 @@ impl Stamp {
 }
 
 impl ShardClock {
-    /// A leader takes office over a shard whose time is `time`. A gap to its wall clock is closed
-    /// in one step: the caller has made sure that a quorum's clocks agree with it, which a single
-    /// voter's does.
+    /// A leader takes office over a shard whose time is `time`, zero if it has none yet. A gap to
+    /// its wall clock of up to [`CLOCK_GAP_MAX`] is closed in one step. A larger one may be a long
+    /// standstill or a clock that is wrong, and a single voter has no other clock to ask: time
+    /// stands still until the gap is smaller, or accepted.
     #[must_use]
     pub fn take_office(wall: WallMs, monotonic: Monotonic, time: ShardTime) -> Self {
+        if time == ShardTime::ZERO || ShardTime(wall.0) <= time.after(CLOCK_GAP_MAX) {
+            return Self::begin(wall, monotonic, time);
+        }
+        Self {
+            began: (WallMs(time.0), monotonic),
+            began_at: time,
+            last: time,
+            waits: true,
+        }
+    }
+
+    fn begin(wall: WallMs, monotonic: Monotonic, time: ShardTime) -> Self {
         let began_at = time.max(ShardTime(wall.0));
         Self {
             began: (wall, monotonic),
             began_at,
             last: began_at,
+            waits: false,
         }
     }
 
     /// An operator accepts the wall clock as it is: the office begins anew.
     pub fn accept(&mut self, wall: WallMs, monotonic: Monotonic) {
-        *self = Self::take_office(wall, monotonic, self.last);
+        *self = Self::begin(wall, monotonic, self.last);
     }
 
     /// The time to stamp on the next entry.
     pub fn stamp(&mut self, wall: WallMs, monotonic: Monotonic) -> Stamp {
         let measured = monotonic.since(self.began.1);
+        if self.waits {
+            let due = self.began_at.after(measured);
+            let gap = ShardTime(wall.0).since(due);
+            if gap > CLOCK_GAP_MAX {
+                return Stamp::Stopped {
+                    at: self.last,
+                    skew: gap,
+                };
+            }
+            *self = Self::begin(wall, monotonic, self.last);
+            return Stamp::Time(self.last);
+        }
         let (walked, back) = (
             wall.0.checked_sub(self.began.0.0),
             self.began.0.0.saturating_sub(wall.0),
@@ -163,5 +192,36 @@ mod tests {
             clock.stamp(WallMs(T0 + 1), at(1)).time(),
             ShardTime(T0 + 5_000)
         );
+    }
+
+    #[test]
+    fn a_clock_far_ahead_at_a_start_waits_until_it_is_right_or_accepted() {
+        let gap = u64::try_from(CLOCK_GAP_MAX.as_millis()).expect("small");
+        let start = |wall| ShardClock::take_office(WallMs(wall), at(0), ShardTime(T0));
+        let mut near = start(T0 + gap);
+        let stamp = near.stamp(WallMs(T0 + gap + 5), at(5));
+        assert_eq!(stamp, Stamp::Time(ShardTime(T0 + gap + 5)));
+
+        // Three weeks or seventy years: it cannot tell, and it does not walk off.
+        for ahead in [21 * gap, 70 * 365 * gap] {
+            let mut far = start(T0 + ahead);
+            for ms in [0, 5_000, 3 * gap] {
+                let stopped = Stamp::Stopped {
+                    at: ShardTime(T0),
+                    skew: Duration::from_millis(ahead),
+                };
+                assert_eq!(far.stamp(WallMs(T0 + ahead + ms), at(ms)), stopped);
+            }
+            let mut set_right = far;
+            let right = T0 + 3 * gap + 7_000;
+            let stamp = set_right.stamp(WallMs(right), at(3 * gap));
+            assert_eq!(stamp, Stamp::Time(ShardTime(right)));
+            far.accept(WallMs(T0 + ahead), at(4 * gap));
+            let stamp = far.stamp(WallMs(T0 + ahead + 9), at(4 * gap + 9));
+            assert_eq!(stamp, Stamp::Time(ShardTime(T0 + ahead + 9)));
+            // From then on it is bound like any other.
+            let stamp = far.stamp(WallMs(T0 + 2 * ahead), at(4 * gap + 10));
+            assert!(matches!(stamp, Stamp::Stopped { .. }), "{stamp:?}");
+        }
     }
 }
