@@ -8,11 +8,16 @@ use tonic::transport::{Endpoint, Server};
 /// largest batch: hand this to `max_decoding_message_size` and `max_encoding_message_size` of
 /// every client and server.
 pub const MESSAGE_BYTES_MAX: usize = esker_types::limits::MESSAGE_BYTES_MAX;
-/// Bytes that a peer may send on one stream before they are read. HTTP/2's default, 64 KiB, makes
+/// Bytes that a server may send on one stream before they are read. HTTP/2's default, 64 KiB, makes
 /// every message wait for round trips.
 pub const STREAM_WINDOW_BYTES: u32 = 8 << 20;
 /// The same for a whole connection.
 pub const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+/// What a client may send on one stream before it is read: less, since a server has many clients
+/// and holds this for each that it does not listen to.
+pub const SERVER_STREAM_WINDOW_BYTES: u32 = 2 << 20;
+/// The same for a whole connection.
+pub const SERVER_CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
 /// Bytes of one HTTP/2 frame.
 pub const FRAME_BYTES_MAX: u32 = 1 << 20;
 /// Bytes of the headers of a request.
@@ -35,7 +40,8 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 // A stream's window is part of the connection's; a message of any size passes in few frames.
 const _: () = assert!(STREAM_WINDOW_BYTES <= CONNECTION_WINDOW_BYTES);
-const _: () = assert!(FRAME_BYTES_MAX <= STREAM_WINDOW_BYTES);
+const _: () = assert!(SERVER_STREAM_WINDOW_BYTES <= SERVER_CONNECTION_WINDOW_BYTES);
+const _: () = assert!(FRAME_BYTES_MAX <= SERVER_STREAM_WINDOW_BYTES);
 // HTTP/2's own bounds (RFC 9113, 6.5.2).
 const _: () = assert!(FRAME_BYTES_MAX >= 1 << 14 && FRAME_BYTES_MAX < 1 << 24);
 const _: () = assert!(CONNECTION_WINDOW_BYTES < 1 << 31);
@@ -46,8 +52,8 @@ const _: () = assert!(HEADER_BYTES_MAX as usize == esker_types::limits::HEADER_B
 #[must_use]
 pub fn server() -> Server {
     Server::builder()
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .initial_stream_window_size(SERVER_STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(SERVER_CONNECTION_WINDOW_BYTES)
         .max_frame_size(FRAME_BYTES_MAX)
         .http2_max_header_list_size(HEADER_BYTES_MAX)
         .max_concurrent_streams(STREAMS_MAX)

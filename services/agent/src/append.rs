@@ -1,36 +1,58 @@
 //! One stream of appends.
 //!
 //! ```text
-//!   request ─► [check] [check] [check]      side by side, in the order they came
-//!                 └──────► submit           one after the other: the order of the producer
-//!                             └► [answer] [answer] ─► reply      in order within a partition
+//!   request ─► weigh ─► share of the budget     one after the other
+//!                └──► [check] [check] [check]   side by side, in the order they came
+//!                        └──────► submit        one after the other: the order of the producer
+//!                                    └► [answer] [answer] ─► reply      in order within a partition
 //! ```
-//! Bounds: appends on their way per stream, and through them bytes. A client that does not read its
-//! replies is not read from any more.
+//! Bounds: appends on their way per stream, and bytes of them in the whole agent. A client that does
+//! not read its replies is not read from any more: a request is taken in only if there is room for
+//! its reply, so that no answer, and no share, ever waits for a client.
+//!
+//! What an agent holds before it can weigh it: of each stream one message that is coming in, and of
+//! those that wait for a share as much as the budget once more. Plain records, which take sixty
+//! times their bytes once they are decoded, are made a batch in the same step, before anything is
+//! waited for: as many such messages are there as the runtime has threads. In the worst case, every
+//! peer malign, that is
+//!
+//! ```text
+//!   budget     2 × 256 MiB
+//!   streams    1024 (`APPEND_STREAMS_MAX`) × 9 MiB (`MESSAGE_BYTES_MAX`) that do not end
+//!   HTTP/2     2048 (`CONNECTIONS_MAX`) × 4 MiB (`SERVER_CONNECTION_WINDOW_BYTES`) that nobody reads
+//! ```
+//! of which only the first line is what sound clients come to. Calls of other kinds are not weighed:
+//! each holds one message while it comes in, and their number is bounded for each connection alone.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
+use bytes::Bytes;
 use esker_env::{Env, Monotonic};
 use esker_log::{Appended, Appends, NewAppend, Ready};
 use esker_proto::v1::{self, append_reply, append_request::Payload};
-use esker_types::limits::{REPLY_STALL_MAX, STREAM_APPENDS_MAX, STREAM_CHECKS_MAX};
-use esker_types::{FencingToken, PartitionIndex, Timestamp};
+use esker_record::codec::decoded_bytes_max;
+use esker_record::{HEADER_BYTES, Header};
+use esker_types::limits::{
+    APPEND_OVERHEAD_BYTES, BATCH_DECODED_BYTES_MAX, REPLY_STALL_MAX, STREAM_APPENDS_MAX,
+    STREAM_CHECKS_MAX,
+};
+use esker_types::{Durability, FencingToken, PartitionIndex, Timestamp, TopicName};
 use futures::future::{BoxFuture, FutureExt};
 use futures::stream::{FuturesOrdered, FuturesUnordered, Stream, StreamExt};
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tonic::Status;
 
+use crate::budget::{Budget, NoShare, Share};
 use crate::fault;
 use crate::stream::{Sender, Unsent};
 use crate::traffic::Traffic;
 
 /// Works off one stream.
 pub(crate) struct Appending<S> {
-    appends: Appends,
-    env: Env,
-    traffic: Traffic,
+    agent: Taking,
     requests: S,
+    /// The one request that waits for its share.
+    weighed: Option<BoxFuture<'static, Weighed>>,
     /// Checks under way, in the order of their requests.
     checks: FuturesOrdered<BoxFuture<'static, Checked>>,
     answers: FuturesUnordered<BoxFuture<'static, Answered>>,
@@ -39,16 +61,37 @@ pub(crate) struct Appending<S> {
     replies: Sender<v1::AppendReply>,
 }
 
-/// What replies are in order of.
-type Lane = (Arc<str>, u32);
+/// What all streams of an agent have in common, and this one's place among them.
+pub(crate) struct Taking {
+    pub(crate) appends: Appends,
+    pub(crate) env: Env,
+    pub(crate) traffic: Traffic,
+    pub(crate) budget: Budget,
+    pub(crate) _place: OwnedSemaphorePermit,
+}
 
-/// A request whose batch was checked.
-struct Checked {
+/// What replies are in order of. Those to names that are none are in order of each other.
+type Lane = Option<(TopicName, u32)>;
+
+/// A request, and what goes with it to its reply.
+struct Asked {
     id: u64,
     lane: Lane,
     began: Monotonic,
     bytes: usize,
-    ready: Result<Ready, v1::Error>,
+}
+
+/// A request that has its share, or will have none.
+struct Weighed {
+    asked: Asked,
+    new: NewAppend,
+    share: Result<Share, NoShare>,
+}
+
+/// A request whose batch was checked.
+struct Checked {
+    asked: Asked,
+    ready: Result<(Ready, Share), v1::Error>,
 }
 
 /// A reply that is due, and whom it holds up.
@@ -58,18 +101,11 @@ struct Answered {
 }
 
 impl<S: Stream<Item = Result<v1::AppendRequest, Status>> + Unpin> Appending<S> {
-    pub(crate) fn new(
-        appends: Appends,
-        env: Env,
-        traffic: Traffic,
-        requests: S,
-        replies: Sender<v1::AppendReply>,
-    ) -> Self {
+    pub(crate) fn new(agent: Taking, requests: S, replies: Sender<v1::AppendReply>) -> Self {
         Self {
-            appends,
-            env,
-            traffic,
+            agent,
             requests,
+            weighed: None,
             checks: FuturesOrdered::new(),
             answers: FuturesUnordered::new(),
             last: HashMap::new(),
@@ -86,12 +122,16 @@ impl<S: Stream<Item = Result<v1::AppendRequest, Status>> + Unpin> Appending<S> {
         let mut open = true;
         let mut ended = Ok(());
         loop {
-            let room = self.checks.len() < STREAM_CHECKS_MAX
-                && self.checks.len() + self.answers.len() < STREAM_APPENDS_MAX;
+            let on_their_way = self.checks.len() + self.answers.len();
+            let room = self.replies.room();
+            let next = open
+                && self.weighed.is_none()
+                && self.checks.len() < STREAM_CHECKS_MAX
+                && on_their_way < room;
             tokio::select! {
                 biased;
                 Some(answered) = self.answers.next(), if !self.answers.is_empty() => {
-                    match self.replies.send(answered.reply).await {
+                    match self.replies.put(answered.reply) {
                         Ok(()) => {}
                         Err(Unsent::Gone) => return Ok(()),
                         Err(Unsent::Stalled) => return Err(stalled()),
@@ -102,8 +142,18 @@ impl<S: Stream<Item = Result<v1::AppendRequest, Status>> + Unpin> Appending<S> {
                 Some(checked) = self.checks.next(), if !self.checks.is_empty() => {
                     self.submit(checked).await;
                 }
-                request = self.requests.next(), if open && room => match request {
-                    Some(Ok(request)) => self.check(request),
+                Some(weighed) = its_turn(&mut self.weighed), if self.weighed.is_some() => {
+                    self.weighed = None;
+                    self.check(weighed);
+                }
+                // Nothing is on its way then.
+                taken = self.replies.taken(), if open && room == 0 => match taken {
+                    Ok(()) => {}
+                    Err(Unsent::Gone) => return Ok(()),
+                    Err(Unsent::Stalled) => return Err(stalled()),
+                },
+                request = self.requests.next(), if next => match request {
+                    Some(Ok(request)) => self.weigh(request),
                     Some(Err(status)) => {
                         ended = Err(fault::of_message(&status).unwrap_or_else(|| (&status).into()));
                         open = false;
@@ -115,21 +165,50 @@ impl<S: Stream<Item = Result<v1::AppendRequest, Status>> + Unpin> Appending<S> {
         }
     }
 
-    fn check(&mut self, request: v1::AppendRequest) {
-        let (id, lane) = (
-            request.request_id,
-            (request.topic.as_str().into(), request.partition),
-        );
-        let (appends, now) = (self.appends.clone(), crate::server::now(&self.env));
-        let began = self.env.clock.monotonic();
-        let bytes = match &request.payload {
-            Some(Payload::Batch(batch)) => batch.len(),
-            Some(Payload::Records(records)) => esker_proto::encoded_bytes(records),
-            None => 0,
+    /// Asks for the share of a request that may be one.
+    fn weigh(&mut self, request: v1::AppendRequest) {
+        let id = request.request_id;
+        let now = crate::server::now(&self.agent.env);
+        let topic = fault::topic_name(&request.topic);
+        let asked = Asked {
+            id,
+            lane: topic.clone().ok().map(|topic| (topic, request.partition)),
+            began: self.agent.env.clock.monotonic(),
+            bytes: bytes(&request),
         };
+        match topic.and_then(|topic| new_append(topic, request, now)) {
+            Ok(new) => {
+                let budget = self.agent.budget.clone();
+                let weight = weight(&new.batch);
+                let weighed = async move {
+                    let share = budget.take(weight).await;
+                    Weighed { asked, new, share }
+                };
+                self.weighed = Some(weighed.boxed());
+            }
+            Err(error) => self.refuse(asked, error),
+        }
+    }
+
+    /// Nothing comes of it; its reply has its turn all the same.
+    fn refuse(&mut self, asked: Asked, error: v1::Error) {
+        let ready = Err(error);
+        let checked = futures::future::ready(Checked { asked, ready });
+        self.checks.push_back(checked.boxed());
+    }
+
+    fn check(&mut self, weighed: Weighed) {
+        let Weighed { asked, new, share } = weighed;
+        let mut share = match share {
+            Ok(share) => share,
+            Err(none) => return self.refuse(asked, fault::of_no_share(none)),
+        };
+        let appends = self.agent.appends.clone();
+        let kept = new.batch.len() + APPEND_OVERHEAD_BYTES;
         let check = async move {
-            let new = new_append(request, now)?;
-            appends.check(new).await.map_err(fault::of_append)
+            let ready = appends.check(new).await.map_err(fault::of_append)?;
+            share.keep(kept);
+            Ok((ready, share))
         };
         // A task of its own, so that several are checked at the same time.
         let check = tokio::spawn(check);
@@ -138,34 +217,31 @@ impl<S: Stream<Item = Result<v1::AppendRequest, Status>> + Unpin> Appending<S> {
                 tracing::error!(%error, "a check panicked");
                 Err(v1::Error::new(
                     v1::Code::Internal,
-                    esker_types::Durability::NotWritten,
+                    Durability::NotWritten,
                     "the batch could not be checked; nothing is stored",
                 ))
             });
-            Checked {
-                id,
-                lane,
-                began,
-                bytes,
-                ready,
-            }
+            Checked { asked, ready }
         };
         self.checks.push_back(checked.boxed());
     }
 
     async fn submit(&mut self, checked: Checked) {
-        let Checked {
+        let Checked { asked, ready } = checked;
+        let Asked {
             id,
             lane,
             began,
             bytes,
-            ready,
-        } = checked;
+        } = asked;
         let answer: BoxFuture<'static, Result<Appended, v1::Error>> = match ready {
             Err(error) => futures::future::ready(Err(error)).boxed(),
-            Ok(ready) => match self.appends.submit(ready).await {
+            Ok((ready, share)) => match self.agent.appends.submit(ready).await {
                 Ok(answer) => answer
-                    .map(|answer| answer.map_err(fault::of_append))
+                    .map(move |answer| {
+                        drop(share);
+                        answer.map_err(fault::of_append)
+                    })
                     .boxed(),
                 Err(error) => futures::future::ready(Err(fault::of_append(error))).boxed(),
             },
@@ -180,7 +256,7 @@ impl<S: Stream<Item = Result<v1::AppendRequest, Status>> + Unpin> Appending<S> {
                     .is_err_and(|e| e == oneshot::error::TryRecvError::Empty)
             });
         }
-        let (env, traffic) = (self.env.clone(), self.traffic.clone());
+        let (env, traffic) = (self.agent.env.clone(), self.agent.traffic.clone());
         let answered = async move {
             let answer = answer.await;
             traffic.append(bytes, env.clock.monotonic().since(began), &answer);
@@ -197,13 +273,47 @@ impl<S: Stream<Item = Result<v1::AppendRequest, Status>> + Unpin> Appending<S> {
     }
 }
 
+/// What comes of `waiting`, if somebody waits.
+async fn its_turn(waiting: &mut Option<BoxFuture<'static, Weighed>>) -> Option<Weighed> {
+    match waiting {
+        Some(waiting) => Some(waiting.await),
+        None => None,
+    }
+}
+
+/// Bytes of a request's records, as they came.
+fn bytes(request: &v1::AppendRequest) -> usize {
+    match &request.payload {
+        Some(Payload::Batch(batch)) => batch.len(),
+        Some(Payload::Records(records)) => esker_proto::encoded_bytes(records),
+        None => 0,
+    }
+}
+
+/// Bytes of memory that `batch` takes until it is answered; while it is checked, what it decodes
+/// to is part of that.
+fn weight(batch: &Bytes) -> usize {
+    let decoded = match Header::parse(batch) {
+        Ok(header) => match header.attributes.codec() {
+            esker_record::Codec::None => 0,
+            codec => {
+                let end = header.bytes.clamp(HEADER_BYTES, batch.len());
+                decoded_bytes_max(codec, &batch[HEADER_BYTES..end], BATCH_DECODED_BYTES_MAX)
+            }
+        },
+        // It is refused by its header.
+        Err(_) => 0,
+    };
+    batch.len() + decoded + APPEND_OVERHEAD_BYTES
+}
+
 fn stalled() -> v1::Error {
     let seconds = REPLY_STALL_MAX.as_secs();
     let text = format!(
         "the client took no reply for {seconds} s, the limit; appends without a reply may be stored: \
          send them again with the same producer and sequence"
     );
-    let error = v1::Error::new(v1::Code::Overloaded, esker_types::Durability::Unknown, text);
+    let error = v1::Error::new(v1::Code::Overloaded, Durability::Unknown, text);
     error.with_limit(seconds, seconds)
 }
 
@@ -222,8 +332,11 @@ fn reply(request_id: u64, answer: Result<Appended, v1::Error>) -> v1::AppendRepl
     }
 }
 
-fn new_append(request: v1::AppendRequest, now: Timestamp) -> Result<NewAppend, v1::Error> {
-    let topic = fault::topic_name(&request.topic)?;
+fn new_append(
+    topic: TopicName,
+    request: v1::AppendRequest,
+    now: Timestamp,
+) -> Result<NewAppend, v1::Error> {
     let batch = match request.payload {
         Some(Payload::Batch(batch)) => {
             if request.producer.is_some() {

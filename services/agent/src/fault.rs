@@ -5,9 +5,11 @@ use esker_proto::v1::error::Detail;
 use esker_proto::v1::{Code, Damage, Error, OffsetOutOfRange};
 use esker_record::Error as BatchError;
 use esker_shard::{AppendError as Rejection, CatalogRefusal, Refusal};
-use esker_types::limits::MESSAGE_BYTES_MAX;
-use esker_types::{Durability, OffsetRange, TopicName};
+use esker_types::limits::{MESSAGE_BYTES_MAX, TOPIC_NAME_BYTES_MAX};
+use esker_types::{Durability, NameError, OffsetRange, TopicName};
 use tonic::Status;
+
+use crate::budget::NoShare;
 
 /// A request that is wrong as it stands.
 pub(crate) fn invalid(message: impl Into<String>) -> Error {
@@ -48,7 +50,40 @@ fn number(text: &str) -> Option<u64> {
 
 /// A topic name that is none.
 pub(crate) fn topic_name(text: &str) -> Result<TopicName, Error> {
-    TopicName::new(text).map_err(|error| invalid(error.to_string()))
+    TopicName::new(text).map_err(|error| {
+        let told = invalid(error.to_string());
+        match error {
+            NameError::TooLong { bytes } => {
+                told.with_limit(TOPIC_NAME_BYTES_MAX as u64, bytes as u64)
+            }
+            _ => told,
+        }
+    })
+}
+
+/// An append for which there is no memory.
+pub(crate) fn of_no_share(none: NoShare) -> Error {
+    let (limit, value, code) = match none {
+        NoShare::TooLarge { asked, limit } => (limit, asked, Code::LimitReached),
+        NoShare::Crowded { waiting, limit } => (limit, waiting, Code::Overloaded),
+        NoShare::Late { asked, held, limit } => (limit, held + asked, Code::Overloaded),
+    };
+    let advice = match code {
+        Code::Overloaded => "send it again later",
+        _ => "send less at once, or raise agent.append_memory",
+    };
+    let text = format!("nothing is stored: {none}; {advice}");
+    Error::new(code, Durability::NotWritten, text).with_limit(limit as u64, value as u64)
+}
+
+/// A stream for which there is no place.
+pub(crate) fn no_place(what: &str, limit: usize) -> Error {
+    let text = format!(
+        "the call was not begun: {limit} streams of {what} are open, which is the limit; close some, \
+         or come back later"
+    );
+    let error = Error::new(Code::Overloaded, Durability::NotWritten, text);
+    error.with_limit(limit as u64, limit as u64 + 1)
 }
 
 pub(crate) fn of_append(error: AppendError) -> Error {

@@ -7,12 +7,15 @@ use esker_log::{Bounds, Engine};
 use esker_proto::v1;
 use esker_proto::v1::log_server::Log;
 use esker_types::limits::{
-    PARTITIONS_PER_TOPIC_MAX, PRODUCER_ID_BLOCK, READ_REPLIES_WAITING, STREAM_APPENDS_MAX,
+    APPEND_STREAMS_MAX, PARTITIONS_PER_TOPIC_MAX, PRODUCER_ID_BLOCK, READ_REPLIES_WAITING,
+    STREAM_APPENDS_MAX,
 };
 use esker_types::{Lane, PartitionIndex, ProducerEpoch, ProducerId};
+use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::append::Appending;
+use crate::append::{Appending, Taking};
+use crate::budget::{Budget, Budgets};
 use crate::fault;
 use crate::position::{Found, resolve};
 use crate::read::{Reading, mark};
@@ -27,6 +30,8 @@ pub(crate) struct LogService {
     traffic: Traffic,
     /// Producer ids that the catalog gave this agent and nobody has yet.
     producers: Arc<Mutex<Producers>>,
+    append_budget: Budget,
+    append_places: Arc<Semaphore>,
 }
 
 #[derive(Debug, Default)]
@@ -36,12 +41,14 @@ struct Producers {
 }
 
 impl LogService {
-    pub(crate) fn new(engine: Engine, env: Env, traffic: Traffic) -> Self {
+    pub(crate) fn new(engine: Engine, env: Env, traffic: Traffic, budgets: Budgets) -> Self {
         Self {
             engine,
             env,
-            traffic,
             producers: Arc::default(),
+            append_budget: Budget::new(budgets.append_bytes, traffic.appends_held()),
+            append_places: Arc::new(Semaphore::new(APPEND_STREAMS_MAX)),
+            traffic,
         }
     }
 
@@ -191,11 +198,17 @@ impl Log for LogService {
         &self,
         request: Request<Streaming<v1::AppendRequest>>,
     ) -> Result<Response<Self::AppendStream>, Status> {
-        let appends = self.engine.appends().clone();
-        let (env, traffic) = (self.env.clone(), self.traffic.clone());
+        let place = Arc::clone(&self.append_places).try_acquire_owned();
+        let agent = Taking {
+            appends: self.engine.appends().clone(),
+            env: self.env.clone(),
+            traffic: self.traffic.clone(),
+            budget: self.append_budget.clone(),
+            _place: place.map_err(|_| fault::no_place("appends", APPEND_STREAMS_MAX))?,
+        };
         let requests = request.into_inner();
         let stream = replies(STREAM_APPENDS_MAX, |replies| {
-            Appending::new(appends, env, traffic, requests, replies).run()
+            Appending::new(agent, requests, replies).run()
         });
         Ok(Response::new(stream))
     }

@@ -10,6 +10,7 @@ use esker_proto::{FILE_DESCRIPTOR_SET, transport, tuning};
 use esker_types::{ClusterId, Incarnation, Timestamp};
 
 use crate::admin::AdminService;
+use crate::budget::Budgets;
 use crate::gate::GateLayer;
 use crate::log::LogService;
 use crate::status::WalStand;
@@ -35,6 +36,7 @@ pub struct Agent {
     env: Env,
     cluster: Cluster,
     traffic: Traffic,
+    budgets: Budgets,
 }
 
 impl Agent {
@@ -46,7 +48,14 @@ impl Agent {
             env,
             cluster,
             traffic: Traffic::default(),
+            budgets: Budgets::default(),
         }
+    }
+
+    /// The same, with other budgets.
+    #[must_use]
+    pub fn with_budgets(self, budgets: Budgets) -> Self {
+        Self { budgets, ..self }
     }
 
     /// What goes through it.
@@ -70,6 +79,7 @@ impl Agent {
             engine.clone(),
             env.clone(),
             self.traffic.clone(),
+            self.budgets,
         ))
         .max_decoding_message_size(tuning::MESSAGE_BYTES_MAX)
         .max_encoding_message_size(tuning::MESSAGE_BYTES_MAX);

@@ -13,6 +13,7 @@ use esker_proto::v1::Error;
 use esker_types::limits::REPLY_STALL_MAX;
 use futures::{Stream, StreamExt};
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
@@ -60,6 +61,28 @@ impl<T> Sender<T> {
     pub(crate) async fn send(&self, reply: T) -> Result<(), Unsent> {
         match tokio::time::timeout(REPLY_STALL_MAX, self.0.send(reply)).await {
             Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(Unsent::Gone),
+            Err(_) => Err(Unsent::Stalled),
+        }
+    }
+
+    /// Replies for which there is room.
+    pub(crate) fn room(&self) -> usize {
+        self.0.capacity()
+    }
+
+    /// Sends one reply for which there is room, as [`Sender::room`] says.
+    pub(crate) fn put(&self, reply: T) -> Result<(), Unsent> {
+        self.0.try_send(reply).map_err(|unsent| match unsent {
+            TrySendError::Closed(_) => Unsent::Gone,
+            TrySendError::Full(_) => Unsent::Stalled,
+        })
+    }
+
+    /// Ready once there is room for a reply.
+    pub(crate) async fn taken(&self) -> Result<(), Unsent> {
+        match tokio::time::timeout(REPLY_STALL_MAX, self.0.reserve()).await {
+            Ok(Ok(_room)) => Ok(()),
             Ok(Err(_)) => Err(Unsent::Gone),
             Err(_) => Err(Unsent::Stalled),
         }

@@ -11,6 +11,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::budget::Held;
+
 /// Upper bounds of the append latency's buckets, in seconds: a group commit on a fast disk to an
 /// election.
 const APPEND_SECONDS: [f64; 12] = [
@@ -23,6 +25,7 @@ pub struct Traffic {
     appends: Family<Ended, Counter>,
     appended_bytes: Counter,
     append_seconds: Histogram,
+    appends_held: Held,
     reads: Gauge,
     read_bytes: Counter,
 }
@@ -47,6 +50,7 @@ impl Default for Traffic {
             appends: Family::default(),
             appended_bytes: Counter::default(),
             append_seconds: Histogram::new(APPEND_SECONDS),
+            appends_held: Held::default(),
             reads: Gauge::default(),
             read_bytes: Counter::default(),
         }
@@ -60,6 +64,7 @@ impl Traffic {
             appends,
             appended_bytes,
             append_seconds,
+            appends_held,
             reads,
             read_bytes,
         } = self.clone();
@@ -75,6 +80,18 @@ impl Traffic {
             "From an append's arrival to its answer",
             Unit::Seconds,
             append_seconds,
+        );
+        registry.register_with_unit(
+            "append_held",
+            "Memory that appends on their way hold",
+            Unit::Bytes,
+            appends_held.now,
+        );
+        registry.register_with_unit(
+            "append_held_most",
+            "The most of it since the start",
+            Unit::Bytes,
+            appends_held.most,
         );
         registry.register("reads_open", "Streams of reads", reads);
         registry.register_with_unit("read", "Payload sent to readers", Unit::Bytes, read_bytes);
@@ -97,6 +114,11 @@ impl Traffic {
             self.appended_bytes.inc_by(bytes as u64);
         }
         self.append_seconds.observe(took.as_secs_f64());
+    }
+
+    /// Where it is told what appends hold.
+    pub(crate) fn appends_held(&self) -> Held {
+        self.appends_held.clone()
     }
 
     /// A stream of reads is open until this is dropped.

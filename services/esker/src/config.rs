@@ -15,10 +15,10 @@ use std::time::Duration;
 
 use esker_record::ZstdLevel;
 use esker_types::limits::{
-    BLOCK_BYTES, BUCKET_CHECKPOINT_AGE, COLLECT_PERIOD, DATA_SHARDS_CLUSTER, DATA_SHARDS_DEV,
-    DATA_SHARDS_MAX, FLUSH_AGE, FLUSH_AGE_DEV, FLUSH_BYTES, GIB, HEAD_DISK_BYTES_CLUSTER,
-    HEAD_DISK_BYTES_DEV, HEAD_MEMORY_BYTES, MIB, OBJECT_PUT_BYTES_MAX, READ_GRACE,
-    RETENTION_PERIOD, WAL_FILE_BYTES, WAL_GROUP_BYTES_MAX,
+    APPEND_BUDGET_BYTES, BLOCK_BYTES, BUCKET_CHECKPOINT_AGE, COLLECT_PERIOD, DATA_SHARDS_CLUSTER,
+    DATA_SHARDS_DEV, DATA_SHARDS_MAX, FLUSH_AGE, FLUSH_AGE_DEV, FLUSH_BYTES, GIB,
+    HEAD_DISK_BYTES_CLUSTER, HEAD_DISK_BYTES_DEV, HEAD_MEMORY_BYTES, MIB, OBJECT_PUT_BYTES_MAX,
+    READ_GRACE, RETENTION_PERIOD, WAL_FILE_BYTES, WAL_GROUP_BYTES_MAX,
 };
 use serde::Deserialize;
 use toml::{Table, Value};
@@ -47,6 +47,8 @@ pub(crate) struct Config {
     pub(crate) flush: Flush,
     /// Blocks of the bucket kept here.
     pub(crate) cache: Cache,
+    /// What serves clients.
+    pub(crate) agent: Agent,
     /// What is done in the bucket now and then.
     pub(crate) upkeep: Upkeep,
 }
@@ -125,6 +127,14 @@ pub(crate) struct Cache {
     pub(crate) disk: Size,
 }
 
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Agent {
+    /// Memory for appends on their way, all clients together: 96 MiB, so that one of any size fits,
+    /// to 2 GiB. Default: 256 MiB.
+    pub(crate) append_memory: Size,
+}
+
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Upkeep {
@@ -179,7 +189,7 @@ pub(crate) enum ConfigError {
 }
 
 /// Keys that the environment may set: `wal.disk` by `ESKER_WAL_DISK`.
-const KEYS: [&str; 21] = [
+const KEYS: [&str; 22] = [
     "data_dir",
     "insecure",
     "listen.public",
@@ -196,6 +206,7 @@ const KEYS: [&str; 21] = [
     "cache.memory",
     "cache.backfill_memory",
     "cache.disk",
+    "agent.append_memory",
     "upkeep.checkpoint",
     "upkeep.retention",
     "upkeep.collect",
@@ -275,6 +286,13 @@ impl Config {
         within("wal.disk", self.wal.disk.0, least, u64::MAX / 2)?;
         within("wal.head", self.head_bytes(), mib, self.wal.disk.0 / 2)?;
         within("wal.memory", self.wal.memory.0, mib, u64::MAX / 2)?;
+        let (least, most) = (96 * mib, 2 * GIB);
+        within(
+            "agent.append_memory",
+            self.agent.append_memory.0,
+            least,
+            most,
+        )?;
         let most = OBJECT_PUT_BYTES_MAX as u64 / 2;
         within("flush.bytes", self.flush.bytes.0, 64 << 10, most)?;
         let highest = ZstdLevel::MAX.get().into();
@@ -415,6 +433,8 @@ fn defaults(kind: Kind) -> Table {
         memory = {cache}
         backfill_memory = {backfill}
         disk = {cache_disk}
+        [agent]
+        append_memory = {APPEND_BUDGET_BYTES}
         [upkeep]
         checkpoint = "{checkpoint}s"
         retention = "{retention}s"
@@ -528,6 +548,7 @@ mod tests {
             ("[wal]\ndisk = -1", "-1"),
             ("[wal]\nfile = \"47MiB\"", "wal.file"),
             ("[wal]\ndisk = \"1GiBB\"", "1GiBB"),
+            ("[agent]\nappend_memory = \"95MiB\"", "agent.append_memory"),
             ("[flush]\nage = \"0s\"", "flush.age"),
             ("[upkeep]\ngrace = \"0s\"", "upkeep.grace"),
             ("[upkeep]\ncollect = \"25h\"", "upkeep.collect"),

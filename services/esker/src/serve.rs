@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use esker_agent::{Agent, Cluster, WalStand};
+use esker_agent::{Agent, Budgets, Cluster, WalStand};
 use esker_cache::{BlockCache, Disk, Settings};
 use esker_client::v1;
 use esker_env::Env;
@@ -21,7 +21,7 @@ use esker_log::{
 };
 use esker_object::{Counters, Kind, Store};
 use esker_record::ZstdLevel;
-use esker_types::limits::OPENED_SEGMENTS_BYTES;
+use esker_types::limits::{FLUSHES_IN_FLIGHT, OPENED_SEGMENTS_BYTES};
 use esker_wal::KeeperOptions;
 use esker_wal::disk::WalOptions;
 use esker_walnode::{Directory, Identity, IdentityError, Node, NodeError, NodeOptions};
@@ -106,6 +106,7 @@ impl Server {
         let metrics = listening.address().to_owned();
         let (stand, standing) = watch::channel(Stand::Starting("asking the bucket"));
         let observing = tokio::spawn(observe(listening, env.clone(), standing));
+        tell_memory(config);
         let store = open_bucket(env, config, environment)?;
         let directory = Directory::take(env, &config.data_dir).await?;
         let identity = claimed(env, config, &directory, &store).await?;
@@ -135,7 +136,7 @@ impl Server {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             wal: Some(wal_stand(&node, config.wal.disk.0)),
         };
-        let agent = Agent::new(engine.clone(), env.clone(), cluster);
+        let agent = Agent::new(engine.clone(), env.clone(), cluster).with_budgets(budgets(config));
         let figures = Figures::new(engine.clone(), &node, agent.traffic().clone());
         stand.send_replace(Stand::Ready(Arc::new(figures)));
         let (stop, stopped) = oneshot::channel();
@@ -334,6 +335,33 @@ fn node_options(config: &Config) -> NodeOptions {
         keeper: KeeperOptions::default(),
         head_bytes: config.head_bytes(),
     }
+}
+
+fn budgets(config: &Config) -> Budgets {
+    Budgets {
+        append_bytes: usize::try_from(config.agent.append_memory.0).unwrap_or(usize::MAX),
+    }
+}
+
+/// What it holds in memory at most, by what it was told.
+fn tell_memory(config: &Config) {
+    let (head, cache) = (config.wal.memory.0, &config.cache);
+    let (tail, backfill) = (cache.memory.0, cache.backfill_memory.0);
+    let appends = config.agent.append_memory.0;
+    // Bounded by the bytes of a flush: each holds its run and its segment.
+    let flushes = 2 * FLUSHES_IN_FLIGHT as u64 * config.flush.bytes.0;
+    let opened = OPENED_SEGMENTS_BYTES as u64;
+    let sum = head + tail + backfill + appends + flushes + opened;
+    tracing::info!(
+        sum,
+        head,
+        tail,
+        backfill,
+        appends,
+        flushes,
+        opened,
+        "memory budgets, in bytes"
+    );
 }
 
 fn cache_settings(config: &Config) -> Settings {

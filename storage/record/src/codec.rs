@@ -232,6 +232,22 @@ impl fmt::Debug for Decoder {
     }
 }
 
+/// Bytes that a decoder with this `limit` comes to hold at most for `input`, as its headers alone
+/// tell. 0 for what is refused before anything is held.
+#[must_use]
+pub fn decoded_bytes_max(codec: Codec, input: &[u8], limit: usize) -> usize {
+    // A buffer that grows has up to twice what is in it.
+    let grown = |expansion: usize| input.len().saturating_mul(2 * expansion);
+    let most = match codec {
+        Codec::None => input.len(),
+        Codec::Gzip => grown(gzip::EXPANSION_MAX).saturating_add(2 * gzip::STEP_BYTES),
+        Codec::Snappy => grown(snappy::EXPANSION_MAX),
+        Codec::Lz4 => grown(lz4::EXPANSION_MAX),
+        Codec::Zstd => zstd::content_bytes_max(input),
+    };
+    most.min(limit)
+}
+
 /// Encodes; makes zstd's context on first use and keeps it.
 #[derive(Default)]
 pub struct Encoder {

@@ -311,7 +311,7 @@ pub const HEADER_BYTES_MAX: usize = 16 * KIB;
 /// What a unary call, or the beginning of a stream, may take at most; a client may ask for less.
 pub const CALL_TIME_MAX: Duration = Duration::from_secs(300);
 /// Connections of one listener; one more is closed as soon as it is made.
-pub const CONNECTIONS_MAX: usize = 4096;
+pub const CONNECTIONS_MAX: usize = 2048;
 /// What a new connection has to say its first bytes, those that open HTTP/2.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a client may leave its replies where they are before its stream is ended, and the bytes
@@ -324,6 +324,15 @@ pub const APPENDS_IN_FLIGHT_PER_PARTITION: usize = PRODUCER_WINDOW;
 pub const STREAM_APPENDS_MAX: usize = 256;
 /// Batches of one stream that are checked at the same time.
 pub const STREAM_CHECKS_MAX: usize = 8;
+/// Streams of appends that an agent has open: what it is sent before it can weigh it is bounded by
+/// their number alone.
+pub const APPEND_STREAMS_MAX: usize = 1024;
+/// Bytes that an agent holds for appends on their way, all streams together.
+pub const APPEND_BUDGET_BYTES: usize = 256 * MIB;
+/// What an append on its way costs beside its batch.
+pub const APPEND_OVERHEAD_BYTES: usize = KIB;
+/// How long an append waits for a share of the budget.
+pub const BUDGET_WAIT_MAX: Duration = Duration::from_secs(10);
 /// Bytes at which a reply of a read is closed, one batch or record aside.
 pub const READ_REPLY_BYTES: usize = MIB;
 /// Replies of a read that wait for the client.
@@ -345,6 +354,10 @@ const _: () = assert!(WAL_GROUP_BYTES_MAX >= ENTRY_PAYLOAD_BYTES_MAX + MIB);
 const _: () = assert!(WAL_FILE_BYTES >= 4 * WAL_GROUP_BYTES_MAX as u64);
 const _: () = assert!(WAL_FILE_BYTES.is_multiple_of(WAL_ALIGN as u64));
 const _: () = assert!(WAL_ALIGN.is_power_of_two());
+// A single append of any size finds room in the agent's budget, while it is decoded, too.
+const _: () = assert!(
+    APPEND_BUDGET_BYTES >= BATCH_BYTES_MAX + BATCH_DECODED_BYTES_MAX + APPEND_OVERHEAD_BYTES
+);
 // A client never has more in flight than the window can recognise as duplicates.
 const _: () = assert!(APPENDS_IN_FLIGHT_PER_PARTITION <= PRODUCER_WINDOW);
 // A follower sees several heartbeats before it campaigns, and a slow disk hands over before it

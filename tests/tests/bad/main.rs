@@ -5,6 +5,7 @@
 //! ```text
 //!   world   an agent that is attacked ─ stubs, HTTP/2 by hand, bytes by hand
 //!   batch · codec · name · state · message · read     one wrong request
+//!   budget                                             too many at once
 //!   http2 · socket · mutated                           a wrong peer
 //!   object                                             a wrong bucket
 //! ```
@@ -19,6 +20,7 @@ mod name; // topic names
 mod state; // offsets, fences, producers
 mod read; // odd reads, and many that are cancelled
 mod object; // a bucket that somebody else writes to
+mod budget; // more at once than there is memory for
 mod http2; // metadata, timeouts, streams, resets
 mod socket; // peers that speak something else, or nothing
 mod mutated; // frames with bytes changed

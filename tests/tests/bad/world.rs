@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use esker_agent::{Agent, Cluster, Traffic};
+use esker_agent::{Agent, Budgets, Cluster, Traffic};
 use esker_env::sim::SimNetwork;
 use esker_env::{Connection, Env};
 use esker_proto::v1::admin_client::AdminClient;
@@ -41,14 +41,25 @@ impl World {
         Self::over(whole).await
     }
 
+    /// The same, with other budgets.
+    pub(crate) async fn with_budgets(seed: u64, budgets: Budgets) -> Self {
+        let whole = Site::new(seed).start().await.expect("started");
+        whole.create(TOPIC, 2).await;
+        Self::within(whole, budgets).await
+    }
+
     /// The same, over what is there.
     pub(crate) async fn over(whole: Whole) -> Self {
+        Self::within(whole, Budgets::default()).await
+    }
+
+    async fn within(whole: Whole, budgets: Budgets) -> Self {
         let network = SimNetwork::new();
         let env = Env {
             network: Arc::new(network.clone()),
             ..whole.env.clone()
         };
-        Self::serving(whole, env, Some(network)).await
+        Self::serving(whole, env, Some(network), budgets).await
     }
 
     /// On the system's network.
@@ -59,11 +70,16 @@ impl World {
             network: Env::real().network,
             ..whole.env.clone()
         };
-        Self::serving(whole, env, None).await
+        Self::serving(whole, env, None, Budgets::default()).await
     }
 
-    async fn serving(whole: Whole, env: Env, network: Option<SimNetwork>) -> Self {
-        let (address, traffic) = serve(&whole, &env).await;
+    async fn serving(
+        whole: Whole,
+        env: Env,
+        network: Option<SimNetwork>,
+        budgets: Budgets,
+    ) -> Self {
+        let (address, traffic) = serve(&whole, &env, budgets).await;
         let endpoint = tuning::endpoint(&format!("http://{address}")).expect("an address");
         let channel = transport::connect(Arc::clone(&env.network), &endpoint);
         let channel = channel.await.expect("it listens");
@@ -122,14 +138,19 @@ impl World {
 
     /// Streams of reads that are open, as the gauge says.
     pub(crate) fn reads_open(&self) -> u64 {
+        self.figure("reads_open")
+    }
+
+    /// A figure of the agent's, by its name.
+    pub(crate) fn figure(&self, name: &str) -> u64 {
         let mut registry = Registry::default();
         self.traffic.register(&mut registry);
         let mut text = String::new();
         encode(&mut text, &registry).expect("text");
         let line = text
             .lines()
-            .find_map(|line| line.strip_prefix("reads_open "));
-        line.expect("the gauge").parse().expect("a number")
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.expect("the figure").parse().expect("a number")
     }
 
     pub(crate) async fn end(&self) -> u64 {
@@ -200,7 +221,7 @@ pub(crate) fn told(status: &tonic::Status) -> (tonic::Code, v1::Error) {
     (status.code(), v1::Error::from(status))
 }
 
-async fn serve(whole: &Whole, env: &Env) -> (String, Traffic) {
+async fn serve(whole: &Whole, env: &Env, budgets: Budgets) -> (String, Traffic) {
     let listener = env.network.listen("127.0.0.1:0").await.expect("free");
     let address = listener.address().to_owned();
     let cluster = Cluster {
@@ -209,7 +230,7 @@ async fn serve(whole: &Whole, env: &Env) -> (String, Traffic) {
         version: "test".into(),
         wal: None,
     };
-    let agent = Agent::new(whole.engine.clone(), env.clone(), cluster);
+    let agent = Agent::new(whole.engine.clone(), env.clone(), cluster).with_budgets(budgets);
     let traffic = agent.traffic().clone();
     let ends = whole.ends();
     tokio::spawn(async move { agent.serve(listener, ends).await });

@@ -9,7 +9,9 @@ use flate2::write::GzEncoder;
 use super::{Fault, encoder_failed, lengthen};
 
 /// Bytes asked of the decoder at a time.
-const STEP_BYTES: usize = 64 << 10;
+pub(super) const STEP_BYTES: usize = 64 << 10;
+/// The densest a deflate stream gets: a match of 258 bytes in two bits.
+pub(super) const EXPANSION_MAX: usize = 1032;
 
 pub(super) fn decode(input: &[u8], limit: usize, out: &mut Vec<u8>) -> Result<(), Fault> {
     let mut member = GzDecoder::new(input);

@@ -14,7 +14,7 @@ const MAGIC: u32 = 0x184D_2204;
 /// How far back a block may refer.
 const WINDOW_BYTES: usize = 64 << 10;
 /// A byte of a block adds at most 255 to a match: no block expands further.
-const EXPANSION_MAX: usize = 255;
+pub(super) const EXPANSION_MAX: usize = 255;
 const STORED_BIT: u32 = 1 << 31;
 
 /// What a frame's descriptor says.

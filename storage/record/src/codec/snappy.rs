@@ -16,7 +16,7 @@ const XERIAL_VERSION: i32 = 1;
 const XERIAL_CHUNK_BYTES: usize = 32 << 10;
 /// The densest element is a copy of 64 bytes written in 3, so a block that declares more than
 /// this many times its own bytes lies, and is refused before anything is allocated for it.
-const EXPANSION_MAX: usize = 22;
+pub(super) const EXPANSION_MAX: usize = 22;
 
 pub(super) fn decode(input: &[u8], limit: usize, out: &mut Vec<u8>) -> Result<(), Fault> {
     if input.starts_with(&XERIAL_MAGIC) {

@@ -50,6 +50,28 @@ fn every_codec_gives_back_what_it_took() {
 }
 
 #[test]
+fn what_decoding_will_hold_is_known_before_it_begins() {
+    let noise: Vec<u8> = (0..300_000u32)
+        .map(|n| u8::try_from(n.wrapping_mul(2_654_435_761) >> 24).unwrap())
+        .collect();
+    for plain in [&b"a"[..], &[0; 700_000], &noise, &[7; 2 << 20]] {
+        for compression in all() {
+            let packed = encoded(compression, plain);
+            let most = decoded_bytes_max(compression.codec(), &packed, LIMIT);
+            let mut out = Vec::new();
+            let _ = Decoder::new().decode(compression.codec(), &packed, LIMIT, &mut out);
+            let held = out.capacity();
+            assert!(held <= most + 4096, "{compression:?}: {held}, {most} said");
+            assert!(most <= LIMIT);
+        }
+    }
+    // What says how large it is is not taken for more.
+    let packed = encoded(Compression::Zstd(ZstdLevel::DEFAULT), &noise);
+    assert_eq!(decoded_bytes_max(Codec::Zstd, &packed, LIMIT), noise.len());
+    assert_eq!(decoded_bytes_max(Codec::Zstd, b"junk", LIMIT), 0);
+}
+
+#[test]
 fn a_bomb_stops_at_the_cap() {
     let plain = vec![0; 16 << 20];
     for compression in all() {

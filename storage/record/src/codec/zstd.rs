@@ -67,6 +67,14 @@ pub(super) fn encode(
     Ok(())
 }
 
+/// What `input` decodes to at most, before anything of it is decoded; 0 if it is no frame of ours.
+pub(super) fn content_bytes_max(input: &[u8]) -> usize {
+    Frame::survey(input).map_or(0, |frame| {
+        let most = frame.content_bytes.unwrap_or(u64::MAX);
+        usize::try_from(most.min(frame.content_bytes_bound)).unwrap_or(usize::MAX)
+    })
+}
+
 /// What a frame says of itself, and what its blocks can hold at most.
 struct Frame {
     content_bytes: Option<u64>,

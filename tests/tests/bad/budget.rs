@@ -1,0 +1,229 @@
+//! More at once than an agent has memory for: each has its turn, or is told the limit.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use esker_agent::Budgets;
+use esker_proto::tuning::STREAMS_MAX;
+use esker_proto::v1::{self, Code, Durability};
+use esker_tests::node::run;
+use esker_types::limits::{APPEND_STREAMS_MAX, BUDGET_WAIT_MAX, KIB, MIB, REPLY_STALL_MAX};
+use prost::Message;
+
+use crate::batch::with_records;
+use crate::wire::{Wire, framed, head};
+use crate::world::{SECRET, TOPIC, World, batch, is_told, plain, told};
+
+const BUDGET: usize = 256 * KIB;
+
+async fn small(seed: u64) -> World {
+    let append_bytes = BUDGET;
+    World::with_budgets(seed, Budgets { append_bytes }).await
+}
+
+fn held(world: &World) -> (u64, u64) {
+    let of = |name| world.figure(name);
+    (of("append_held_bytes"), of("append_held_most_bytes"))
+}
+
+#[test]
+fn many_large_appends_all_have_their_turn_and_hold_no_more_than_the_budget() {
+    run(async {
+        let world = small(3901).await;
+        let value = "x".repeat(100 * KIB);
+        let appending = (0..40).map(|_| async {
+            for tries in 0..100 {
+                match world.append(plain(&[&value])).await {
+                    Ok(appended) => return (appended.base_offset, tries),
+                    Err(error) => {
+                        let words = ["nothing is stored", "262144"];
+                        is_told(&error, Code::Overloaded, Durability::NotWritten, &words);
+                        assert!(error.retriable);
+                        assert_eq!(error.limit, Some(BUDGET as u64));
+                        assert!(error.value > error.limit, "{error:?}");
+                        tokio::time::sleep(Duration::from_millis(7)).await;
+                    }
+                }
+            }
+            panic!("it never had its turn");
+        });
+        let mut offsets = futures::future::join_all(appending).await;
+        offsets.sort_unstable();
+        let got: Vec<u64> = offsets.iter().map(|(offset, _)| *offset).collect();
+        assert_eq!(got, (0..40).collect::<Vec<u64>>());
+        let (now, most) = held(&world);
+        assert_eq!(now, 0);
+        let two = 2 * 100 * KIB as u64;
+        assert!((two..=BUDGET as u64).contains(&most), "{most} bytes");
+        world.is_well().await;
+    });
+}
+
+#[test]
+fn what_would_not_fit_alone_is_refused_with_both_numbers() {
+    run(async {
+        let world = small(3902).await;
+        let value = SECRET.repeat(40 * KIB);
+        let words = ["262144", "agent.append_memory"];
+        let error = world
+            .refuses(plain(&[&value]), Code::LimitReached, &words)
+            .await;
+        assert_eq!(error.limit, Some(BUDGET as u64));
+        assert!(error.value > Some(9 * 40 * KIB as u64), "{error:?}");
+
+        // So is what is small as it comes, and large once it is decoded.
+        let zeros = zstd::encode_all(&vec![0; MIB][..], 1).expect("encoded");
+        assert!(zeros.len() < KIB);
+        let error = world
+            .refuses(
+                batch(with_records(1, 4, &zeros)),
+                Code::LimitReached,
+                &words,
+            )
+            .await;
+        let value = error.value.expect("told");
+        assert!((MIB as u64..MIB as u64 + 8192).contains(&value), "{value}");
+        // What it would decode to is held only while it is checked.
+        let (now, most) = held(&world);
+        assert_eq!((now, most < 8192), (0, true), "{most}");
+    });
+}
+
+#[test]
+fn whoever_sends_half_or_nothing_holds_nobody_up() {
+    run(async {
+        let world = small(3903).await;
+        let value = "x".repeat(200 * KIB);
+        let whole = framed(&plain(&[&value]).encode_to_vec());
+        let mut wires = Vec::new();
+        for number in 0..3 {
+            let mut wire = Wire::open(&world).await;
+            for stream in 0..STREAMS_MAX - 1 {
+                wire.ready().await.expect("open");
+                let head = head("Log/Append", &[]);
+                let (response, mut sending) =
+                    wire.requests.send_request(head, false).expect("sent");
+                // Nothing at all, the length of a message, or a piece of it.
+                let bytes = [0, 5, 4 * KIB][(number + stream as usize) % 3];
+                sending
+                    .send_data(Bytes::copy_from_slice(&whole[..bytes]), false)
+                    .expect("sent");
+                wires.push((response, sending));
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(held(&world).0, 0);
+        let began = tokio::time::Instant::now();
+        for _ in 0..20 {
+            world.append(plain(&[&value])).await.expect("appended");
+        }
+        assert!(began.elapsed() < BUDGET_WAIT_MAX);
+        world.is_well().await;
+        drop(wires);
+    });
+}
+
+#[test]
+fn whoever_takes_no_replies_holds_nothing_and_is_let_go() {
+    run(async {
+        let world = small(3904).await;
+        let mut builder = h2::client::Builder::new();
+        // Room for a few replies and no more.
+        builder.initial_window_size(100);
+        let mut wire = Wire::with(&world, &builder).await;
+        wire.ready().await.expect("open");
+        let head = head("Log/Append", &[]);
+        let (response, mut sending) = wire.requests.send_request(head, false).expect("sent");
+        let value = "x".repeat(KIB);
+        let message = framed(&plain(&[&value]).encode_to_vec());
+        let sent = 2000;
+        sending
+            .send_data(message.repeat(sent).into(), false)
+            .expect("sent");
+        let mut receiving = response.await.expect("a stream").into_body();
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        let stored = world.end().await;
+        assert!((256..1500).contains(&stored), "{stored} of {sent} taken in");
+        assert_eq!(held(&world).0, 0);
+        let large = "x".repeat(200 * KIB);
+        world.append(plain(&[&large])).await.expect("appended");
+
+        tokio::time::sleep(REPLY_STALL_MAX).await;
+        let mut replies = 0;
+        while let Some(data) = receiving.data().await {
+            let data = data.expect("the connection lives");
+            replies += data.len();
+            let control = receiving.flow_control();
+            control.release_capacity(data.len()).expect("taken");
+        }
+        assert!(replies > 256 * 5, "{replies} bytes of replies");
+        let trailers = receiving.trailers().await.expect("ended").expect("told");
+        let status = tonic::Status::from_header_map(&trailers).expect("a status");
+        let (_, error) = told(&status);
+        is_told(&error, Code::Overloaded, Durability::Unknown, &["60 s"]);
+        // All that was taken in has its reply.
+        assert_eq!(world.end().await, stored + 1);
+        world.is_well().await;
+    });
+}
+
+#[test]
+fn streams_of_appends_are_counted_and_one_too_many_is_told_so() {
+    run(async {
+        let world = World::new(3905).await;
+        let mut streams = Vec::new();
+        let mut wire = Wire::open(&world).await;
+        for number in 0..APPEND_STREAMS_MAX {
+            if number % (STREAMS_MAX as usize) == 0 {
+                wire = Wire::open(&world).await;
+            }
+            wire.ready().await.expect("open");
+            let head = head("Log/Append", &[]);
+            let (response, sending) = wire.requests.send_request(head, false).expect("sent");
+            let response = response.await.expect("a stream");
+            assert!(response.headers().get("grpc-status").is_none());
+            streams.push((response, sending));
+        }
+        let requests = futures::stream::iter([plain(&["more"])]);
+        let status = world.log().append(requests).await.expect_err("too many");
+        let (code, error) = told(&status);
+        assert_eq!(code, tonic::Code::ResourceExhausted);
+        let words = ["1024 streams of appends", "not begun"];
+        is_told(&error, Code::Overloaded, Durability::NotWritten, &words);
+        assert_eq!((error.limit, error.value), (Some(1024), Some(1025)));
+        assert!(error.retriable);
+        // Whoever goes makes room.
+        drop(streams.swap_remove(0));
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        world.is_well().await;
+    });
+}
+
+#[test]
+fn a_name_that_is_too_long_is_not_kept_and_told_with_both_numbers() {
+    run(async {
+        let world = small(3906).await;
+        let request = |id: u64, topic: String| v1::AppendRequest {
+            request_id: id,
+            topic,
+            ..plain(&["a"])
+        };
+        let mut requests = vec![request(0, TOPIC.to_owned())];
+        requests.extend((1..50).map(|id| request(id, SECRET.repeat(50_000))));
+        requests.push(request(50, TOPIC.to_owned()));
+        let mut replies = world.appends(requests).await;
+        replies.sort_by_key(|(id, _)| *id);
+        assert_eq!(replies.len(), 51);
+        for (id, reply) in replies {
+            if id % 50 == 0 {
+                reply.expect("appended");
+                continue;
+            }
+            let error = reply.expect_err("no name");
+            let words = ["450000 bytes", "249"];
+            is_told(&error, Code::InvalidRequest, Durability::NotWritten, &words);
+            assert_eq!((error.limit, error.value), (Some(249), Some(450_000)));
+        }
+        assert_eq!(held(&world).0, 0);
+    });
+}
