@@ -3,17 +3,21 @@
 //! A shard's manifest only grows at its end, except where dead segments are taken out: so what is
 //! known is asked on from its end, and asked for anew when an object turns out to be gone.
 
+mod times; // the latest record of each segment, remembered
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use esker_shard::{MixedSegment, SegmentPlace};
-use esker_types::limits::MANIFEST_PAGE;
+use esker_types::limits::{MANIFEST_PAGE, TIME_LOOKS_IN_FLIGHT};
 use esker_types::{Offset, ShardId, Timestamp};
+use futures::future::join_all;
 
 use crate::ahead::Wanted;
 use crate::error::{HeadError, ReadError};
 use crate::head::{Head, Mark};
 use crate::segments::{Segments, Share};
+use times::{Held, Times};
 
 /// Manifests of all shards. Clones share everything.
 #[derive(Clone, Debug)]
@@ -21,6 +25,7 @@ pub(crate) struct Manifests {
     head: Arc<dyn Head>,
     segments: Segments,
     known: Arc<Mutex<BTreeMap<ShardId, Arc<Known>>>>,
+    times: Times,
 }
 
 /// A shard's segments as of a mark, in log order.
@@ -44,6 +49,7 @@ impl Manifests {
             head,
             segments,
             known: Arc::default(),
+            times: Times::new(),
         }
     }
 
@@ -208,7 +214,8 @@ impl Manifests {
     }
 
     /// The first offset at `wanted.from` or above of a batch with a record of `time` or later, in
-    /// any segment that holds something below `wanted.to`.
+    /// any segment that holds something below `wanted.to`. Opens each segment once for as long as
+    /// its times are remembered, then only the one that has it.
     ///
     /// # Errors
     /// [`ReadError::Lost`] if a segment is lost that may hold an earlier one.
@@ -221,29 +228,33 @@ impl Manifests {
         let (partition, from) = (wanted.partition, wanted.from);
         // Up to where it is known that nothing before `time` was missed.
         let (mut reached, mut lost) = (from, None);
-        for segment in &known.segments {
-            let found = match self.look(wanted, segment).await {
-                Ok(Some(found)) => found,
-                Ok(None) => continue,
-                Err(error) if error.is_loss() => {
-                    lost.get_or_insert(error);
-                    continue;
+        for segments in known.segments.chunks(TIME_LOOKS_IN_FLIGHT) {
+            let looks = segments.iter().map(|segment| self.held(wanted, segment));
+            for (segment, held) in segments.iter().zip(join_all(looks).await) {
+                let held = match held {
+                    Ok(Some(held)) => held,
+                    Ok(None) => continue,
+                    Err(error) if error.is_loss() => {
+                        lost.get_or_insert(error);
+                        continue;
+                    }
+                    Err(error) => return Err(error),
+                };
+                if held.range.start() > reached
+                    && let Some(error) = lost
+                {
+                    return Err(error.touching(partition, reached, held.range.start()));
                 }
-                Err(error) => return Err(error),
-            };
-            let of_it = found.share.partition();
-            if of_it.range.start() > reached
-                && let Some(error) = lost
-            {
-                return Err(error.touching(partition, reached, of_it.range.start()));
-            }
-            lost = None;
-            reached = reached.max(of_it.range.end());
-            for place in of_it.pages_by_time(time, from) {
-                let page = self.segments.index_page(&found.share, place, wanted.lane);
-                if let Some(entry) = page.await?.by_time(time, from) {
-                    return Ok(Some(entry.offset.max(from)));
+                lost = None;
+                if held.latest >= time && held.range.end() > from {
+                    let found = self.in_segment(wanted, segment, time).await;
+                    let end = held.range.end();
+                    let found = found.map_err(|error| error.touching(partition, reached, end))?;
+                    if found.is_some() {
+                        return Ok(found);
+                    }
                 }
+                reached = reached.max(held.range.end());
             }
         }
         match lost {
@@ -252,6 +263,47 @@ impl Manifests {
             }
             _ => Ok(None),
         }
+    }
+
+    /// What `segment` holds of the partition, as it is remembered, or looked up and remembered.
+    async fn held(
+        &self,
+        wanted: &Wanted,
+        segment: &MixedSegment,
+    ) -> Result<Option<Held>, ReadError> {
+        let (partition, id) = (wanted.partition, segment.segment);
+        if let Some(held) = self.times.get(partition, id) {
+            return Ok(held);
+        }
+        let Some(found) = self.look(wanted, segment).await? else {
+            self.times.nothing(partition, id);
+            return Ok(None);
+        };
+        // Who looks for a time looks for it in all partitions of a topic.
+        for other in found.share.of_topic() {
+            self.times.remember(id, other);
+        }
+        Ok(Some(self.times.remember(id, found.share.partition())))
+    }
+
+    /// The first offset in `segment` of a batch with a record of `time` or later.
+    async fn in_segment(
+        &self,
+        wanted: &Wanted,
+        segment: &MixedSegment,
+        time: Timestamp,
+    ) -> Result<Option<Offset>, ReadError> {
+        let from = wanted.from;
+        let Some(found) = self.look(wanted, segment).await? else {
+            return Ok(None);
+        };
+        for place in found.share.partition().pages_by_time(time, from) {
+            let page = self.segments.index_page(&found.share, place, wanted.lane);
+            if let Some(entry) = page.await?.by_time(time, from) {
+                return Ok(Some(entry.offset.max(from)));
+            }
+        }
+        Ok(None)
     }
 
     async fn look(

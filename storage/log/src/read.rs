@@ -10,16 +10,14 @@
 //! tiered end, and goes on there: watermarks never go back, so this cannot go on for ever.
 
 mod doubt; // what comes damaged is read once more
+mod time; // the first record of a time
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use esker_record::Batch;
 use esker_segment::Entry;
 use esker_types::limits::{READ_HEAD_BYTES, READ_TURNS_MAX};
-use esker_types::{
-    Lane, LeaderEpoch, Offset, OffsetRange, PartitionId, SegmentId, ShardId, Timestamp,
-};
+use esker_types::{Lane, LeaderEpoch, Offset, OffsetRange, PartitionId, SegmentId, ShardId};
 
 pub use doubt::Damages;
 use doubt::Tally;
@@ -75,6 +73,8 @@ pub struct Reader {
     gone: Option<SegmentId>,
     /// Where something came damaged at the last try, so that it is tried only once more.
     damaged: Option<Offset>,
+    /// Nothing at or above is read ahead of the first step: who wants one batch wants no more.
+    until: Offset,
 }
 
 impl Readers {
@@ -128,82 +128,12 @@ impl Readers {
             ahead: None,
             gone: None,
             damaged: None,
+            until: Offset::MAX,
         };
         match bounds.place(from) {
             Place::Below | Place::Above => Err(reader.out_of_range()),
             Place::Tiered | Place::Head | Place::End => Ok(reader),
         }
-    }
-
-    /// The first offset of a record of `time` or later, in offset order, from the log start on;
-    /// `None` if there is none.
-    ///
-    /// # Errors
-    /// As reading there would say.
-    pub async fn by_time(
-        &self,
-        shard: ShardId,
-        partition: PartitionId,
-        time: Timestamp,
-    ) -> Result<Option<Offset>, ReadError> {
-        let mut found = self.batch_by_time(shard, partition, time).await;
-        if let Err(error) = &found
-            && error.is_loss()
-        {
-            self.tally.again();
-            if let Some(segment) = error.gone() {
-                self.segments.forget(segment);
-                self.manifests.reload(shard).await?;
-            }
-            found = self.batch_by_time(shard, partition, time).await;
-        }
-        if found.as_ref().is_err_and(ReadError::is_loss) {
-            self.tally.lost();
-        }
-        let Some(found) = found? else { return Ok(None) };
-        // The batch is found; its records need not ascend in time.
-        let mut reader = self.open(shard, partition, found, Lane::Tail).await?;
-        let chunk = reader.step().await?;
-        let first = chunk.batches.into_iter().next();
-        first.map_or(Ok(Some(found)), |batch| {
-            first_at(&batch, time, found, partition).map(Some)
-        })
-    }
-
-    /// Where the batch begins that holds it, or the log start if it begins below.
-    async fn batch_by_time(
-        &self,
-        shard: ShardId,
-        partition: PartitionId,
-        time: Timestamp,
-    ) -> Result<Option<Offset>, ReadError> {
-        let mut bounds = self.bounds(shard, partition).await?;
-        for _ in 0..READ_TURNS_MAX {
-            let from = bounds.log_start;
-            let known = self.manifests.known(shard, bounds.mark).await?;
-            let wanted = Wanted {
-                shard,
-                partition,
-                lane: Lane::Tail,
-                from,
-                to: bounds.tiered_end,
-            };
-            let tiered = self.manifests.by_time(&known, &wanted, time).await?;
-            if tiered.is_some() {
-                return Ok(tiered);
-            }
-            let found = self.head.by_time(shard, partition, time, from).await?;
-            // What left the head meanwhile is in a segment that was not looked at.
-            let tiered_end = bounds.tiered_end;
-            bounds = self.bounds(shard, partition).await?;
-            if bounds.tiered_end == tiered_end {
-                return Ok(found);
-            }
-        }
-        Err(ReadError::Restless {
-            partition,
-            offset: bounds.tiered_end,
-        })
     }
 
     pub(crate) fn manifests(&self) -> &Manifests {
@@ -213,33 +143,6 @@ impl Readers {
     pub(crate) fn segments(&self) -> &Segments {
         &self.segments
     }
-}
-
-/// The first record of `time` or later in `batch`, at `from` or above.
-fn first_at(
-    batch: &ReadBatch,
-    time: Timestamp,
-    from: Offset,
-    partition: PartitionId,
-) -> Result<Offset, ReadError> {
-    let damaged = |error: esker_record::Error| ReadError::Batch {
-        partition,
-        range: batch.range,
-        what: error.to_string(),
-    };
-    let opened = Batch::open(batch.bytes.clone()).map_err(damaged)?;
-    let mut scratch = esker_record::Scratch::new(0);
-    let plain = scratch.decode(&opened).map_err(damaged)?;
-    // Base offsets of the head are not set: offsets are counted from the range.
-    for (count, record) in (0..).zip(plain.records()) {
-        let record = record.map_err(damaged)?;
-        let offset = batch.range.start().checked_add(count);
-        let offset = offset.expect("a batch lies inside its range");
-        if record.timestamp >= time && offset >= from {
-            return Ok(offset);
-        }
-    }
-    Ok(batch.range.end())
 }
 
 impl Reader {
@@ -329,7 +232,7 @@ impl Reader {
                 partition: self.partition,
                 lane: self.lane,
                 from: self.next,
-                to: self.bounds.tiered_end,
+                to: self.bounds.tiered_end.min(self.until),
             };
             let (segments, manifests) = (readers.segments.clone(), readers.manifests.clone());
             self.ahead = Some(Ahead::start(segments, manifests, known, wanted));

@@ -358,6 +358,13 @@ impl OpenSegment {
 }
 
 impl Share {
+    /// Partitions of the same topic that stand on the same page of the directory.
+    pub(crate) fn of_topic(&self) -> impl Iterator<Item = &Partition> {
+        let topic = self.id.topic;
+        let all = self.page.partitions().iter();
+        all.filter(move |partition| partition.id.topic == topic)
+    }
+
     /// The partition's part, as the directory has it.
     pub(crate) fn partition(&self) -> &Partition {
         self.page

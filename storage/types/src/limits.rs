@@ -194,6 +194,10 @@ pub const CACHE_BLOCK_BYTES_MAX: usize = BATCH_DECODED_BYTES_MAX + MIB;
 pub const MANIFEST_PAGE: usize = 1000;
 /// Bytes of opened segments (tail, footer, directory) that an agent keeps.
 pub const OPENED_SEGMENTS_BYTES: usize = 64 * MIB;
+/// Parts of partitions in segments whose latest timestamp is remembered, of about 100 bytes each.
+pub const TIMES_REMEMBERED_MAX: usize = 128 << 10;
+/// Segments opened at once by a search for a time.
+pub const TIME_LOOKS_IN_FLIGHT: usize = 8;
 /// Raw bytes that a reader of the bucket is ahead at first.
 pub const READ_AHEAD_BYTES_MIN: usize = 2 * MIB;
 /// The most it comes to be ahead.

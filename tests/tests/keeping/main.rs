@@ -7,6 +7,7 @@ mod collector;
 mod damage;
 mod order;
 mod retention;
+mod times;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
