@@ -23,7 +23,7 @@ pub struct Hooked {
     pub inner: Arc<dyn Head>,
     /// Answers a proposal in the place of the head, which then never sees it.
     pub answer: Box<Answering>,
-    /// Runs before these calls, by their names: `by_time`, `manifest`.
+    /// Runs before these calls, by their names: `accepted`, `by_time`, `manifest`, `propose`.
     pub before: Box<Before>,
 }
 
@@ -47,7 +47,10 @@ impl Head for Hooked {
     fn propose(&self, shard: ShardId, command: Command) -> Answer<'_, Outcome> {
         match (self.answer)(shard, &command) {
             Some(answer) => Box::pin(async { answer }),
-            None => self.inner.propose(shard, command),
+            None => Box::pin(async move {
+                (self.before)("propose").await;
+                self.inner.propose(shard, command).await
+            }),
         }
     }
 
@@ -147,7 +150,10 @@ impl Head for Hooked {
         raft: RaftRange,
         bytes_max: usize,
     ) -> Answer<'_, AcceptedRun> {
-        self.inner.accepted(shard, raft, bytes_max)
+        Box::pin(async move {
+            (self.before)("accepted").await;
+            self.inner.accepted(shard, raft, bytes_max).await
+        })
     }
 
     fn checkpoint(&self, shard: ShardId) -> Answer<'_, BucketCheckpoint> {

@@ -2,15 +2,18 @@
 //! alone, whatever the bucket does meanwhile.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use esker_env::sim::SeededEntropy;
 use esker_log::{Error, Flusher, HeadError};
 use esker_object::faults::{Fault, FaultStore, Rule};
-use esker_object::{Key, Options, Store, Verb};
+use esker_object::{Key, Options, Prefix, Store, Verb};
 use esker_record::ZstdLevel;
-use esker_shard::Command;
+use esker_shard::{Command, Outcome};
 use esker_tests::bucket::{self, Values};
+use esker_tests::hooked::Hooked;
 use esker_tests::node::{self, Node, SHARD, World, partition, run};
 use esker_types::{
     Incarnation, PartitionId, ProducerEpoch, ProducerId, ProducerStamp, Sequence, ShardId,
@@ -185,28 +188,40 @@ fn of_two_flushers_one_commits_and_the_other_leaves_an_orphan() {
 }
 
 #[test]
-fn a_topic_deleted_while_it_is_flushed_harms_nobody() {
-    run(async {
-        let mut world = World::new(4);
-        let node = world.start().await.expect("a fresh node");
-        let (store, _) = bucket_of(&node, "flush-4");
-        node.put_topic(3).await;
-        load(&node, &SeededEntropy::new(4), 30).await;
-        let flusher = flusher(&node, &store);
-        let delete = async {
-            let version = esker_types::TopicVersion(2);
-            let topic = esker_tests::node::topic();
-            node.propose(Command::EndTopic { topic, version }).await
-        };
-        let (flushed, _) = tokio::join!(flusher.flush(SHARD, ALL), delete);
-        // Before or after the deletion, with or without its ranges: committed, or told why not.
-        match flushed {
-            Ok(_) | Err(Error::Refused { .. } | Error::Job { .. }) => {}
-            Err(other) => unreachable!("{other}"),
-        }
-        assert!(flusher.flush(SHARD, ALL).await.is_ok());
-        assert_eq!(node.replica.state().head_size().batches, 0);
-    });
+fn a_topic_deleted_while_it_is_flushed_costs_a_new_plan_and_no_failure() {
+    // Once planned, before it is read; once it is in the bucket, before it is committed.
+    for (call, segments) in [("accepted", 0), ("propose", 1)] {
+        run(async move {
+            let mut world = World::new(4);
+            let node = Arc::new(world.start().await.expect("a fresh node"));
+            let (store, _) = bucket_of(&node, &format!("flush-4-{call}"));
+            node.put_topic(3).await;
+            load(&node, &SeededEntropy::new(4), 30).await;
+            let mut head = Hooked::over(node.head());
+            let (deleter, once) = (Arc::clone(&node), Arc::new(AtomicBool::new(true)));
+            head.before = Box::new(move |called| {
+                let due = called == call && once.swap(false, Ordering::Relaxed);
+                let node = Arc::clone(&deleter);
+                Box::pin(async move {
+                    if due {
+                        let version = esker_types::TopicVersion(2);
+                        let topic = esker_tests::node::topic();
+                        let ended = node.propose(Command::EndTopic { topic, version });
+                        assert!(!matches!(ended.await, Outcome::Refused(_)));
+                    }
+                })
+            });
+            let level = ZstdLevel::new(1).expect("a level");
+            let flusher = Flusher::new(Arc::new(head), store.clone(), node.env.clone(), level);
+            let flushed = flusher.flush(SHARD, ALL).await;
+            let flushed = flushed.expect("nobody hears of it");
+            assert_eq!(flushed.iter().count(), segments, "{call}: {flushed:?}");
+            assert_eq!(node.replica.state().head_size().batches, 0);
+            let prefix = Prefix::Flushed(Incarnation::FIRST, SHARD);
+            let page = store.list(prefix, None).await.expect("listed");
+            assert_eq!(page.objects.len(), segments, "{call}");
+        });
+    }
 }
 
 #[test]

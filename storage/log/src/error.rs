@@ -169,6 +169,22 @@ impl Error {
             }
         )
     }
+
+    /// Whether the shard may have changed between the plan of a flush and its end: a new plan then
+    /// goes through, unless the head contradicts itself.
+    #[must_use]
+    pub const fn is_of_an_old_plan(&self) -> bool {
+        use CommitRefusal::{Empty, Extra, Missing, WrongRange};
+        let refusal = match self {
+            Self::Job { .. } => return true,
+            Self::Refused { refusal, .. } => refusal,
+            _ => return false,
+        };
+        matches!(
+            refusal,
+            Refusal::Commit(Empty | Extra { .. } | Missing { .. } | WrongRange { .. })
+        )
+    }
 }
 
 /// Why nothing could be read. Nothing is ever skipped unless a reader asks for it.

@@ -26,6 +26,9 @@ use crate::head::{AcceptedBatch, FlushJob, Head};
 
 /// Bytes of one request when a segment is read back.
 const VERIFY_BYTES: u64 = 8 * MIB as u64;
+/// Plans carried out, one after the other, before a flush is told to have failed because the head
+/// no longer was what its plan said.
+const FLUSH_PLANS_MAX: u32 = 3;
 
 /// Moves heads into a bucket. Clones share everything.
 #[derive(Clone, Debug)]
@@ -70,10 +73,22 @@ impl Flusher {
     ///
     /// [`HeadError::Unknown`]: crate::HeadError::Unknown
     pub async fn flush(&self, shard: ShardId, bytes_max: u64) -> Result<Option<Flushed>, Error> {
-        let Some(job) = self.head.flush_job(shard, bytes_max).await? else {
-            return Ok(None);
-        };
-        let segment = self.new_id();
+        let mut plans = 1;
+        loop {
+            let Some(job) = self.head.flush_job(shard, bytes_max).await? else {
+                return Ok(None);
+            };
+            match self.carry_out(job).await {
+                // A topic ended meanwhile, say. A head that contradicts itself is told about.
+                Err(error) if error.is_of_an_old_plan() && plans < FLUSH_PLANS_MAX => plans += 1,
+                flushed => return flushed.map(Some),
+            }
+        }
+    }
+
+    /// One job under a segment name of its own.
+    async fn carry_out(&self, job: FlushJob) -> Result<Flushed, Error> {
+        let (shard, segment) = (job.shard, self.new_id());
         let (from, to) = (job.raft.from, job.raft.to);
         tracing::debug!(%shard, %segment, %from, %to, "a flush begins");
         let flushed = self.carry(job, segment).await;
@@ -81,7 +96,7 @@ impl Flusher {
             Ok(_) => tracing::debug!(%shard, %segment, "a flush has ended: committed"),
             Err(error) => tracing::debug!(%shard, %segment, %error, "a flush has ended: failed"),
         }
-        flushed.map(Some)
+        flushed
     }
 
     /// One job, arrow by arrow; each tells when it is done.
