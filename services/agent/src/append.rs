@@ -30,11 +30,8 @@ use bytes::Bytes;
 use esker_env::{Env, Monotonic};
 use esker_log::{Appended, Appends, NewAppend, Ready};
 use esker_proto::v1::{self, append_reply, append_request::Payload};
-use esker_record::codec::decoded_bytes_max;
-use esker_record::{HEADER_BYTES, Header};
 use esker_types::limits::{
-    APPEND_OVERHEAD_BYTES, BATCH_DECODED_BYTES_MAX, REPLY_STALL_MAX, STREAM_APPENDS_MAX,
-    STREAM_CHECKS_MAX,
+    APPEND_OVERHEAD_BYTES, REPLY_STALL_MAX, STREAM_APPENDS_MAX, STREAM_CHECKS_MAX,
 };
 use esker_types::{Durability, FencingToken, PartitionIndex, Timestamp, TopicName};
 use futures::future::{BoxFuture, FutureExt};
@@ -201,7 +198,7 @@ impl<S: Stream<Item = Result<v1::AppendRequest, Status>> + Unpin> Appending<S> {
         let Weighed { asked, new, share } = weighed;
         let mut share = match share {
             Ok(share) => share,
-            Err(none) => return self.refuse(asked, fault::of_no_share(none)),
+            Err(none) => return self.refuse(asked, fault::no_share_to_append(none)),
         };
         let appends = self.agent.appends.clone();
         let kept = new.batch.len() + APPEND_OVERHEAD_BYTES;
@@ -293,18 +290,7 @@ fn bytes(request: &v1::AppendRequest) -> usize {
 /// Bytes of memory that `batch` takes until it is answered; while it is checked, what it decodes
 /// to is part of that.
 fn weight(batch: &Bytes) -> usize {
-    let decoded = match Header::parse(batch) {
-        Ok(header) => match header.attributes.codec() {
-            esker_record::Codec::None => 0,
-            codec => {
-                let end = header.bytes.clamp(HEADER_BYTES, batch.len());
-                decoded_bytes_max(codec, &batch[HEADER_BYTES..end], BATCH_DECODED_BYTES_MAX)
-            }
-        },
-        // It is refused by its header.
-        Err(_) => 0,
-    };
-    batch.len() + decoded + APPEND_OVERHEAD_BYTES
+    batch.len() + crate::plain::decoded_bytes_most(batch) + APPEND_OVERHEAD_BYTES
 }
 
 fn stalled() -> v1::Error {

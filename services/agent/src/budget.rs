@@ -11,7 +11,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use esker_types::limits::{APPEND_BUDGET_BYTES, BUDGET_WAIT_MAX};
+use esker_types::limits::{APPEND_BUDGET_BYTES, BUDGET_WAIT_MAX, READ_BUDGET_BYTES};
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -21,12 +21,16 @@ pub struct Budgets {
     /// Bytes of appends on their way: batches as they came, and while one is checked what it
     /// decodes to. At least 96 MiB, so that one of any size fits.
     pub append_bytes: usize,
+    /// Bytes of replies that wait for those who read, and of batches that are being decoded for
+    /// them. At least 64 MiB, so that one of any size fits.
+    pub read_bytes: usize,
 }
 
 impl Default for Budgets {
     fn default() -> Self {
         Self {
             append_bytes: APPEND_BUDGET_BYTES,
+            read_bytes: READ_BUDGET_BYTES,
         }
     }
 }
@@ -116,9 +120,8 @@ impl Budget {
         if bytes > limit {
             return Err(too_large);
         }
-        // It takes nothing past those who wait: what is free goes to the first of them.
-        if let Ok(permit) = Arc::clone(&self.free).try_acquire_many_owned(permits) {
-            return Ok(self.share(bytes, permit));
+        if let Some(share) = self.take_free(bytes) {
+            return Ok(share);
         }
         let _queued = self.queue(bytes)?;
         let turn = Arc::clone(&self.free).acquire_many_owned(permits);
@@ -130,6 +133,14 @@ impl Budget {
                 limit,
             }),
         }
+    }
+
+    /// A share of `bytes` if they are free now. It takes nothing past those who wait: what is free
+    /// goes to the first of them.
+    pub(crate) fn take_free(&self, bytes: usize) -> Option<Share> {
+        let permits = u32::try_from(bytes).ok()?;
+        let permit = Arc::clone(&self.free).try_acquire_many_owned(permits);
+        permit.ok().map(|permit| self.share(bytes, permit))
     }
 
     fn share(&self, bytes: usize, permit: OwnedSemaphorePermit) -> Share {

@@ -62,18 +62,32 @@ pub(crate) fn topic_name(text: &str) -> Result<TopicName, Error> {
 }
 
 /// An append for which there is no memory.
-pub(crate) fn of_no_share(none: NoShare) -> Error {
+pub(crate) fn no_share_to_append(none: NoShare) -> Error {
+    let advice = match none {
+        NoShare::TooLarge { .. } => "send less at once, or raise agent.append_memory",
+        _ => "send it again later",
+    };
+    let text = format!("nothing is stored: {none}; {advice}");
+    no_share(none, Durability::NotWritten, text)
+}
+
+/// A read for which there is no memory.
+pub(crate) fn no_share_to_read(none: NoShare) -> Error {
+    let advice = match none {
+        NoShare::TooLarge { .. } => "read it with format BATCHES, or raise agent.read_memory",
+        _ => "read on later from the last `next_offset`",
+    };
+    let text = format!("nothing is lost: {none}; {advice}");
+    no_share(none, Durability::Durable, text)
+}
+
+fn no_share(none: NoShare, durability: Durability, text: String) -> Error {
     let (limit, value, code) = match none {
         NoShare::TooLarge { asked, limit } => (limit, asked, Code::LimitReached),
         NoShare::Crowded { waiting, limit } => (limit, waiting, Code::Overloaded),
         NoShare::Late { asked, held, limit } => (limit, held + asked, Code::Overloaded),
     };
-    let advice = match code {
-        Code::Overloaded => "send it again later",
-        _ => "send less at once, or raise agent.append_memory",
-    };
-    let text = format!("nothing is stored: {none}; {advice}");
-    Error::new(code, Durability::NotWritten, text).with_limit(limit as u64, value as u64)
+    Error::new(code, durability, text).with_limit(limit as u64, value as u64)
 }
 
 /// A stream for which there is no place.

@@ -237,7 +237,7 @@ mod tests {
             _: tonic::Request<tonic::Streaming<v1::AppendRequest>>,
         ) -> Result<tonic::Response<Self::AppendStream>, Status> {
             let stream = crate::stream::replies(4, |replies| async move {
-                let sent = replies.send(v1::AppendReply::default()).await;
+                let sent = replies.put(v1::AppendReply::default());
                 panic!("a bug met {sent:?}");
             });
             Ok(tonic::Response::new(stream))

@@ -8,7 +8,7 @@ use esker_proto::v1;
 use esker_proto::v1::log_server::Log;
 use esker_types::limits::{
     APPEND_STREAMS_MAX, PARTITIONS_PER_TOPIC_MAX, PRODUCER_ID_BLOCK, READ_REPLIES_WAITING,
-    STREAM_APPENDS_MAX,
+    READ_STREAMS_MAX, STREAM_APPENDS_MAX,
 };
 use esker_types::{Lane, PartitionIndex, ProducerEpoch, ProducerId};
 use tokio::sync::Semaphore;
@@ -17,8 +17,9 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::append::{Appending, Taking};
 use crate::budget::{Budget, Budgets};
 use crate::fault;
+use crate::plain::Scratches;
 use crate::position::{Found, resolve};
-use crate::read::{Reading, mark};
+use crate::read::{Reading, Reads, mark};
 use crate::stream::{Replies, replies};
 use crate::traffic::Traffic;
 
@@ -32,6 +33,8 @@ pub(crate) struct LogService {
     producers: Arc<Mutex<Producers>>,
     append_budget: Budget,
     append_places: Arc<Semaphore>,
+    reads: Reads,
+    read_places: Arc<Semaphore>,
 }
 
 #[derive(Debug, Default)]
@@ -44,10 +47,16 @@ impl LogService {
     pub(crate) fn new(engine: Engine, env: Env, traffic: Traffic, budgets: Budgets) -> Self {
         Self {
             engine,
-            env,
             producers: Arc::default(),
             append_budget: Budget::new(budgets.append_bytes, traffic.appends_held()),
             append_places: Arc::new(Semaphore::new(APPEND_STREAMS_MAX)),
+            reads: Reads {
+                env: env.clone(),
+                budget: Budget::new(budgets.read_bytes, traffic.reads_held()),
+                scratches: Scratches::default(),
+            },
+            read_places: Arc::new(Semaphore::new(READ_STREAMS_MAX)),
+            env,
             traffic,
         }
     }
@@ -68,6 +77,7 @@ impl LogService {
     }
 
     async fn reading(&self, request: v1::ReadRequest) -> Result<Reading, v1::Error> {
+        let place = Arc::clone(&self.read_places).try_acquire_owned();
         let v1::ReadRequest { format, follow, .. } = request;
         let format = v1::ReadFormat::try_from(format).map_err(|_| {
             fault::invalid(format!(
@@ -101,6 +111,8 @@ impl LogService {
             format,
             skip_damaged: request.skip_damaged,
             open: self.traffic.read(),
+            agent: self.reads.clone(),
+            _place: place.map_err(|_| fault::no_place("reads", READ_STREAMS_MAX))?,
         })
     }
 

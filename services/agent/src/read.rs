@@ -1,15 +1,29 @@
 //! One stream of batches or records.
+//!
+//! ```text
+//!   Reader ─► batches ───────────────────────────────► reply ─► channel ─► client
+//!                └ records ─► share ─► [part] [part] ─►   │        └ holds a share, or is alone
+//!                                      on a worker        └ closed by bytes and by records
+//! ```
+//! Whoever reads nothing costs others nothing: the first reply needs no share of the budget, and
+//! what is decoded is let go before anything waits for a client. What a [`Reader`] itself is ahead
+//! is bounded for each, and their number by `READ_STREAMS_MAX`.
 
+use std::ops::Range;
+
+use esker_env::{Env, WorkersExt};
 use esker_log::{Chunk, Mark, ReadBatch, ReadError, Reader};
 use esker_proto::v1;
-use esker_record::Scratch;
 use esker_types::limits::{
-    MESSAGE_BYTES_MAX, MESSAGE_FRAMING_BYTES, READ_REPLY_BYTES, REPLY_STALL_MAX, SCRATCH_BYTES,
+    MESSAGE_BYTES_MAX, MESSAGE_FRAMING_BYTES, READ_REPLIES_WAITING, READ_REPLY_BYTES,
+    READ_REPLY_RECORDS_MAX, REPLY_STALL_MAX,
 };
 use esker_types::{Durability, Offset, TopicName};
+use tokio::sync::OwnedSemaphorePermit;
 
+use crate::budget::Budget;
 use crate::fault;
-use crate::plain;
+use crate::plain::{Part, Scratches, Unpacking};
 use crate::stream::{Sender, Unsent};
 use crate::traffic::OpenRead;
 
@@ -23,6 +37,16 @@ pub(crate) struct Reading {
     pub(crate) format: v1::ReadFormat,
     pub(crate) skip_damaged: bool,
     pub(crate) open: OpenRead,
+    pub(crate) agent: Reads,
+    pub(crate) _place: OwnedSemaphorePermit,
+}
+
+/// What all reads of an agent have in common.
+#[derive(Clone, Debug)]
+pub(crate) struct Reads {
+    pub(crate) env: Env,
+    pub(crate) budget: Budget,
+    pub(crate) scratches: Scratches,
 }
 
 /// What ends a read before its end: nothing to say to a client that has gone, else an error.
@@ -47,7 +71,6 @@ impl Reading {
 
 impl Going {
     async fn run(&mut self) -> Result<(), Stop> {
-        let mut scratch = Scratch::new(SCRATCH_BYTES);
         // The first reply tells how the partition stands, whatever there is to read.
         let bounds = self.reading.reader.bounds();
         let first = v1::ReadReply {
@@ -75,7 +98,7 @@ impl Going {
                     }
                     self.grown().await?;
                 }
-                Ok(chunk) => self.tell(chunk, &mut scratch).await?,
+                Ok(chunk) => self.tell(chunk).await?,
                 Err(error) => self.fail(error).await?,
             }
         }
@@ -96,7 +119,7 @@ impl Going {
     }
 
     /// Sends a chunk in messages of a bounded size.
-    async fn tell(&mut self, chunk: Chunk, scratch: &mut Scratch) -> Result<(), Stop> {
+    async fn tell(&mut self, chunk: Chunk) -> Result<(), Stop> {
         let mut parcel = Parcel::of(&chunk);
         for batch in chunk.batches {
             if self
@@ -115,37 +138,84 @@ impl Going {
                     }
                     parcel.batch(batch);
                 }
-                v1::ReadFormat::Records => {
-                    let damaged = |error: esker_record::Error| ReadError::Batch {
-                        partition: self.reading.reader.partition(),
-                        range: batch.range,
-                        what: error.to_string(),
-                    };
-                    match plain::records(&batch, scratch).map_err(damaged) {
-                        Ok(records) => self.tell_records(&mut parcel, records).await?,
-                        Err(error) => {
-                            self.send_if_any(&mut parcel).await?;
-                            self.skip_or_fail(error).await?;
-                        }
-                    }
-                }
+                v1::ReadFormat::Records => self.unpack(&mut parcel, batch).await?,
             }
             parcel.reply.next_offset = next.get();
         }
         self.send_if_any(&mut parcel).await
     }
 
-    async fn tell_records(
-        &mut self,
-        parcel: &mut Parcel,
-        records: Vec<v1::StoredRecord>,
-    ) -> Result<(), Stop> {
-        let wanted = |offset| {
-            offset >= self.reading.from.get()
-                && self.reading.until.is_none_or(|until| offset < until.get())
+    /// Sends the records of a batch, a part at a time. What it decodes to is held, and of the
+    /// budget, only while the client takes what it is sent.
+    async fn unpack(&mut self, parcel: &mut Parcel, batch: ReadBatch) -> Result<(), Stop> {
+        let range = batch.range;
+        let until = self.reading.until.map_or(u64::MAX, Offset::get);
+        let wanted = self.reading.from.get()..until;
+        let mut unpacking = Unpacking::new(batch);
+        let mut share = None;
+        loop {
+            let needs = unpacking.needs();
+            if needs > 0 {
+                share = match self.reading.agent.budget.take(needs).await {
+                    Ok(share) => Some(share),
+                    Err(none) => {
+                        self.send_if_any(parcel).await?;
+                        return Err(Some(fault::no_share_to_read(none)));
+                    }
+                };
+            }
+            let part;
+            (unpacking, part) = self.part(unpacking, wanted.clone()).await;
+            if let Some(share) = &mut share {
+                share.keep(unpacking.holds());
+            }
+            let part = match part {
+                Ok(part) if part.is_empty() => return Ok(()),
+                Ok(part) => part,
+                Err(error) => {
+                    drop(share);
+                    self.send_if_any(parcel).await?;
+                    let error = ReadError::Batch {
+                        partition: self.reading.reader.partition(),
+                        range,
+                        what: error.to_string(),
+                    };
+                    return self.skip_or_fail(error).await;
+                }
+            };
+            // A client that has something to take already may let this wait.
+            if unpacking.is_done() || self.replies.room() < READ_REPLIES_WAITING {
+                unpacking.let_go();
+                share = None;
+            }
+            self.tell_records(parcel, part).await?;
+            if unpacking.is_done() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The next part of a batch, made where it stalls nobody.
+    async fn part(
+        &self,
+        mut unpacking: Unpacking,
+        wanted: Range<u64>,
+    ) -> (Unpacking, Result<Part, esker_record::Error>) {
+        let Reads { env, scratches, .. } = self.reading.agent.clone();
+        let small = unpacking.is_small();
+        let make = move || {
+            let part = unpacking.part(&wanted, &scratches);
+            (unpacking, part)
         };
-        for record in records.into_iter().filter(|record| wanted(record.offset)) {
-            let bytes = prost_bytes(&record);
+        if small {
+            make()
+        } else {
+            env.workers.run(make).await
+        }
+    }
+
+    async fn tell_records(&mut self, parcel: &mut Parcel, records: Part) -> Result<(), Stop> {
+        for (record, bytes) in records {
             if bytes > MESSAGE_BYTES_MAX - MESSAGE_FRAMING_BYTES {
                 let limit = MESSAGE_BYTES_MAX - MESSAGE_FRAMING_BYTES;
                 let offset = record.offset;
@@ -204,7 +274,8 @@ impl Going {
         let batches = reply.batches.iter().map(|batch| batch.data.len());
         let records = reply.records.iter().map(prost_bytes);
         let (bytes, next) = (batches.chain(records).sum(), reply.next_offset);
-        let sent = self.replies.send(reply).await;
+        let budget = &self.reading.agent.budget;
+        let sent = self.replies.send_within(reply, bytes, budget).await;
         sent.map_err(|unsent| match unsent {
             Unsent::Gone => None,
             Unsent::Stalled => Some(stalled(next)),
@@ -248,7 +319,8 @@ impl Parcel {
 
     /// Whether something is in it and `bytes` more would be too much.
     fn is_full_with(&self, bytes: usize) -> bool {
-        self.bytes > 0 && self.bytes + bytes > READ_REPLY_BYTES
+        (self.bytes > 0 && self.bytes + bytes > READ_REPLY_BYTES)
+            || self.reply.records.len() >= READ_REPLY_RECORDS_MAX
     }
 
     fn batch(&mut self, batch: ReadBatch) {

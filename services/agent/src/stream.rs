@@ -17,13 +17,20 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
+use crate::budget::{Budget, Share};
 use crate::gate::bug;
 
 /// What a call answers with.
 pub(crate) type Replies<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// Where a task puts its replies.
-pub(crate) struct Sender<T>(mpsc::Sender<T>);
+pub(crate) struct Sender<T>(mpsc::Sender<Held<T>>);
+
+/// A reply, and what it holds until it is taken.
+struct Held<T>(
+    T,
+    #[expect(dead_code, reason = "held, not read")] Option<Share>,
+);
 
 /// Why a reply was not sent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -53,13 +60,37 @@ where
             }
         }
     });
-    Box::pin(ReceiverStream::new(receiver).map(Ok).chain(end))
+    let replies = ReceiverStream::new(receiver).map(|Held(reply, _)| Ok(reply));
+    Box::pin(replies.chain(end))
 }
 
 impl<T> Sender<T> {
-    /// Sends one reply, once there is room.
-    pub(crate) async fn send(&self, reply: T) -> Result<(), Unsent> {
-        match tokio::time::timeout(REPLY_STALL_MAX, self.0.send(reply)).await {
+    /// Sends a reply of `bytes`: beside others if `budget` has a share for it, else alone. So no
+    /// client waits for what another one leaves where it is.
+    pub(crate) async fn send_within(
+        &self,
+        reply: T,
+        bytes: usize,
+        budget: &Budget,
+    ) -> Result<(), Unsent> {
+        if let Some(share) = budget.take_free(bytes) {
+            return self.send_held(reply, Some(share)).await;
+        }
+        let alone = self.0.reserve_many(self.0.max_capacity());
+        match tokio::time::timeout(REPLY_STALL_MAX, alone).await {
+            Ok(Ok(mut places)) => {
+                let place = places.next().expect("a channel has a place");
+                place.send(Held(reply, None));
+                Ok(())
+            }
+            Ok(Err(_)) => Err(Unsent::Gone),
+            Err(_) => Err(Unsent::Stalled),
+        }
+    }
+
+    async fn send_held(&self, reply: T, share: Option<Share>) -> Result<(), Unsent> {
+        let sent = self.0.send(Held(reply, share));
+        match tokio::time::timeout(REPLY_STALL_MAX, sent).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(Unsent::Gone),
             Err(_) => Err(Unsent::Stalled),
@@ -73,10 +104,12 @@ impl<T> Sender<T> {
 
     /// Sends one reply for which there is room, as [`Sender::room`] says.
     pub(crate) fn put(&self, reply: T) -> Result<(), Unsent> {
-        self.0.try_send(reply).map_err(|unsent| match unsent {
-            TrySendError::Closed(_) => Unsent::Gone,
-            TrySendError::Full(_) => Unsent::Stalled,
-        })
+        self.0
+            .try_send(Held(reply, None))
+            .map_err(|unsent| match unsent {
+                TrySendError::Closed(_) => Unsent::Gone,
+                TrySendError::Full(_) => Unsent::Stalled,
+            })
     }
 
     /// Ready once there is room for a reply.
@@ -102,7 +135,7 @@ mod tests {
     #[tokio::test]
     async fn a_task_that_panics_is_told_after_what_it_sent() {
         let mut stream = replies(4, |replies| async move {
-            replies.send(7).await.unwrap();
+            replies.put(7).unwrap();
             panic!("as any bug would");
         });
         assert_eq!(stream.next().await.unwrap().unwrap(), 7);
@@ -116,10 +149,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_client_that_takes_nothing_is_noticed() {
         let (ended, end) = tokio::sync::oneshot::channel();
+        let budget = Budget::new(15, crate::budget::Held::default());
         let stream = replies(2, |replies| async move {
             let mut sent = 0;
             let unsent = loop {
-                match replies.send(sent).await {
+                match replies.send_within(sent, 10, &budget).await {
                     Ok(()) => sent += 1,
                     Err(unsent) => break unsent,
                 }
@@ -127,7 +161,8 @@ mod tests {
             ended.send((sent, unsent)).unwrap();
             Ok(())
         });
-        assert_eq!(end.await, Ok((2, Unsent::Stalled)));
+        // The second would have waited alone, for which the first is in the way.
+        assert_eq!(end.await, Ok((1, Unsent::Stalled)));
         drop(stream);
     }
 }

@@ -28,6 +28,7 @@ pub struct Traffic {
     appends_held: Held,
     reads: Gauge,
     read_bytes: Counter,
+    reads_held: Held,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
@@ -53,6 +54,7 @@ impl Default for Traffic {
             appends_held: Held::default(),
             reads: Gauge::default(),
             read_bytes: Counter::default(),
+            reads_held: Held::default(),
         }
     }
 }
@@ -67,6 +69,7 @@ impl Traffic {
             appends_held,
             reads,
             read_bytes,
+            reads_held,
         } = self.clone();
         registry.register("append_batches", "Appends answered, by result", appends);
         registry.register_with_unit(
@@ -95,6 +98,18 @@ impl Traffic {
         );
         registry.register("reads_open", "Streams of reads", reads);
         registry.register_with_unit("read", "Payload sent to readers", Unit::Bytes, read_bytes);
+        registry.register_with_unit(
+            "read_held",
+            "Memory that replies to readers and batches being decoded for them hold",
+            Unit::Bytes,
+            reads_held.now,
+        );
+        registry.register_with_unit(
+            "read_held_most",
+            "The most of it since the start",
+            Unit::Bytes,
+            reads_held.most,
+        );
     }
 
     pub(crate) fn append(
@@ -119,6 +134,11 @@ impl Traffic {
     /// Where it is told what appends hold.
     pub(crate) fn appends_held(&self) -> Held {
         self.appends_held.clone()
+    }
+
+    /// Where it is told what reads hold.
+    pub(crate) fn reads_held(&self) -> Held {
+        self.reads_held.clone()
     }
 
     /// A stream of reads is open until this is dropped.

@@ -18,7 +18,7 @@ use esker_types::limits::{
     APPEND_BUDGET_BYTES, BLOCK_BYTES, BUCKET_CHECKPOINT_AGE, COLLECT_PERIOD, DATA_SHARDS_CLUSTER,
     DATA_SHARDS_DEV, DATA_SHARDS_MAX, FLUSH_AGE, FLUSH_AGE_DEV, FLUSH_BYTES, GIB,
     HEAD_DISK_BYTES_CLUSTER, HEAD_DISK_BYTES_DEV, HEAD_MEMORY_BYTES, MIB, OBJECT_PUT_BYTES_MAX,
-    READ_GRACE, RETENTION_PERIOD, WAL_FILE_BYTES, WAL_GROUP_BYTES_MAX,
+    READ_BUDGET_BYTES, READ_GRACE, RETENTION_PERIOD, WAL_FILE_BYTES, WAL_GROUP_BYTES_MAX,
 };
 use serde::Deserialize;
 use toml::{Table, Value};
@@ -133,6 +133,9 @@ pub(crate) struct Agent {
     /// Memory for appends on their way, all clients together: 96 MiB, so that one of any size fits,
     /// to 2 GiB. Default: 256 MiB.
     pub(crate) append_memory: Size,
+    /// Memory for replies that wait for those who read, and batches decoded for them, all clients
+    /// together: 64 MiB, so that one of any size fits, to 2 GiB. Default: 256 MiB.
+    pub(crate) read_memory: Size,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -189,7 +192,7 @@ pub(crate) enum ConfigError {
 }
 
 /// Keys that the environment may set: `wal.disk` by `ESKER_WAL_DISK`.
-const KEYS: [&str; 22] = [
+const KEYS: [&str; 23] = [
     "data_dir",
     "insecure",
     "listen.public",
@@ -207,6 +210,7 @@ const KEYS: [&str; 22] = [
     "cache.backfill_memory",
     "cache.disk",
     "agent.append_memory",
+    "agent.read_memory",
     "upkeep.checkpoint",
     "upkeep.retention",
     "upkeep.collect",
@@ -293,6 +297,8 @@ impl Config {
             least,
             most,
         )?;
+        let (least, most) = (64 * mib, 2 * GIB);
+        within("agent.read_memory", self.agent.read_memory.0, least, most)?;
         let most = OBJECT_PUT_BYTES_MAX as u64 / 2;
         within("flush.bytes", self.flush.bytes.0, 64 << 10, most)?;
         let highest = ZstdLevel::MAX.get().into();
@@ -435,6 +441,7 @@ fn defaults(kind: Kind) -> Table {
         disk = {cache_disk}
         [agent]
         append_memory = {APPEND_BUDGET_BYTES}
+        read_memory = {READ_BUDGET_BYTES}
         [upkeep]
         checkpoint = "{checkpoint}s"
         retention = "{retention}s"
@@ -549,6 +556,7 @@ mod tests {
             ("[wal]\nfile = \"47MiB\"", "wal.file"),
             ("[wal]\ndisk = \"1GiBB\"", "1GiBB"),
             ("[agent]\nappend_memory = \"95MiB\"", "agent.append_memory"),
+            ("[agent]\nread_memory = \"63MiB\"", "agent.read_memory"),
             ("[flush]\nage = \"0s\"", "flush.age"),
             ("[upkeep]\ngrace = \"0s\"", "upkeep.grace"),
             ("[upkeep]\ncollect = \"25h\"", "upkeep.collect"),

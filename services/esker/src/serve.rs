@@ -338,8 +338,10 @@ fn node_options(config: &Config) -> NodeOptions {
 }
 
 fn budgets(config: &Config) -> Budgets {
+    let memory = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
     Budgets {
-        append_bytes: usize::try_from(config.agent.append_memory.0).unwrap_or(usize::MAX),
+        append_bytes: memory(config.agent.append_memory.0),
+        read_bytes: memory(config.agent.read_memory.0),
     }
 }
 
@@ -347,17 +349,18 @@ fn budgets(config: &Config) -> Budgets {
 fn tell_memory(config: &Config) {
     let (head, cache) = (config.wal.memory.0, &config.cache);
     let (tail, backfill) = (cache.memory.0, cache.backfill_memory.0);
-    let appends = config.agent.append_memory.0;
+    let (appends, reads) = (config.agent.append_memory.0, config.agent.read_memory.0);
     // Bounded by the bytes of a flush: each holds its run and its segment.
     let flushes = 2 * FLUSHES_IN_FLIGHT as u64 * config.flush.bytes.0;
     let opened = OPENED_SEGMENTS_BYTES as u64;
-    let sum = head + tail + backfill + appends + flushes + opened;
+    let sum = head + tail + backfill + appends + reads + flushes + opened;
     tracing::info!(
         sum,
         head,
         tail,
         backfill,
         appends,
+        reads,
         flushes,
         opened,
         "memory budgets, in bytes"

@@ -51,5 +51,5 @@ pub use error::{Error, Fault, FieldName, Refusal};
 pub use hash::content_hash;
 pub use header::{Attributes, HEADER_BYTES, Header, TimestampKind};
 pub use patch::patch;
-pub use records::{Headers, Record, RecordHeader, Records};
+pub use records::{Headers, Place, Record, RecordHeader, Records};
 pub use scratch::{Plain, Scratch};

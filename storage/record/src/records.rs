@@ -77,7 +77,33 @@ pub struct Records<'a> {
     next: u32,
 }
 
+/// A place between two records of a batch.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Place {
+    at: usize,
+    next: u32,
+}
+
 impl<'a> Records<'a> {
+    /// Goes on at `place`, which another reader of the same bytes has come to.
+    #[must_use]
+    pub fn resumed(header: &Header, plain: &'a [u8], place: Place) -> Self {
+        Self {
+            header: *header,
+            cursor: Cursor::new(plain, place.at.min(plain.len())),
+            next: place.next,
+        }
+    }
+
+    /// Where it stands.
+    #[must_use]
+    pub fn place(&self) -> Place {
+        Place {
+            at: self.cursor.at(),
+            next: self.next,
+        }
+    }
+
     /// Reads `plain`, the decoded records of the batch that `header` belongs to.
     #[must_use]
     pub fn new(header: &Header, plain: &'a [u8]) -> Self {

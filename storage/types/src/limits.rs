@@ -335,10 +335,18 @@ pub const APPEND_STREAMS_MAX: usize = 1024;
 pub const APPEND_BUDGET_BYTES: usize = 256 * MIB;
 /// What an append on its way costs beside its batch.
 pub const APPEND_OVERHEAD_BYTES: usize = KIB;
-/// How long an append waits for a share of the budget.
+/// Streams of reads that an agent has open.
+pub const READ_STREAMS_MAX: usize = 1024;
+/// Bytes that an agent holds for reads beside the one reply that each may always have: replies that
+/// wait for their clients, and batches that are being decoded.
+pub const READ_BUDGET_BYTES: usize = 256 * MIB;
+/// How long a call waits for a share of the budget.
 pub const BUDGET_WAIT_MAX: Duration = Duration::from_secs(10);
 /// Bytes at which a reply of a read is closed, one batch or record aside.
 pub const READ_REPLY_BYTES: usize = MIB;
+/// Records at which a reply of a read is closed: each takes far more memory than the smallest has
+/// bytes.
+pub const READ_REPLY_RECORDS_MAX: usize = 16_384;
 /// Replies of a read that wait for the client.
 pub const READ_REPLIES_WAITING: usize = 4;
 
@@ -362,6 +370,7 @@ const _: () = assert!(WAL_ALIGN.is_power_of_two());
 const _: () = assert!(
     APPEND_BUDGET_BYTES >= BATCH_BYTES_MAX + BATCH_DECODED_BYTES_MAX + APPEND_OVERHEAD_BYTES
 );
+const _: () = assert!(READ_BUDGET_BYTES >= BATCH_DECODED_BYTES_MAX);
 // A client never has more in flight than the window can recognise as duplicates.
 const _: () = assert!(APPENDS_IN_FLIGHT_PER_PARTITION <= PRODUCER_WINDOW);
 // A follower sees several heartbeats before it campaigns, and a slow disk hands over before it

@@ -7,7 +7,9 @@ use esker_agent::Budgets;
 use esker_proto::tuning::STREAMS_MAX;
 use esker_proto::v1::{self, Code, Durability};
 use esker_tests::node::run;
-use esker_types::limits::{APPEND_STREAMS_MAX, BUDGET_WAIT_MAX, KIB, MIB, REPLY_STALL_MAX};
+use esker_types::limits::{
+    APPEND_STREAMS_MAX, BUDGET_WAIT_MAX, KIB, MIB, READ_REPLY_RECORDS_MAX, REPLY_STALL_MAX,
+};
 use prost::Message;
 
 use crate::batch::with_records;
@@ -15,10 +17,14 @@ use crate::wire::{Wire, framed, head};
 use crate::world::{SECRET, TOPIC, World, batch, is_told, plain, told};
 
 const BUDGET: usize = 256 * KIB;
+const READ_BUDGET: usize = 3 * MIB;
 
 async fn small(seed: u64) -> World {
-    let append_bytes = BUDGET;
-    World::with_budgets(seed, Budgets { append_bytes }).await
+    let budgets = Budgets {
+        append_bytes: BUDGET,
+        read_bytes: READ_BUDGET,
+    };
+    World::with_budgets(seed, budgets).await
 }
 
 fn held(world: &World) -> (u64, u64) {
@@ -225,5 +231,142 @@ fn a_name_that_is_too_long_is_not_kept_and_told_with_both_numbers() {
             assert_eq!((error.limit, error.value), (Some(249), Some(450_000)));
         }
         assert_eq!(held(&world).0, 0);
+    });
+}
+
+#[test]
+fn whoever_reads_nothing_holds_no_other_reader_up() {
+    run(async {
+        let world = small(3907).await;
+        let value = "x".repeat(200 * KIB);
+        for _ in 0..60 {
+            world.append(plain(&[&value])).await.expect("appended");
+        }
+        let request = v1::ReadRequest {
+            topic: TOPIC.into(),
+            ..v1::ReadRequest::default()
+        };
+        let body = framed(&request.encode_to_vec());
+        let mut wires = Vec::new();
+        for _ in 0..20 {
+            let mut builder = h2::client::Builder::new();
+            builder.initial_window_size(1000);
+            let mut wire = Wire::with(&world, &builder).await;
+            wire.ready().await.expect("open");
+            let head = head("Log/Read", &[]);
+            let (response, mut sending) = wire.requests.send_request(head, false).expect("sent");
+            sending.send_data(body.clone().into(), true).expect("sent");
+            wires.push((wire, response.await.expect("a stream")));
+        }
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        let of = |name| world.figure(name);
+        let mib = MIB as u64;
+        // As many replies as there are shares wait; the others wait alone.
+        let (now, most) = (of("read_held_bytes"), of("read_held_most_bytes"));
+        assert!((2 * mib..=3 * mib).contains(&now), "{now} bytes held");
+        assert!(most <= 3 * mib, "{most} bytes at most");
+
+        let began = tokio::time::Instant::now();
+        let mut stream = world
+            .log()
+            .read(request)
+            .await
+            .expect("opened")
+            .into_inner();
+        let mut records = 0;
+        while let Some(reply) = stream.message().await.expect("readable") {
+            records += reply.batches.len();
+        }
+        assert_eq!(records, 60);
+        assert!(began.elapsed() < BUDGET_WAIT_MAX);
+        assert_eq!(world.reads_open(), 20);
+        drop(wires);
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert_eq!((world.reads_open(), of("read_held_bytes")), (0, 0));
+        world.is_well().await;
+    });
+}
+
+#[test]
+fn records_of_a_batch_that_grows_come_in_parts_and_hold_no_more_than_the_budget() {
+    use esker_record::codec::Compression;
+    use esker_record::{Builder, NewRecord, ZstdLevel};
+    run(async {
+        let world = World::with_budgets(
+            3908,
+            Budgets {
+                read_bytes: READ_BUDGET,
+                ..Budgets::default()
+            },
+        )
+        .await;
+        let large = |count: usize, value: &[u8]| {
+            let mut builder = Builder::new(Compression::Zstd(ZstdLevel::FAST), 8 * MIB);
+            let record = NewRecord::value(esker_types::Timestamp(1), value);
+            for _ in 0..count {
+                builder.push(&record).expect("it fits");
+            }
+            batch(builder.finish(None).expect("not empty").into_bytes())
+        };
+        // 2.9 MB of records each.
+        let count = 60_000;
+        for _ in 0..2 {
+            world
+                .append(large(count, &[0; 40]))
+                .await
+                .expect("appended");
+        }
+        let request = || v1::ReadRequest {
+            topic: TOPIC.into(),
+            format: v1::ReadFormat::Records.into(),
+            ..v1::ReadRequest::default()
+        };
+        let mut stream = world
+            .log()
+            .read(request())
+            .await
+            .expect("opened")
+            .into_inner();
+        let (mut next, mut replies) = (0, 0);
+        while let Some(reply) = stream.message().await.expect("readable") {
+            assert!(reply.records.len() <= READ_REPLY_RECORDS_MAX);
+            for record in &reply.records {
+                assert_eq!(record.offset, next);
+                next += 1;
+            }
+            assert_eq!(reply.next_offset, next);
+            replies += 1;
+        }
+        assert_eq!(next, 2 * count as u64);
+        assert!(replies > 2 * count / READ_REPLY_RECORDS_MAX, "{replies}");
+        let most = world.figure("read_held_most_bytes");
+        let budget = READ_BUDGET as u64;
+        assert!((2 * MIB as u64..=budget).contains(&most), "{most} bytes");
+        assert_eq!(world.figure("read_held_bytes"), 0);
+
+        // One that would not fit alone, and then the way on.
+        world
+            .append(large(1, &[0; 4 * MIB]))
+            .await
+            .expect("appended");
+        let mut stream = world
+            .log()
+            .read(request())
+            .await
+            .expect("opened")
+            .into_inner();
+        let status = loop {
+            match stream.message().await {
+                Ok(reply) => next = reply.expect("not the end").next_offset,
+                Err(status) => break status,
+            }
+        };
+        let (_, error) = told(&status);
+        let words = ["agent.read_memory", "BATCHES", "nothing is lost"];
+        is_told(&error, Code::LimitReached, Durability::Durable, &words);
+        assert_eq!(error.limit, Some(budget));
+        assert!(error.value > error.limit, "{error:?}");
+        assert_eq!(next, 2 * count as u64);
+        world.is_well().await;
     });
 }
