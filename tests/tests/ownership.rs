@@ -3,10 +3,10 @@
 use std::path::Path;
 use std::time::Duration;
 
-use esker_object::Key;
+use esker_object::{Key, Options, Store};
 use esker_tests::node::run;
 use esker_tests::whole::{Site, Whole};
-use esker_types::{Incarnation, Lane};
+use esker_types::{Incarnation, Lane, SegmentId};
 use esker_walnode::{Directory, IdentityError, NodeError};
 
 #[test]
@@ -84,5 +84,25 @@ fn nothing_is_flushed_into_a_bucket_that_has_lost_our_claim() {
         store.put(&key, vec![claim]).await.expect("put back");
         tokio::time::sleep(Duration::from_secs(20)).await;
         assert_eq!(tiered(&whole).await, 2);
+    });
+}
+
+#[test]
+fn a_name_beside_our_claim_that_is_none_stops_nothing() {
+    run(async {
+        let mut site = Site::new(64);
+        let whole = site.start().await.expect("started");
+        let beside = format!("memory://{}/cluster", site.bucket);
+        let beside = Store::open(&beside, &Options::default(), &whole.env).expect("a bucket");
+        let notes = Key::Probe(SegmentId(5));
+        beside.put(&notes, vec![]).await.expect("put");
+        whole.close().await;
+        let whole = site.start().await.expect("started");
+        whole.create("gravel", 1).await;
+        let done = whole.append("gravel", 0, &[vec![7; 100]], None).await;
+        done.expect("durable");
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        assert_eq!(tiered(&whole).await, 1);
+        beside.head(&notes).await.expect("left alone");
     });
 }

@@ -9,12 +9,16 @@
 //! who claims what; the content tells a person, and `recover`, where it came from.
 //!
 //! No condition is asked of the bucket: whoever claims writes first and looks second. Of two who do
-//! so at the same time at least one sees the other, and withdraws.
+//! so at the same time at least one sees the other, and withdraws. One that could not withdraw does
+//! so when it is begun again, so that it keeps nobody out.
+//!
+//! Names beside the claims that are none are left alone and reported: builds may differ in what a
+//! claim says, never in how it is named.
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use esker_object::{Key, Kind, Prefix, Store};
+use esker_object::{Foreign, Key, Kind, Prefix, Store};
 use esker_types::{ClusterId, Incarnation, Lane, RaftIndex, ShardId};
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +28,8 @@ use crate::error::ClaimError;
 const VERSION: u32 = 1;
 /// Bytes of a claim: a version, two ids, and an index for each of a cluster's shards.
 const CLAIM_BYTES_MAX: u64 = 64 << 10;
+/// How often a claim is taken back, each within the bucket's budget of attempts and time.
+const WITHDRAWALS_MAX: usize = 3;
 
 /// What a claim says.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -63,8 +69,8 @@ struct Written {
 /// same ids; once it has returned, running it again changes nothing.
 ///
 /// # Errors
-/// [`ClaimError`]. Only after [`ClaimError::Bucket`] and [`ClaimError::NotStored`] may a claim of
-/// ours be left behind.
+/// [`ClaimError`]. Only after [`ClaimError::Bucket`], [`ClaimError::NotStored`] and
+/// [`ClaimError::NotWithdrawn`] may a claim of ours be left behind.
 pub async fn claim(
     store: &Store,
     cluster: ClusterId,
@@ -76,8 +82,13 @@ pub async fn claim(
         parent: None,
         shards: BTreeMap::new(),
     };
-    let others = others(store, cluster, incarnation).await?;
-    if let Some(&(incarnation, by)) = others.last() {
+    let (others, foreign) = others(store, cluster, incarnation).await?;
+    report(&foreign);
+    if let Some(&(theirs, by)) = others.last() {
+        if left_over(store, &claim).await? {
+            withdraw(store, &claim, by).await?;
+        }
+        let incarnation = theirs;
         return Err(ClaimError::Taken { by, incarnation });
     }
     let found = found(store, &claim).await?;
@@ -93,15 +104,12 @@ pub async fn claim(
             return Err(ClaimError::NotStored { key });
         }
     }
-    let rival = self::others(store, cluster, incarnation).await?.pop();
+    let rival = self::others(store, cluster, incarnation).await?.0.pop();
     let Some((theirs, by)) = rival.filter(|(theirs, _)| *theirs >= incarnation) else {
         return Ok(());
     };
-    if fresh {
-        // Nothing was written under it, and whoever claims again looks first.
-        for withdrawn in store.delete(&[claim.key()]).await {
-            withdrawn?;
-        }
+    if fresh || left_over(store, &claim).await? {
+        withdraw(store, &claim, by).await?;
     }
     Err(ClaimError::Rival {
         by,
@@ -109,8 +117,52 @@ pub async fn claim(
     })
 }
 
+/// Whether a claim of ours stands there that nothing was written under: it was made beside
+/// another's, and could not be taken back.
+async fn left_over(store: &Store, claim: &Claim) -> Result<bool, ClaimError> {
+    match found(store, claim).await {
+        Ok(Found::Nothing) | Err(ClaimError::Other { .. }) => return Ok(false),
+        Ok(Found::Scraps | Found::Ours) => {}
+        Err(error) => return Err(error),
+    }
+    match nothing_written(store, claim.incarnation).await {
+        Ok(()) => Ok(true),
+        Err(ClaimError::NotEmpty { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Takes our claim back, for the sake of `by`: nothing was written under it, and whoever claims
+/// again looks first.
+async fn withdraw(store: &Store, claim: &Claim, by: ClusterId) -> Result<(), ClaimError> {
+    let key = claim.key();
+    let mut tries = 1;
+    loop {
+        let withdrawn = store.delete(&[key]).await.into_iter().collect();
+        match withdrawn {
+            Ok(()) => return Ok(()),
+            Err(source) if tries == WITHDRAWALS_MAX => {
+                return Err(ClaimError::NotWithdrawn { by, key, source });
+            }
+            Err::<(), _>(_) => tries += 1,
+        }
+    }
+}
+
+/// Warns of names beside the claims that are none.
+pub(crate) fn report(foreign: &Foreign) {
+    if let Some(name) = &foreign.first {
+        let names = foreign.names;
+        tracing::warn!(
+            names,
+            name,
+            "no claims, and nothing of ours: left alone; delete what nobody needs there"
+        );
+    }
+}
+
 /// Makes sure that the bucket is still ours: to be asked at each start, and before each round of
-/// the collector and each bucket checkpoint.
+/// the collector and each bucket checkpoint. What stands beside the claims and is none.
 ///
 /// # Errors
 /// [`ClaimError::Superseded`] if the cluster was rebuilt under a higher incarnation: this process
@@ -119,9 +171,9 @@ pub async fn confirm(
     store: &Store,
     cluster: ClusterId,
     incarnation: Incarnation,
-) -> Result<(), ClaimError> {
-    let highest = others(store, cluster, incarnation).await?.pop();
-    if let Some((theirs, by)) = highest.filter(|(theirs, _)| *theirs > incarnation) {
+) -> Result<Foreign, ClaimError> {
+    let (mut others, foreign) = others(store, cluster, incarnation).await?;
+    if let Some((theirs, by)) = others.pop().filter(|(theirs, _)| *theirs > incarnation) {
         return Err(ClaimError::Superseded {
             incarnation: theirs,
             by,
@@ -134,22 +186,19 @@ pub async fn confirm(
     };
     // A listing may be late where a head is not.
     match store.head(&key).await {
-        Ok(_) => Ok(()),
+        Ok(_) => Ok(foreign),
         Err(error) if error.kind() == Kind::NotFound => Err(ClaimError::Missing { key }),
         Err(error) => Err(error.into()),
     }
 }
 
-/// Claims on the bucket but for ours, by incarnation.
+/// Claims on the bucket but for ours, by incarnation, and what is no claim.
 async fn others(
     store: &Store,
     cluster: ClusterId,
     incarnation: Incarnation,
-) -> Result<Vec<(Incarnation, ClusterId)>, ClaimError> {
-    let (objects, names) = store.list_all(Prefix::Clusters).await?;
-    if names > 0 {
-        return Err(ClaimError::Unreadable { names });
-    }
+) -> Result<(Vec<(Incarnation, ClusterId)>, Foreign), ClaimError> {
+    let (objects, foreign) = store.list_all(Prefix::Clusters).await?;
     let claims = objects.into_iter().filter_map(|object| match object.key {
         Key::Cluster {
             incarnation,
@@ -157,9 +206,8 @@ async fn others(
         } => Some((incarnation, cluster)),
         _ => None,
     });
-    Ok(claims
-        .filter(|claim| *claim != (incarnation, cluster))
-        .collect())
+    let others = claims.filter(|claim| *claim != (incarnation, cluster));
+    Ok((others.collect(), foreign))
 }
 
 /// What stands where a claim is to be.

@@ -318,7 +318,8 @@ pub enum ClaimError {
     #[error(
         "the bucket belongs to cluster {by}, incarnation {incarnation}: take an empty bucket or \
          prefix, or, if that cluster is dead, rebuild it under a new incarnation with \
-         `esker recover --from` this bucket's URL"
+         `esker recover --from` this bucket's URL; if it was only begun and never ran, delete its \
+         claim `{}`", Key::Cluster { incarnation: *incarnation, cluster: *by }
     )]
     Taken {
         /// Whose it is.
@@ -338,15 +339,6 @@ pub enum ClaimError {
         /// One of them.
         key: Key,
     },
-    /// Names beside the claims that this build cannot read. Nothing was written.
-    #[error(
-        "{names} names under `cluster/` are no claims that this build can read: a newer Esker may \
-         have written them; take an empty bucket or prefix, or run a newer build"
-    )]
-    Unreadable {
-        /// How many.
-        names: usize,
-    },
     /// Somebody else claimed the bucket at the same time. Our claim was taken back.
     #[error(
         "cluster {by} has claimed incarnation {incarnation} of the bucket at the same time; \
@@ -357,6 +349,21 @@ pub enum ClaimError {
         by: ClusterId,
         /// Which life.
         incarnation: Incarnation,
+    },
+    /// Somebody else claimed the bucket at the same time, and our claim could not be taken back.
+    /// Nothing was written under it.
+    #[error(
+        "cluster {by} has claimed the bucket at the same time, and our own claim `{key}` could not \
+         be taken back, so that neither can begin: start this one again, which tries anew, or \
+         delete `{key}`: {source}"
+    )]
+    NotWithdrawn {
+        /// Who else claims it.
+        by: ClusterId,
+        /// Our claim.
+        key: Key,
+        /// Why it is still there.
+        source: esker_object::Error,
     },
     /// The bucket acknowledged the claim and has something else.
     #[error("the bucket acknowledged the claim `{key}` and does not have it as written")]

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use esker_env::Monotonic;
+use esker_object::Foreign;
 use esker_types::limits::{
     BUCKET_CHECKPOINT_AGE, BUCKET_CHECKPOINT_LOOK, BUCKET_CHECKPOINT_SEGMENTS, CLAIM_LOOK,
     CLAIM_REST, COLLECT_PERIOD, COLLECT_ROUND_MAX, READ_GRACE, RETENTION_PERIOD, TICK_PERIOD,
@@ -23,7 +24,7 @@ use esker_types::{ClusterId, Incarnation, ShardId, ShardTime};
 use tokio::sync::watch;
 
 use crate::checkpoint::Checkpointer;
-use crate::claim::confirm;
+use crate::claim::{confirm, report};
 use crate::collect::Collector;
 use crate::engine::Engine;
 use crate::error::{ClaimError, Ended, KeepError};
@@ -67,15 +68,21 @@ impl Default for UpkeepTimes {
 /// first, and again and again. A bucket that is away changes nothing; one that has lost our claim
 /// gets nothing more until it is put back.
 pub(crate) async fn guard(engine: Engine, owner: Owner, ours: watch::Sender<bool>) -> Ended {
-    let mut told = Told::default();
+    let (mut told, mut foreign) = (Told::default(), Foreign::default());
     loop {
         let confirmed = confirm(engine.store(), owner.cluster, owner.incarnation).await;
         match &confirmed {
-            Ok(()) => ours.send_replace(true),
+            Ok(_) => ours.send_replace(true),
             Err(ClaimError::Bucket(_)) => *ours.borrow(),
             Err(_) => ours.send_replace(false),
         };
-        let done = confirmed.map_err(KeepError::Claim);
+        if let Ok(beside) = &confirmed
+            && *beside != foreign
+        {
+            report(beside);
+            foreign = beside.clone();
+        }
+        let done = confirmed.map(drop).map_err(KeepError::Claim);
         if let Err(superseded) = told.settle(ShardId::CATALOG, "a look at our claim", done) {
             return superseded;
         }

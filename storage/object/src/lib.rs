@@ -40,4 +40,4 @@ pub use open::Options;
 #[cfg(feature = "testing")]
 pub use open::forget_memory_bucket;
 pub use request::{Class, Verb};
-pub use store::{Cursor, Object, Page, Store};
+pub use store::{Cursor, Foreign, Object, Page, Store};

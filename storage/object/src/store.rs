@@ -57,10 +57,19 @@ pub struct Object {
 pub struct Page {
     /// At most [`OBJECT_LIST_PAGE`] objects, in ascending order of their keys' texts.
     pub objects: Vec<Object>,
-    /// Names on this page that are no keys of ours. Nothing of ours reads or deletes them.
-    pub foreign: usize,
+    /// What is no key of ours on this page.
+    pub foreign: Foreign,
     /// Where the next page begins; `None` if this is the last.
     pub next: Option<Cursor>,
+}
+
+/// Names in a listing that are no keys of ours. Nothing of ours reads or deletes them.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Foreign {
+    /// How many.
+    pub names: usize,
+    /// The first of them.
+    pub first: Option<String>,
 }
 
 /// A place between two names of a listing.
@@ -72,6 +81,13 @@ impl Cursor {
     #[must_use]
     pub fn after(key: &Key) -> Self {
         Self(key.to_string())
+    }
+}
+
+impl Foreign {
+    fn add(&mut self, names: usize, first: Option<String>) {
+        self.names += names;
+        self.first = self.first.take().or(first);
     }
 }
 
@@ -218,29 +234,31 @@ impl Store {
         let next = last
             .filter(|_| listing.more)
             .map(|(name, _)| Cursor(name.clone()));
-        let objects: Vec<_> = listing
-            .entries
-            .iter()
-            .filter_map(|&(ref name, length)| Key::parse(name).map(|key| Object { key, length }))
-            .collect();
+        let (mut objects, mut foreign) = (Vec::new(), Foreign::default());
+        for (name, length) in listing.entries {
+            match Key::parse(&name) {
+                Some(key) => objects.push(Object { key, length }),
+                None => foreign.add(1, Some(name)),
+            }
+        }
         Ok(Page {
-            foreign: listing.entries.len() - objects.len(),
             objects,
+            foreign,
             next,
         })
     }
 
-    /// All objects under `prefix`, of which there are few, ascending; and how many names there are
+    /// All objects under `prefix`, of which there are few, ascending; and what names there are
     /// that are no keys of ours.
     ///
     /// # Errors
     /// [`Error::TooMany`] beyond [`LIST_PAGES_MAX`] pages; [`Error::Request`].
-    pub async fn list_all(&self, prefix: Prefix) -> Result<(Vec<Object>, usize), Error> {
-        let (mut objects, mut foreign, mut after) = (Vec::new(), 0, None);
+    pub async fn list_all(&self, prefix: Prefix) -> Result<(Vec<Object>, Foreign), Error> {
+        let (mut objects, mut foreign, mut after) = (Vec::new(), Foreign::default(), None);
         for _ in 0..LIST_PAGES_MAX {
             let page = self.list(prefix, after.as_ref()).await?;
             objects.extend(page.objects);
-            foreign += page.foreign;
+            foreign.add(page.foreign.names, page.foreign.first);
             after = page.next;
             if after.is_none() {
                 return Ok((objects, foreign));

@@ -253,5 +253,5 @@ async fn names_that_are_no_keys_are_counted_and_never_listed() {
     };
     raw.call(stray).await.unwrap();
     let page = store.list(Prefix::Probes, None).await.unwrap();
-    assert_eq!((page.objects.len(), page.foreign), (1, 1));
+    assert_eq!((page.objects.len(), page.foreign.names), (1, 1));
 }
