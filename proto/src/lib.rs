@@ -28,10 +28,13 @@ mod convert; // ids, offsets, durability
 
 mod status; // an error, alone and as a gRPC status
 
+mod accepting; // a listener that goes on
+
 pub mod transport; // tonic over env's network
 
 pub mod tuning; // what both sides of a connection set
 
+pub use accepting::Accepting;
 pub use convert::{FieldError, encoded_bytes, offset};
 pub use status::{DETAIL_TYPE, STATUS_MESSAGE_BYTES_MAX};
 

@@ -17,6 +17,8 @@ use tonic::transport::server::Connected;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tower::service_fn;
 
+use crate::accepting::Accepting;
+
 /// A channel to `endpoint` over `network`. It connects when first used, and again after a broken
 /// connection; a call meanwhile fails with `UNAVAILABLE`.
 #[must_use]
@@ -62,10 +64,11 @@ pub const DEFAULT_PORT: u16 = 7070;
 pub fn incoming(listener: Box<dyn Listener>) -> impl Stream<Item = io::Result<Served>> + Send {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let crowd = Crowd::default();
+    let listener = Accepting::new(listener);
     futures::stream::unfold(Some((listener, places, crowd)), async |listening| {
         let (mut listener, places, mut crowd) = listening?;
         loop {
-            let connection = match listener.accept().await {
+            let connection = match listener.next().await {
                 Ok(connection) => connection,
                 // A listener that is broken for good ends the server, which says so.
                 Err(error) => return Some((Err(error), None)),

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use esker_env::{Connection, Env, Listener};
+use esker_proto::Accepting;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
@@ -47,15 +48,16 @@ pub(crate) enum Stand {
 
 /// Answers on `listener` for as long as it is polled.
 pub(crate) async fn observe(
-    mut listener: Box<dyn Listener>,
+    listener: Box<dyn Listener>,
     env: Env,
     stand: watch::Receiver<Stand>,
 ) -> io::Error {
+    let mut listener = Accepting::new(listener);
     let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let free = Arc::clone(&connections).acquire_owned().await;
         let free = free.expect("the semaphore is never closed");
-        let connection = match listener.accept().await {
+        let connection = match listener.next().await {
             Ok(connection) => connection,
             Err(error) => return error,
         };

@@ -24,7 +24,7 @@ use std::sync::Arc;
 pub use clock::{Clock, Monotonic, WallMs};
 pub use entropy::Entropy;
 pub use files::{File, Files, Lock, OpenMode, Space, is_out_of_room, replace_file};
-pub use network::{Connection, Duplex, Listener, Network, Pending};
+pub use network::{Connection, Duplex, Listener, Network, Pending, passes};
 pub use real::{OsEntropy, SystemClock, SystemFiles, Tcp, Threads};
 pub use workers::{Job, Waker, Worker, Workers, WorkersExt};
 

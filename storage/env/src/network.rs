@@ -37,7 +37,8 @@ pub trait Listener: Send + fmt::Debug {
     /// The next connection. May be dropped and called again: none is lost.
     ///
     /// # Errors
-    /// The listener is broken for good. What ails a single connection, or passes, is no error.
+    /// What [`passes`], such as a want of descriptors: rest a little, and call again; or the
+    /// listener is broken for good. What ails a single connection is no error.
     fn accept(&mut self) -> Pending<'_, Connection>;
 }
 
@@ -113,6 +114,15 @@ impl AsyncWrite for Connection {
     fn is_write_vectored(&self) -> bool {
         self.bytes.is_write_vectored()
     }
+}
+
+/// Whether an error of [`Listener::accept`] may be over the next time: no descriptor left (`EMFILE`,
+/// `ENFILE`), no memory, a network that is down. Only a socket that is none is broken for good.
+#[must_use]
+pub fn passes(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    const BROKEN: [Errno; 4] = [Errno::BADF, Errno::NOTSOCK, Errno::INVAL, Errno::OPNOTSUPP];
+    Errno::from_io_error(error).is_some_and(|errno| !BROKEN.contains(&errno))
 }
 
 /// `error`, with what was tried in its text.

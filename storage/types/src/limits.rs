@@ -316,6 +316,10 @@ pub const HEADER_BYTES_MAX: usize = 16 * KIB;
 pub const CALL_TIME_MAX: Duration = Duration::from_secs(300);
 /// Connections of one listener; one more is closed as soon as it is made.
 pub const CONNECTIONS_MAX: usize = 2048;
+/// How long a listener rests that has no descriptor left for the next connection.
+pub const ACCEPT_REST: Duration = Duration::from_millis(100);
+/// How often it says so while that lasts.
+pub const ACCEPT_TOLD: Duration = Duration::from_secs(10);
 /// What a new connection has to say its first bytes, those that open HTTP/2.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a client may leave its replies where they are before its stream is ended, and the bytes

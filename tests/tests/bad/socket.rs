@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use esker_proto::tuning;
 use esker_tests::node::run;
-use esker_types::limits::{CONNECTIONS_MAX, HANDSHAKE_TIMEOUT, REPLY_STALL_MAX};
+use esker_types::limits::{ACCEPT_REST, CONNECTIONS_MAX, HANDSHAKE_TIMEOUT, REPLY_STALL_MAX};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::batch::case;
@@ -283,5 +283,28 @@ fn connections_are_counted_and_one_too_many_is_closed() {
         next.read_exact(&mut answer).await.expect("there is room");
         world.is_well().await;
         drop(connections);
+    });
+}
+
+#[test]
+fn a_want_of_descriptors_ends_nobody() {
+    run(async {
+        let world = World::new(3707).await;
+        world.is_well().await;
+        world.starve(1000);
+        // The one that the listener waits for already, and one that it cannot take.
+        let _first = world.connection().await;
+        let mut second = world.connection().await;
+        second.write_all(&opening()).await.expect("it waits");
+        tokio::time::sleep(ACCEPT_REST * 900).await;
+        assert!((1..200).contains(&world.starves()), "{}", world.starves());
+        world.is_well().await;
+        let mut answer = [0; 9];
+        second
+            .read_exact(&mut answer)
+            .await
+            .expect("its turn comes");
+        assert_eq!(world.starves(), 0);
+        world.is_well().await;
     });
 }

@@ -103,6 +103,18 @@ impl World {
         AdminClient::new(self.channel.clone()).max_encoding_message_size(usize::MAX)
     }
 
+    /// The agent's listener has no descriptor left, for so many tries.
+    pub(crate) fn starve(&self, tries: u64) {
+        let network = self.network.as_ref().expect("in memory");
+        network.starve(&self.address, tries);
+    }
+
+    /// Tries that still fail.
+    pub(crate) fn starves(&self) -> u64 {
+        let network = self.network.as_ref().expect("in memory");
+        network.starves(&self.address)
+    }
+
     /// Bytes both ways, nothing said yet.
     pub(crate) async fn connection(&self) -> Connection {
         let connected = self.env.network.connect(&self.address).await;

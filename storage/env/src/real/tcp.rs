@@ -6,17 +6,10 @@
 )]
 
 use std::io;
-use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::network::{Connection, Listener, Network, Pending, told};
-
-/// Tries to accept, one after the other, that may fail for want of descriptors or memory before
-/// the listener gives up: a minute of them.
-const STARVED_ACCEPTS_MAX: u32 = 600;
-/// Rest between two such tries.
-const STARVED_REST: Duration = Duration::from_millis(100);
+use crate::network::{Connection, Listener, Network, Pending, passes, told};
 
 /// TCP, with `TCP_NODELAY` on both sides: a reply that waits for Nagle's timer costs 40 ms.
 #[derive(Debug)]
@@ -62,7 +55,6 @@ impl Listener for Taken {
 
     fn accept(&mut self) -> Pending<'_, Connection> {
         Box::pin(async move {
-            let mut starved = 0;
             loop {
                 match self.listener.accept().await {
                     // A peer that is gone already has no use for the connection.
@@ -71,13 +63,8 @@ impl Listener for Taken {
                         Err(_) => continue,
                     },
                     Err(error) if is_of_one_connection(&error) => {}
-                    Err(error) if starved == STARVED_ACCEPTS_MAX => {
-                        return Err(told(&error, "accept on", &self.address));
-                    }
-                    Err(_) => {
-                        starved += 1;
-                        tokio::time::sleep(STARVED_REST).await;
-                    }
+                    Err(error) if passes(&error) => return Err(error),
+                    Err(error) => return Err(told(&error, "accept on", &self.address)),
                 }
             }
         })

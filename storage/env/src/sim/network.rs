@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::task::{Context, Poll, Waker};
 
+use rustix::io::Errno;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, duplex};
 use tokio::sync::mpsc;
 
@@ -27,6 +28,7 @@ pub struct SimNetwork(Arc<Mutex<State>>);
 struct State {
     places: BTreeMap<String, Place>,
     refusing: BTreeSet<String>,
+    starving: BTreeMap<String, u64>,
     ports: u32,
     connections: u64,
 }
@@ -48,6 +50,7 @@ impl SimNetwork {
         Self(Arc::new(Mutex::new(State {
             places: BTreeMap::new(),
             refusing: BTreeSet::new(),
+            starving: BTreeMap::new(),
             ports: EPHEMERAL_PORT,
             connections: 0,
         })))
@@ -77,6 +80,18 @@ impl SimNetwork {
         } else {
             state.refusing.remove(address);
         }
+    }
+
+    /// How often whoever listens at `address` is told from now on that there is no descriptor left,
+    /// before it may accept again.
+    pub fn starve(&self, address: &str, times: u64) {
+        self.state().starving.insert(address.to_owned(), times);
+    }
+
+    /// Times that [`SimNetwork::starve`] has not told yet.
+    #[must_use]
+    pub fn starves(&self, address: &str) -> u64 {
+        self.state().starving.get(address).copied().unwrap_or(0)
     }
 
     /// Connections made so far, to any address.
@@ -177,6 +192,12 @@ impl Listener for Taken {
 
     fn accept(&mut self) -> Pending<'_, Connection> {
         Box::pin(async move {
+            if let Some(times) = self.network.state().starving.get_mut(&self.address)
+                && *times > 0
+            {
+                *times -= 1;
+                return Err(Errno::MFILE.into());
+            }
             let next = self.waiting.recv().await;
             Ok(next.expect("the network keeps the sender as long as the listener lives"))
         })
