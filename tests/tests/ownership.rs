@@ -81,9 +81,21 @@ fn nothing_is_flushed_into_a_bucket_that_has_lost_our_claim() {
         append().await.expect("durable");
         tokio::time::sleep(Duration::from_secs(60)).await;
         assert_eq!(tiered(&whole).await, 1, "the head keeps it");
+        let told = |said: &str| said.contains(&key.to_string()) && said.contains("put back");
+        let error = whole.engine.flush_now().await.expect_err("not ours");
+        assert!(told(&error.to_string()), "{error}");
+        assert_eq!(tiered(&whole).await, 1, "not by force, either");
+        let shards = whole.engine.head().shards().into_iter();
+        let troubles: Vec<_> = shards
+            .filter_map(|s| whole.engine.flush_trouble(s))
+            .collect();
+        assert!(troubles.len() == 1 && told(&troubles[0]), "{troubles:?}");
         store.put(&key, vec![claim]).await.expect("put back");
         tokio::time::sleep(Duration::from_secs(20)).await;
         assert_eq!(tiered(&whole).await, 2);
+        whole.engine.flush_now().await.expect("ours again");
+        let mut shards = whole.engine.head().shards().into_iter();
+        assert!(shards.all(|shard| whole.engine.flush_trouble(shard).is_none()));
     });
 }
 

@@ -263,7 +263,9 @@ pub(crate) fn of_flush(error: FlushError) -> Error {
     // Whatever fails, what was acknowledged is in the head.
     let code = match error {
         FlushError::Head(error) => return of_head(error),
-        FlushError::Bucket { .. } | FlushError::NotStored { .. } => Code::BucketUnavailable,
+        FlushError::Bucket { .. }
+        | FlushError::NotStored { .. }
+        | FlushError::NotConfirmed { .. } => Code::BucketUnavailable,
         FlushError::Batch { .. } => Code::DataLoss,
         FlushError::Segment(_) | FlushError::Job { .. } => Code::Internal,
         FlushError::Refused { .. } => Code::Unavailable,

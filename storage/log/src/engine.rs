@@ -12,8 +12,8 @@ use esker_record::ZstdLevel;
 use esker_segment::Depth;
 use esker_types::ShardId;
 use esker_types::limits::{
-    FLUSH_AGE, FLUSH_BACKOFF_MAX, FLUSH_BYTES, FLUSH_NOW_TURNS_MAX, OPENED_SEGMENTS_BYTES,
-    SETTLE_INTERVAL,
+    FLUSH_AGE, FLUSH_BACKOFF_MAX, FLUSH_BYTES, FLUSH_NOW_PATIENCE, FLUSH_NOW_TURNS_MAX,
+    OPENED_SEGMENTS_BYTES, SETTLE_INTERVAL,
 };
 use futures::future::try_join_all;
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -25,7 +25,7 @@ use crate::flush::Flusher;
 use crate::head::Head;
 use crate::manifest::Manifests;
 use crate::read::Readers;
-use crate::schedule::{FlushTriggers, Schedule, flush_permits};
+use crate::schedule::{FlushTriggers, Ours, Schedule, flush_permits};
 use crate::segments::Segments;
 use crate::topics::Topics;
 use crate::upkeep::{self, Owner, UpkeepTimes};
@@ -71,6 +71,8 @@ pub struct Engine {
     readers: Readers,
     flusher: Flusher,
     permits: Arc<Semaphore>,
+    /// Whether the bucket is known to be our cluster's.
+    ours: Arc<watch::Sender<Ours>>,
     trouble: Arc<BTreeMap<ShardId, watch::Sender<Option<String>>>>,
 }
 
@@ -120,6 +122,7 @@ impl Engine {
             readers,
             flusher,
             permits: flush_permits(),
+            ours: Arc::new(watch::Sender::new(Ours::Unasked)),
         }
     }
 
@@ -130,8 +133,8 @@ impl Engine {
     pub async fn run(&self, owner: Owner) -> Ended {
         let mut tasks = JoinSet::new();
         let times = self.options.upkeep;
-        let (ours, sure) = watch::channel(false);
-        tasks.spawn(upkeep::guard(self.clone(), owner, ours));
+        self.ours.send_replace(Ours::Unasked);
+        tasks.spawn(upkeep::guard(self.clone(), owner, Arc::clone(&self.ours)));
         tasks.spawn(upkeep::checkpoints(self.clone(), owner, times));
         tasks.spawn(upkeep::retention(self.clone(), times));
         tasks.spawn(upkeep::collection(self.clone(), owner, times));
@@ -143,7 +146,7 @@ impl Engine {
                 env: self.env.clone(),
                 triggers: self.options.flush,
                 permits: Arc::clone(&self.permits),
-                ours: sure.clone(),
+                ours: self.ours.subscribe(),
                 trouble: trouble.clone(),
             };
             tasks.spawn(async move { Ended::Head(schedule.run().await) });
@@ -162,11 +165,19 @@ impl Engine {
         ended.expect("a loop of the engine panicked")
     }
 
-    /// Flushes everything that is acknowledged by now, and returns when it is in the bucket.
+    /// Flushes everything that is acknowledged by now, and returns when it is in the bucket. Only
+    /// for an engine that runs, and has made sure whose the bucket is.
     ///
     /// # Errors
-    /// [`Error`]; the head still has what was not flushed.
+    /// [`Error::NotConfirmed`]; [`Error`]; the head still has what was not flushed.
     pub async fn flush_now(&self) -> Result<FlushedNow, Error> {
+        let mut ours = self.ours.subscribe();
+        let sure = ours.wait_for(|ours| *ours == Ours::Yes);
+        // Whatever it was that came of it: what is known now counts.
+        drop(tokio::time::timeout(FLUSH_NOW_PATIENCE, sure).await);
+        if let Some(what) = self.ours.borrow().why_not() {
+            return Err(Error::NotConfirmed { what });
+        }
         let shards = self.head.shards().into_iter();
         let each = try_join_all(shards.map(|shard| self.flush_shard(shard))).await?;
         let sum = each

@@ -99,6 +99,12 @@ pub enum Error {
     /// The head did not answer.
     #[error(transparent)]
     Head(#[from] HeadError),
+    /// The bucket is not known to be ours.
+    #[error("{what}; the head keeps everything")]
+    NotConfirmed {
+        /// What is known of our claim.
+        what: String,
+    },
     /// The bucket did not take the segment, or could not be asked what it has.
     #[error("the segment {segment} of {shard} is not in the bucket: {source}")]
     Bucket {

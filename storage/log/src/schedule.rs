@@ -34,10 +34,35 @@ pub(crate) struct Schedule {
     pub(crate) triggers: FlushTriggers,
     /// Flushes of all shards at once: each holds its run and its segment in memory.
     pub(crate) permits: Arc<Semaphore>,
-    /// The bucket is known to be this cluster's: nothing is flushed into another's.
-    pub(crate) ours: watch::Receiver<bool>,
-    /// Why the last flush failed, if it did.
+    /// Whether the bucket is this cluster's: nothing is flushed into another's.
+    pub(crate) ours: watch::Receiver<Ours>,
+    /// Why nothing is flushed, if that is so.
     pub(crate) trouble: watch::Sender<Option<String>>,
+}
+
+/// What is known of our claim on the bucket.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Ours {
+    /// Nobody has looked yet.
+    Unasked,
+    /// It stands.
+    Yes,
+    /// It does not, or the bucket did not answer before it was ever seen: why.
+    No(String),
+}
+
+impl Ours {
+    /// Why nothing is flushed, if that is so.
+    pub(crate) fn why_not(&self) -> Option<String> {
+        let why = match self {
+            Self::Yes => return None,
+            Self::Unasked => "nobody has looked at it yet",
+            Self::No(why) => why,
+        };
+        Some(format!(
+            "nothing is flushed before our claim on the bucket is confirmed: {why}"
+        ))
+    }
 }
 
 /// The oldest batch of a head, and since when we know of it. Shard time stands still where nothing
@@ -91,7 +116,7 @@ impl Schedule {
             match self.flush().await {
                 Ok(()) => backoff = FLUSH_BACKOFF_MIN,
                 Err(error) => {
-                    self.complain(&error);
+                    self.complain(error.to_string());
                     tokio::time::sleep(self.jittered(backoff)).await;
                     backoff = (backoff * 2).min(FLUSH_BACKOFF_MAX);
                 }
@@ -110,8 +135,7 @@ impl Schedule {
     }
 
     async fn flush(&self) -> Result<(), Error> {
-        // It never fails: who says so lives as long as this does, or the engine is ending.
-        let _ = self.ours.clone().wait_for(|ours| *ours).await;
+        self.confirmed().await;
         let permit = self.permits.acquire().await;
         let _permit = permit.expect("the semaphore is never closed");
         let flushed = self.flusher.flush(self.shard, self.triggers.bytes).await;
@@ -125,13 +149,31 @@ impl Schedule {
         }
     }
 
+    /// Waits until the bucket is known to be ours, and says meanwhile what it waits for.
+    async fn confirmed(&self) {
+        let mut ours = self.ours.clone();
+        loop {
+            let now = ours.borrow_and_update().clone();
+            match (&now, now.why_not()) {
+                (_, None) => return,
+                // It is being asked: nothing to warn of yet.
+                (Ours::Unasked, why) => _ = self.trouble.send_replace(why),
+                (_, Some(why)) => self.complain(why),
+            }
+            if ours.changed().await.is_err() {
+                // Nobody will ever say so: the engine is gone.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
     fn calm(&self) {
         self.trouble
             .send_if_modified(|trouble| trouble.take().is_some());
     }
 
-    fn complain(&self, error: &Error) {
-        let (shard, said) = (self.shard, error.to_string());
+    fn complain(&self, said: String) {
+        let shard = self.shard;
         let news = self.trouble.borrow().as_deref() != Some(&said);
         if news {
             tracing::warn!(%shard, error = %said, "a flush failed; the head keeps everything, and it is tried again");

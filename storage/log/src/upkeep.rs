@@ -29,6 +29,7 @@ use crate::collect::Collector;
 use crate::engine::Engine;
 use crate::error::{ClaimError, Ended, KeepError};
 use crate::retention::{Retention, TimeState};
+use crate::schedule::Ours;
 
 /// Whose bucket an engine keeps.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -67,15 +68,17 @@ impl Default for UpkeepTimes {
 /// Looks whether the bucket is ours, and says so to those who write segments there: before the
 /// first, and again and again. A bucket that is away changes nothing; one that has lost our claim
 /// gets nothing more until it is put back.
-pub(crate) async fn guard(engine: Engine, owner: Owner, ours: watch::Sender<bool>) -> Ended {
+pub(crate) async fn guard(engine: Engine, owner: Owner, ours: Arc<watch::Sender<Ours>>) -> Ended {
     let (mut told, mut foreign) = (Told::default(), Foreign::default());
     loop {
         let confirmed = confirm(engine.store(), owner.cluster, owner.incarnation).await;
-        match &confirmed {
-            Ok(_) => ours.send_replace(true),
-            Err(ClaimError::Bucket(_)) => *ours.borrow(),
-            Err(_) => ours.send_replace(false),
+        let now = match &confirmed {
+            Ok(_) => Ours::Yes,
+            Err(ClaimError::Bucket(_)) if *ours.borrow() == Ours::Yes => Ours::Yes,
+            Err(error) => Ours::No(error.to_string()),
         };
+        let sure = now == Ours::Yes;
+        ours.send_if_modified(|ours| std::mem::replace(ours, now.clone()) != now);
         if let Ok(beside) = &confirmed
             && *beside != foreign
         {
@@ -86,7 +89,6 @@ pub(crate) async fn guard(engine: Engine, owner: Owner, ours: watch::Sender<bool
         if let Err(superseded) = told.settle(ShardId::CATALOG, "a look at our claim", done) {
             return superseded;
         }
-        let sure = *ours.borrow();
         tokio::time::sleep(if sure { CLAIM_LOOK } else { CLAIM_REST }).await;
     }
 }

@@ -127,6 +127,8 @@ pub const FLUSH_LOOK: Duration = Duration::from_millis(20);
 pub const FLUSH_BACKOFF_MIN: Duration = Duration::from_millis(100);
 /// The longest.
 pub const FLUSH_BACKOFF_MAX: Duration = Duration::from_secs(10);
+/// How long a forced flush waits for the claim on the bucket to be confirmed.
+pub const FLUSH_NOW_PATIENCE: Duration = Duration::from_secs(3);
 /// Times that a forced flush lets another flusher go first.
 pub const FLUSH_NOW_TURNS_MAX: usize = 1000;
 
