@@ -10,6 +10,8 @@ use esker_env::sim::{Crash, SeededEntropy};
 use esker_log::{
     Alteration, AppendError, Engine, EngineOptions, HeadError, NewAppend, ReadError, TopicError,
 };
+use esker_object::Verb;
+use esker_object::faults::{Fault, Rule};
 use esker_shard::{Command, CommitRefusal, ConfigChange, Outcome, RequestId, TopicConfig};
 use esker_tests::hooked::Hooked;
 use esker_tests::node::run;
@@ -110,6 +112,38 @@ fn what_the_head_holds_keeps_no_part_of_a_connections_buffer() {
             assert!(buffer.is_unique(), "a batch of {bytes} bytes keeps it");
         }
         assert_eq!(whole.read("gravel", 0, 0).await.len(), 2);
+    });
+}
+
+#[test]
+fn a_reader_whose_caller_stops_waiting_loses_nothing() {
+    run(async {
+        let mut site = Site::new(20);
+        let random = SeededEntropy::new(20);
+        let mut expected = [Values::new(), Values::new(), Values::new()];
+        let whole = site.start().await.expect("started");
+        whole.create("gravel", 3).await;
+        load(&whole, &random, 300, &mut expected).await;
+        whole.engine.flush_now().await.expect("flushed");
+        let slow = Fault::Slow(Duration::from_millis(10));
+        whole
+            .faults
+            .script(Rule::new(slow).on(Verb::Get).times(u64::MAX));
+
+        let (mut reader, mut read, mut given_up) = (whole.reader("gravel", 0, 0).await, 0, 0);
+        while read < expected[0].len() as u64 {
+            let step = tokio::time::timeout(Duration::from_millis(3), reader.step());
+            match step.await {
+                Err(_) => given_up += 1,
+                Ok(chunk) => {
+                    for batch in chunk.expect("readable").batches {
+                        assert_eq!(batch.range.start().get(), read, "no gap, nothing twice");
+                        read = batch.range.end().get();
+                    }
+                }
+            }
+        }
+        assert!(given_up > 0);
     });
 }
 

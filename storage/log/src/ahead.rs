@@ -46,6 +46,8 @@ pub(crate) struct Wanted {
 #[derive(Debug)]
 pub(crate) struct Ahead {
     coming: mpsc::Receiver<Result<Coming, ReadError>>,
+    /// Taken from `coming`, and not come yet: here, so that a caller may stop waiting for it.
+    awaited: Option<Coming>,
     window: Arc<Semaphore>,
     /// Permits the window has in all.
     width: usize,
@@ -103,6 +105,7 @@ impl Ahead {
         let task = tokio::spawn(planner.run());
         Self {
             coming,
+            awaited: None,
             window,
             width,
             partition,
@@ -111,22 +114,26 @@ impl Ahead {
     }
 
     /// The next block in offset order; `None` once all of them were taken. After an error there is
-    /// nothing more.
+    /// nothing more. Nothing is lost when the future is dropped.
     pub(crate) async fn next(&mut self) -> Option<Result<Block, ReadError>> {
-        let mut coming = match self.coming.recv().await? {
-            Ok(coming) => coming,
-            Err(error) => return Some(Err(error)),
+        let coming = match &mut self.awaited {
+            Some(coming) => coming,
+            none => match self.coming.recv().await? {
+                Ok(coming) => none.insert(coming),
+                Err(error) => return Some(Err(error)),
+            },
         };
         let loaded = (&mut coming.load).await;
-        let bytes =
-            match loaded.expect("a load neither panics nor is aborted while it is waited for") {
-                Ok(bytes) => bytes,
-                Err(error) => return Some(Err(touching(error, self.partition, &coming.entries))),
-            };
+        let coming = self.awaited.take()?;
+        let loaded = loaded.expect("a load neither panics nor is aborted while it is waited for");
+        let bytes = match loaded {
+            Ok(bytes) => bytes,
+            Err(error) => return Some(Err(touching(error, self.partition, &coming.entries))),
+        };
         self.widen(bytes.len());
         Some(Ok(Block {
-            segment: Arc::clone(&coming.segment),
-            entries: std::mem::take(&mut coming.entries),
+            segment: coming.segment,
+            entries: coming.entries,
             bytes,
         }))
     }
