@@ -3,11 +3,12 @@
 //! ```text
 //!   GET /metrics   Prometheus text        what is counted, as of now
 //!   GET /healthz   200                    the process answers
-//!   GET /readyz    200, or 503 and why    appends and reads are taken
+//!   GET /readyz    200, or 503 and why    reads are taken; with 200, which appends are not
 //! ```
 //! It answers from the first moment on, while the log is still being read.
 
 mod figures; // what is counted, by name
+mod fullness; // whether a head has room
 
 use std::convert::Infallible;
 use std::io;
@@ -96,7 +97,7 @@ async fn answer(request: &Request<Incoming>, env: &Env, stand: Stand) -> Respons
     match (request.uri().path(), stand) {
         ("/healthz", _) => text_of(StatusCode::OK, "ok\n"),
         ("/readyz", Stand::Ready(figures)) => match figures.trouble().await {
-            None => text_of(StatusCode::OK, "ready\n"),
+            None => text_of(StatusCode::OK, ready(&figures.refusing().await)),
             Some(trouble) => text_of(StatusCode::SERVICE_UNAVAILABLE, format!("{trouble}\n")),
         },
         ("/readyz" | "/metrics", Stand::Starting(what)) => text_of(
@@ -117,6 +118,15 @@ async fn answer(request: &Request<Incoming>, env: &Env, stand: Stand) -> Respons
             "there are /metrics, /healthz and /readyz\n",
         ),
     }
+}
+
+fn ready(refusing: &[String]) -> String {
+    let mut text = "ready\n".to_owned();
+    for line in refusing {
+        text.push_str(line);
+        text.push('\n');
+    }
+    text
 }
 
 fn text_of(status: StatusCode, text: impl Into<Bytes>) -> Response<Full<Bytes>> {

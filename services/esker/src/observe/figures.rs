@@ -19,6 +19,8 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
+use super::fullness::{disk_full, full};
+
 /// The format of the text: OpenMetrics, which Prometheus reads.
 pub(super) const CONTENT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 /// Bytes of a page of memory, as `/proc` counts them on every platform that is built for.
@@ -62,6 +64,17 @@ impl Figures {
             }
         }
         None
+    }
+
+    /// Which appends are refused for want of room, line by line. Reads go on.
+    pub(super) async fn refusing(&self) -> Vec<String> {
+        let mut refusing: Vec<_> = disk_full(self.wal.room()).into_iter().collect();
+        for shard in self.engine.head().shards() {
+            if let Ok(progress) = self.engine.head().progress(shard).await {
+                refusing.extend(full(shard, &progress));
+            }
+        }
+        refusing
     }
 
     /// All of it, as text.
@@ -210,7 +223,13 @@ impl Moment {
             .iter()
             .map(|(shard, trouble, _)| (shard.0.to_string(), gauge(u64::from(trouble.is_some()))));
         let help = "1 while the last flush failed; the head keeps everything";
-        pen.each("shard_flush_failing", help, "shard", failing)
+        pen.each("shard_flush_failing", help, "shard", failing)?;
+        let full = self.shards.iter().map(|(shard, _, progress)| {
+            let full = full(*shard, progress).is_some();
+            (shard.0.to_string(), gauge(u64::from(full)))
+        });
+        let help = "1 while appends are refused because the head is full";
+        pen.each("shard_head_full", help, "shard", full)
     }
 
     fn wal(&self, pen: &mut Pen<'_>) -> fmt::Result {

@@ -1,6 +1,8 @@
 //! Metrics and health over HTTP.
 
-use crate::server::Server;
+use std::time::{Duration, Instant};
+
+use crate::server::{Running, Server};
 
 /// The figure of `name`, labels included, in a text of metrics.
 fn figure(text: &str, name: &str) -> f64 {
@@ -44,4 +46,69 @@ fn what_went_through_is_counted_and_a_server_that_serves_is_ready() {
         (1..=4).map(|shard| figure(&text, &format!("esker_shard_segments{{shard=\"{shard}\"}}")));
     assert_eq!(shards.sum::<f64>(), 1.0);
     assert!(text.ends_with("# EOF\n"));
+}
+
+/// Lines that compress to half at best, each of 64 digits.
+fn noise(lines: u64) -> Vec<u8> {
+    let mut state = 1u64;
+    let mut next = || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        state
+    };
+    let line = |_| {
+        format!(
+            "{:016x}{:016x}{:016x}{:016x}\n",
+            next(),
+            next(),
+            next(),
+            next()
+        )
+    };
+    (0..lines).map(line).collect::<String>().into_bytes()
+}
+
+#[test]
+fn a_server_whose_head_is_full_reads_and_says_what_it_refuses() {
+    let server = Server::start_with("full", &[("ESKER_WAL_HEAD", "8MiB")]);
+    server.create_topic("hello", 1);
+    let few = server.file("few", &noise(100));
+    server.out(&["produce", "hello", &few]);
+    assert_eq!(server.get("/readyz"), (200, "ready\n".to_owned()));
+    // A bucket that takes nothing any more.
+    let bucket = server.path("data/bucket");
+    std::fs::remove_dir_all(&bucket).unwrap();
+    std::fs::write(&bucket, "in the way").unwrap();
+    let many = server.file("many", &noise(400_000));
+    let mut producing = server.command(&["produce", "hello", &many]);
+    let _producing = Running(producing.spawn().unwrap());
+    let began = Instant::now();
+    let said = loop {
+        let (status, said) = server.get("/readyz");
+        assert_eq!(status, 200, "{said}");
+        if said != "ready\n" {
+            break said;
+        }
+        assert!(began.elapsed() < Duration::from_secs(40), "it has room");
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    let (first, second) = said.split_once('\n').unwrap();
+    assert_eq!(first, "ready");
+    assert!(second.starts_with("appends to shard "), "{said}");
+    assert!(second.contains("(its share of wal.head)"), "{said}");
+    let (_, text) = server.get("/metrics");
+    let full = (1..=4).map(|n| figure(&text, &format!("esker_shard_head_full{{shard=\"{n}\"}}")));
+    assert_eq!(full.sum::<f64>(), 1.0);
+    let read = server.out(&[
+        "consume",
+        "hello",
+        "--partition",
+        "0",
+        "--from",
+        "0",
+        "--until",
+        "100",
+    ]);
+    assert_eq!(read, noise(100));
 }

@@ -32,6 +32,11 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn start(name: &str) -> Self {
+        Self::start_with(name, &[])
+    }
+
+    /// The same, told more by its environment.
+    pub(crate) fn start_with(name: &str, environment: &[(&str, &str)]) -> Self {
         let scratch = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
         let scratch = scratch.join(format!("{name}-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&scratch);
@@ -40,6 +45,7 @@ impl Server {
         let mut child = esker(&["dev", "--listen", "127.0.0.1:0", "--data-dir"])
             .arg(&data)
             .env("ESKER_LISTEN_METRICS", "127.0.0.1:0")
+            .envs(environment.iter().copied())
             .stdout(Stdio::piped())
             .stderr(File::create(scratch.join("stderr")).unwrap())
             .spawn()

@@ -1,0 +1,68 @@
+//! Whether a head has room.
+//!
+//! A node that refuses appends is ready all the same: it reads, and what makes room is this node
+//! itself, by flushing. To take it away from its readers would help no append.
+
+use esker_log::Progress;
+use esker_types::ShardId;
+use esker_types::limits::{BATCH_BYTES_DEFAULT, HEAD_BATCHES_MAX};
+
+/// Why appends to `shard` are refused, or the next of the usual size will be; `None` if there is
+/// room.
+pub(super) fn full(shard: ShardId, progress: &Progress) -> Option<String> {
+    let (bytes, limit) = (progress.head.bytes, progress.head_bytes_max);
+    let batches = progress.head.batches;
+    let until = "until the bucket takes some";
+    if is_full(bytes, limit) {
+        return Some(format!(
+            "appends to shard {shard} are refused: its head holds {bytes} bytes, the limit is {limit} \
+             (its share of wal.head), {until}"
+        ));
+    }
+    (batches >= HEAD_BATCHES_MAX).then(|| {
+        format!(
+            "appends to shard {shard} are refused: its head holds {batches} batches, the limit is \
+             {HEAD_BATCHES_MAX}, {until}"
+        )
+    })
+}
+
+/// The same of a node's disk, with `room` bytes left for appends.
+pub(super) fn disk_full(room: u64) -> Option<String> {
+    (room < BATCH_BYTES_DEFAULT as u64).then(|| {
+        format!(
+            "appends are refused: the WAL has room for {room} bytes (wal.disk), until the bucket \
+             takes some"
+        )
+    })
+}
+
+/// Less is free than a batch of the usual size takes, or, of a small head, an eighth.
+fn is_full(bytes: u64, limit: u64) -> bool {
+    let needed = (BATCH_BYTES_DEFAULT as u64).min(limit / 8);
+    bytes + needed > limit
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    #[test]
+    fn a_head_is_full_once_a_usual_batch_finds_no_room() {
+        for (bytes, limit, full) in [
+            (0, MIB, false),
+            (7 * MIB / 8, MIB, false),
+            (7 * MIB / 8 + 1, MIB, true),
+            (99 * MIB, 100 * MIB, false),
+            (99 * MIB + 1, 100 * MIB, true),
+            (101 * MIB, 100 * MIB, true),
+        ] {
+            assert_eq!(is_full(bytes, limit), full, "{bytes} of {limit}");
+        }
+        assert_eq!(disk_full(MIB), None);
+        let told = disk_full(MIB - 1).expect("no room");
+        assert!(told.contains("1048575 bytes (wal.disk)"), "{told}");
+    }
+}
