@@ -21,9 +21,9 @@ use esker_types::limits::{
     BUCKET_CHECKPOINT_AGE, BUCKET_CHECKPOINT_GET_BYTES, BUCKET_CHECKPOINT_SEGMENTS,
     OBJECT_PUT_BYTES_MAX,
 };
-use esker_types::{ClusterId, Incarnation, Lane, RaftIndex, SegmentId, ShardId};
+use esker_types::{Incarnation, Lane, RaftIndex, SegmentId, ShardId};
 
-use crate::claim;
+use crate::claim::{self, Owner};
 use crate::error::KeepError;
 use crate::head::{Head, Progress};
 
@@ -34,8 +34,7 @@ pub struct Checkpointer {
     head: Arc<dyn Head>,
     store: Store,
     env: Env,
-    cluster: ClusterId,
-    incarnation: Incarnation,
+    owner: Owner,
     age: Duration,
     segments: usize,
     known: BTreeMap<ShardId, Known>,
@@ -70,21 +69,14 @@ struct Known {
 }
 
 impl Checkpointer {
-    /// Checkpoints of `incarnation` of `cluster`, from `head` to `store`.
+    /// Checkpoints of `owner`'s shards, from `head` to `store`.
     #[must_use]
-    pub fn new(
-        head: Arc<dyn Head>,
-        store: Store,
-        env: Env,
-        cluster: ClusterId,
-        incarnation: Incarnation,
-    ) -> Self {
+    pub fn new(head: Arc<dyn Head>, store: Store, env: Env, owner: Owner) -> Self {
         Self {
             head,
             store,
             env,
-            cluster,
-            incarnation,
+            owner,
             age: BUCKET_CHECKPOINT_AGE,
             segments: BUCKET_CHECKPOINT_SEGMENTS,
             known: BTreeMap::new(),
@@ -117,7 +109,7 @@ impl Checkpointer {
 
     /// What earlier lives, and others, have left in the bucket.
     async fn learn(&self, shard: ShardId) -> Result<Known, KeepError> {
-        let listed = listed(&self.store, self.incarnation, shard).await?;
+        let listed = listed(&self.store, self.owner.incarnation, shard).await?;
         let mut known = Known {
             newest: listed.last().map(|one| (one.index, one.id)),
             body: None,
@@ -148,19 +140,19 @@ impl Checkpointer {
         known: &mut Known,
     ) -> Result<Option<Checkpointed>, KeepError> {
         if known.untidy && known.body.is_some() {
-            claim::confirm(&self.store, self.cluster, self.incarnation).await?;
+            claim::confirm(&self.store, self.owner.cluster, self.owner.incarnation).await?;
             self.tidy(shard, known).await?;
         }
         let progress = self.head.progress(shard).await?;
         if !self.is_due(shard, known, &progress).await? {
             return Ok(None);
         }
-        claim::confirm(&self.store, self.cluster, self.incarnation).await?;
+        claim::confirm(&self.store, self.owner.cluster, self.owner.incarnation).await?;
         let taken = self.head.checkpoint(shard).await?;
         let index = taken.mark.index;
         let stale = |what: String| KeepError::Stale { shard, what };
-        if taken.mark.incarnation != self.incarnation {
-            let (theirs, ours) = (taken.mark.incarnation, self.incarnation);
+        if taken.mark.incarnation != self.owner.incarnation {
+            let (theirs, ours) = (taken.mark.incarnation, self.owner.incarnation);
             return Err(stale(format!("for incarnation {theirs}, this is {ours}")));
         }
         if let Some((newest, _)) = known.newest.filter(|(newest, _)| *newest > index) {
@@ -178,7 +170,7 @@ impl Checkpointer {
         let id = self.new_id(known, index);
         let new = Listed {
             key: Key::Checkpoint {
-                incarnation: self.incarnation,
+                incarnation: self.owner.incarnation,
                 shard,
                 index,
                 id,
@@ -277,7 +269,7 @@ impl Checkpointer {
         let Some(newest) = known.newest else {
             return Ok(0);
         };
-        let mut listed = listed(&self.store, self.incarnation, shard).await?;
+        let mut listed = listed(&self.store, self.owner.incarnation, shard).await?;
         listed.retain(|one| (one.index, one.id) < newest);
         let deleted = delete(&self.store, &listed).await?;
         known.untidy = false;

@@ -31,6 +31,15 @@ const CLAIM_BYTES_MAX: u64 = 64 << 10;
 /// How often a claim is taken back, each within the bucket's budget of attempts and time.
 const WITHDRAWALS_MAX: usize = 3;
 
+/// Whose a bucket is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Owner {
+    /// The cluster that has claimed it.
+    pub cluster: ClusterId,
+    /// The life it is in.
+    pub incarnation: Incarnation,
+}
+
 /// What a claim says.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Claim {

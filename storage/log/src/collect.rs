@@ -25,9 +25,9 @@ use esker_env::{Env, Monotonic};
 use esker_object::{Cursor, Key, Prefix, Store};
 use esker_shard::{Command, Level, Outcome, Refusal};
 use esker_types::limits::{COLLECT_ROUND_MAX, OBJECT_DELETES_IN_FLIGHT, READ_GRACE};
-use esker_types::{ClusterId, Incarnation, RaftIndex, ShardId};
+use esker_types::{RaftIndex, ShardId};
 
-use crate::claim;
+use crate::claim::{self, Owner};
 use crate::error::KeepError;
 use crate::head::Head;
 use sights::Sights;
@@ -47,8 +47,7 @@ pub struct Collector {
     head: Arc<dyn Head>,
     store: Store,
     env: Env,
-    cluster: ClusterId,
-    incarnation: Incarnation,
+    owner: Owner,
     grace: Duration,
     round_max: Duration,
     /// Sweeps begun, of whatever.
@@ -102,21 +101,14 @@ struct Sweep {
 }
 
 impl Collector {
-    /// A collector of what `incarnation` of `cluster` wrote to `store`.
+    /// A collector of what `owner` wrote to `store`.
     #[must_use]
-    pub fn new(
-        head: Arc<dyn Head>,
-        store: Store,
-        env: Env,
-        cluster: ClusterId,
-        incarnation: Incarnation,
-    ) -> Self {
+    pub fn new(head: Arc<dyn Head>, store: Store, env: Env, owner: Owner) -> Self {
         Self {
             head,
             store,
             env,
-            cluster,
-            incarnation,
+            owner,
             grace: READ_GRACE,
             round_max: COLLECT_ROUND_MAX,
             sweeps: 0,
@@ -147,7 +139,7 @@ impl Collector {
             kept: BTreeMap::new(),
             done: Collected::default(),
         };
-        claim::confirm(&self.store, self.cluster, self.incarnation).await?;
+        claim::confirm(&self.store, self.owner.cluster, self.owner.incarnation).await?;
         let sweep = self.begin();
         let mut whole = true;
         if let Err(error) = self.probes(sweep, &mut round).await {
@@ -270,10 +262,10 @@ impl Collector {
         let stale = |what: String| KeepError::Stale { shard, what };
         let mark = self.head.read_index(shard).await?;
         let progress = self.head.progress(shard).await?;
-        if mark.incarnation != self.incarnation || progress.mark < mark {
+        if mark.incarnation != self.owner.incarnation || progress.mark < mark {
             return Err(stale(format!(
                 "with {:?} after {mark:?}, this is incarnation {}",
-                progress.mark, self.incarnation
+                progress.mark, self.owner.incarnation
             )));
         }
         let marks = Marks {

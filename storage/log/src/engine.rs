@@ -20,6 +20,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::append::Appends;
+use crate::claim::Owner;
 use crate::error::{Ended, Error, ReadError};
 use crate::flush::Flusher;
 use crate::head::Head;
@@ -28,7 +29,7 @@ use crate::read::Readers;
 use crate::schedule::{FlushTriggers, Ours, Schedule, flush_permits};
 use crate::segments::Segments;
 use crate::topics::Topics;
-use crate::upkeep::{self, Owner, UpkeepTimes};
+use crate::upkeep::{self, UpkeepTimes};
 use crate::verify::{Verification, Verify};
 
 /// How an engine works.

@@ -37,7 +37,7 @@ mod error; // what can go wrong
 
 pub use append::{AppendError, Appended, Appends, NewAppend, Ready};
 pub use checkpoint::{Checkpointed, Checkpointer};
-pub use claim::{Claim, ClaimFault, claim, confirm};
+pub use claim::{Claim, ClaimFault, Owner, claim, confirm};
 pub use collect::{Collected, Collector};
 pub use engine::{Engine, EngineOptions, FlushedNow};
 pub use error::{ClaimError, Ended, Error, HeadError, KeepError, ReadError};
@@ -50,5 +50,5 @@ pub use read::{Chunk, Damages, ReadBatch, Reader, Readers};
 pub use retention::{Retained, Retention, TimeState};
 pub use schedule::FlushTriggers;
 pub use topics::{Alteration, TopicError, Topics};
-pub use upkeep::{Owner, UpkeepTimes};
+pub use upkeep::UpkeepTimes;
 pub use verify::{Finding, Verification};

@@ -20,25 +20,16 @@ use esker_types::limits::{
     BUCKET_CHECKPOINT_AGE, BUCKET_CHECKPOINT_LOOK, BUCKET_CHECKPOINT_SEGMENTS, CLAIM_LOOK,
     CLAIM_REST, COLLECT_PERIOD, COLLECT_ROUND_MAX, READ_GRACE, RETENTION_PERIOD, TICK_PERIOD,
 };
-use esker_types::{ClusterId, Incarnation, ShardId, ShardTime};
+use esker_types::{ShardId, ShardTime};
 use tokio::sync::watch;
 
 use crate::checkpoint::Checkpointer;
-use crate::claim::{confirm, report};
+use crate::claim::{Owner, confirm, report};
 use crate::collect::Collector;
 use crate::engine::Engine;
 use crate::error::{ClaimError, Ended, KeepError};
 use crate::retention::{Retention, TimeState};
 use crate::schedule::Ours;
-
-/// Whose bucket an engine keeps.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Owner {
-    /// The cluster that has claimed it.
-    pub cluster: ClusterId,
-    /// The life it is in.
-    pub incarnation: Incarnation,
-}
 
 /// How often upkeep is done.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -99,8 +90,7 @@ pub(crate) async fn checkpoints(engine: Engine, owner: Owner, times: UpkeepTimes
         Arc::clone(engine.head()),
         engine.store().clone(),
         engine.env().clone(),
-        owner.cluster,
-        owner.incarnation,
+        owner,
     )
     .due_after(times.checkpoint, BUCKET_CHECKPOINT_SEGMENTS);
     let mut told = Told::default();
@@ -164,8 +154,7 @@ pub(crate) async fn collection(engine: Engine, owner: Owner, times: UpkeepTimes)
         Arc::clone(engine.head()),
         engine.store().clone(),
         engine.env().clone(),
-        owner.cluster,
-        owner.incarnation,
+        owner,
     )
     .with_times(times.grace, COLLECT_ROUND_MAX);
     let mut told = Told::default();

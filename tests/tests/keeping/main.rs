@@ -16,8 +16,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use esker_cache::BlockCache;
 use esker_log::{
-    Checkpointer, Collected, Collector, Engine, EngineOptions, Flushed, Flusher, Head, Retention,
-    claim,
+    Checkpointer, Collected, Collector, Engine, EngineOptions, Flushed, Flusher, Head, Owner,
+    Retention, claim,
 };
 use esker_object::faults::FaultStore;
 use esker_object::{Key, Options, Prefix, Store};
@@ -63,9 +63,12 @@ pub(crate) fn over(node: Node, store: Store, faults: FaultStore) -> Kept {
     let env = node.env.clone();
     let engine = engine(&node, &store);
     let retention = Retention::new(Arc::clone(&head), engine.readers());
-    let checkpoints =
-        Checkpointer::new(Arc::clone(&head), store.clone(), env.clone(), CLUSTER, OURS);
-    let collector = Collector::new(head, store.clone(), env, CLUSTER, OURS);
+    let owner = Owner {
+        cluster: CLUSTER,
+        incarnation: OURS,
+    };
+    let checkpoints = Checkpointer::new(Arc::clone(&head), store.clone(), env.clone(), owner);
+    let collector = Collector::new(head, store.clone(), env, owner);
     Kept {
         checkpoints: checkpoints.due_after(Duration::ZERO, 16),
         collector: collector.with_times(GRACE, ROUND),

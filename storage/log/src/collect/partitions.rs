@@ -25,7 +25,7 @@ impl Collector {
         let shard = ELSEWHERE;
         let mut after = None;
         loop {
-            let prefix = Prefix::Partitions(self.incarnation);
+            let prefix = Prefix::Partitions(self.owner.incarnation);
             let page = self.store.list(prefix, after.as_ref()).await;
             let page = page.map_err(|source| KeepError::Bucket { shard, source })?;
             if !page.objects.is_empty() {
@@ -65,7 +65,7 @@ impl Collector {
                         names: false,
                         marks,
                     };
-                    let ours = self.incarnation;
+                    let ours = self.owner.incarnation;
                     let verdict = verdict(&object.key, ours, word(*live), word(*kept));
                     verdicts.insert(*shard, verdict);
                 }

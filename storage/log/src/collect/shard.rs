@@ -51,8 +51,8 @@ impl Collector {
         self.halted.remove(&shard);
         round.kept.insert(shard, marks(&kept));
         let prefixes = [
-            Prefix::Flushed(self.incarnation, shard),
-            Prefix::Gathered(self.incarnation, shard),
+            Prefix::Flushed(self.owner.incarnation, shard),
+            Prefix::Gathered(self.owner.incarnation, shard),
         ];
         let (first, mut after) = sweep.next;
         for (at, prefix) in prefixes.into_iter().enumerate().skip(first) {
@@ -74,7 +74,7 @@ impl Collector {
     /// The newest checkpoint, read and checked, and every older one deleted; `None` if the shard
     /// has none: then there is no evidence, and nothing goes.
     async fn newest(&self, shard: ShardId, round: &mut Round) -> Result<Option<State>, KeepError> {
-        let mut listed = checkpoint::listed(&self.store, self.incarnation, shard).await?;
+        let mut listed = checkpoint::listed(&self.store, self.owner.incarnation, shard).await?;
         let Some(newest) = listed.pop() else {
             return Ok(None);
         };
@@ -144,7 +144,7 @@ impl Collector {
                 names: names(walk.kept, &key),
                 marks: marks(walk.kept),
             };
-            let verdict = verdict(&key, self.incarnation, live, kept);
+            let verdict = verdict(&key, self.owner.incarnation, live, kept);
             let below = |range: esker_types::RaftRange| range.from < live.marks.flush_position;
             let out = match key {
                 Key::FlushedSegment { range, .. } => !live.names && below(range),
@@ -191,7 +191,7 @@ impl Collector {
         let mut after = before(first);
         loop {
             let page = self.head.manifest(shard, after, MANIFEST_PAGE).await?;
-            if page.mark.incarnation != self.incarnation || page.mark.index < index {
+            if page.mark.incarnation != self.owner.incarnation || page.mark.index < index {
                 let what = format!("a manifest of {:?}, entry {index} was due", page.mark);
                 return Err(KeepError::Stale { shard, what });
             }

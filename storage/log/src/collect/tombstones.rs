@@ -83,7 +83,7 @@ impl Collector {
         let due = due.filter(|(topic, since)| known(*topic) && !left(*since));
         let due: Vec<_> = due.take(COLLECT_TOMBSTONES).copied().collect();
         for (topic, _) in due {
-            let prefix = Prefix::Topic(self.incarnation, topic);
+            let prefix = Prefix::Topic(self.owner.incarnation, topic);
             let page = self.store.list(prefix, None).await;
             let page = page.map_err(|source| KeepError::Bucket { shard, source })?;
             if !page.objects.is_empty() {
