@@ -1,0 +1,156 @@
+//! Defaults, the file, the environment and flags: each over the one before.
+
+use esker_types::limits::{
+    APPEND_BUDGET_BYTES, BLOCK_BYTES, BUCKET_CHECKPOINT_AGE, COLLECT_PERIOD, DATA_SHARDS_CLUSTER,
+    DATA_SHARDS_DEV, FLUSH_AGE, FLUSH_AGE_DEV, FLUSH_BYTES, GIB, HEAD_DISK_BYTES_CLUSTER,
+    HEAD_DISK_BYTES_DEV, HEAD_MEMORY_BYTES, READ_BUDGET_BYTES, READ_GRACE, RETENTION_PERIOD,
+    WAL_FILE_BYTES,
+};
+use toml::{Table, Value};
+
+use super::{ConfigError, Kind};
+
+/// Keys that the environment may set: `wal.disk` by `ESKER_WAL_DISK`.
+pub(super) const KEYS: [&str; 23] = [
+    "data_dir",
+    "insecure",
+    "listen.public",
+    "listen.metrics",
+    "object_store.url",
+    "cluster.data_shards",
+    "wal.disk",
+    "wal.head",
+    "wal.memory",
+    "wal.file",
+    "flush.bytes",
+    "flush.age",
+    "flush.zstd_level",
+    "cache.memory",
+    "cache.backfill_memory",
+    "cache.disk",
+    "agent.append_memory",
+    "agent.read_memory",
+    "upkeep.checkpoint",
+    "upkeep.retention",
+    "upkeep.collect",
+    "upkeep.grace",
+    "roles",
+];
+
+pub(super) fn defaults(kind: Kind) -> Table {
+    let (disk, shards, age) = match kind {
+        Kind::Dev => (HEAD_DISK_BYTES_DEV, DATA_SHARDS_DEV, FLUSH_AGE_DEV),
+        Kind::Serve => (HEAD_DISK_BYTES_CLUSTER, DATA_SHARDS_CLUSTER, FLUSH_AGE),
+    };
+    let text = format!(
+        r#"
+        data_dir = "./esker-data"
+        roles = ["wal", "agent"]
+        insecure = false
+        [listen]
+        public = "127.0.0.1:7070"
+        [object_store]
+        settings = {{}}
+        [cluster]
+        data_shards = {shards}
+        [wal]
+        disk = {disk}
+        memory = {HEAD_MEMORY_BYTES}
+        file = {WAL_FILE_BYTES}
+        [flush]
+        bytes = {FLUSH_BYTES}
+        age = "{age}ms"
+        zstd_level = 1
+        [cache]
+        memory = {cache}
+        backfill_memory = {backfill}
+        disk = {cache_disk}
+        [agent]
+        append_memory = {APPEND_BUDGET_BYTES}
+        read_memory = {READ_BUDGET_BYTES}
+        [upkeep]
+        checkpoint = "{checkpoint}s"
+        retention = "{retention}s"
+        collect = "{collect}s"
+        grace = "{grace}s"
+        "#,
+        age = age.as_millis(),
+        cache = 192 * BLOCK_BYTES,
+        backfill = 64 * BLOCK_BYTES,
+        cache_disk = 4 * GIB,
+        checkpoint = BUCKET_CHECKPOINT_AGE.as_secs(),
+        retention = RETENTION_PERIOD.as_secs(),
+        collect = COLLECT_PERIOD.as_secs(),
+        grace = READ_GRACE.as_secs(),
+    );
+    text.parse().expect("the defaults are TOML")
+}
+
+/// Puts `over` over `under`, table by table.
+pub(super) fn merge(under: &mut Table, over: Table) {
+    for (key, value) in over {
+        match (under.get_mut(&key), value) {
+            (Some(Value::Table(under)), Value::Table(over)) => merge(under, over),
+            (_, value) => {
+                under.insert(key, value);
+            }
+        }
+    }
+}
+
+/// Sets `key`, dotted, to what `text` says: a number or a truth value if it is one, a list of words
+/// for roles, else a text.
+pub(super) fn set(table: &mut Table, key: &str, text: &str) {
+    let value = match key {
+        "roles" => Value::Array(text.split(',').map(|role| role.trim().into()).collect()),
+        _ => match (text.parse::<i64>(), text.parse::<bool>()) {
+            (Ok(number), _) => Value::Integer(number),
+            (_, Ok(truth)) => Value::Boolean(truth),
+            _ => Value::String(text.to_owned()),
+        },
+    };
+    let mut table = table;
+    let mut key = key;
+    while let Some((section, rest)) = key.split_once('.') {
+        let section = table
+            .entry(section)
+            .or_insert_with(|| Value::Table(Table::new()));
+        let Value::Table(section) = section else {
+            return;
+        };
+        (table, key) = (section, rest);
+    }
+    table.insert(key.to_owned(), value);
+}
+
+/// What is wrong with `text`, and where. What stands there may be a secret.
+pub(super) fn misspelt(text: &str, error: &toml::de::Error) -> ConfigError {
+    let at = error.span().map_or(0, |span| span.start);
+    let before = &text[..text.floor_char_boundary(at)];
+    let line = 1 + before.matches('\n').count();
+    let column = 1 + before.chars().rev().take_while(|c| *c != '\n').count();
+    let what = error.message().replace('\n', " ");
+    ConfigError::Text {
+        what: format!("line {line}, column {column}: {what}"),
+    }
+}
+
+/// That the settings of the store are texts: other values would be told with what is wrong.
+pub(super) fn only_texts(table: &Table) -> Result<(), ConfigError> {
+    let refused = |what: &str| {
+        let what = what.to_owned();
+        Err(ConfigError::Text { what })
+    };
+    let Some(Value::Table(store)) = table.get("object_store") else {
+        return refused("`object_store` is a section: write [object_store]");
+    };
+    let Some(Value::Table(settings)) = store.get("settings") else {
+        return refused("`object_store.settings` is a section: write [object_store.settings]");
+    };
+    match settings.iter().find(|(_, value)| !value.is_str()) {
+        Some((key, _)) => refused(&format!(
+            "`object_store.settings.{key}` is no text: put it between quotes"
+        )),
+        None => Ok(()),
+    }
+}
