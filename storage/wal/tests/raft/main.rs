@@ -1,5 +1,7 @@
 //! The log and the state machine as openraft uses them.
 
 mod full; // many shards, one disk, no room
-mod replica; // a single voter: append, die, come back
+mod world; // a disk, and one voter after the other on it
+mod replica; // a single voter: what it takes, joins, refuses
+mod lives; // a single voter dies and comes back
 mod suite; // openraft's own suite for log stores

@@ -1,0 +1,256 @@
+//! A disk, and one voter after the other on it.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use esker_env::Env;
+use esker_env::sim::{Inline, SeededEntropy, SimClock, SimDisk, SimNetwork};
+use esker_shard::{
+    AppendBatch, AppendOutcome, Command, CommitSegment, Genesis, ObjectChecksum, Outcome, PutTopic,
+    TopicConfig,
+};
+use esker_types::limits::GIB;
+use esker_types::{
+    ContentHash, Incarnation, LeaderEpoch, NodeId, PartitionId, PartitionIndex, ProducerEpoch,
+    ProducerId, ProducerStamp, RaftIndex, SegmentId, Sequence, ShardId, Timestamp, TopicId,
+    TopicName, TopicVersion,
+};
+use esker_wal::disk::{Checkpoints, Recovery, Wal, WalOptions};
+use esker_wal::{Alone, AppendAnswer, Appender, Error, Keeper, KeeperOptions, Replica, Share};
+
+pub(crate) const SHARD: ShardId = ShardId(1);
+
+pub(crate) fn topic() -> TopicId {
+    TopicId::new(Incarnation::FIRST, 1).expect("a small sequence")
+}
+
+pub(crate) fn partition() -> PartitionId {
+    PartitionId {
+        topic: topic(),
+        index: PartitionIndex(0),
+    }
+}
+
+/// A disk, and how the logs on it are laid out.
+pub(crate) struct World {
+    pub(crate) disk: SimDisk,
+    pub(crate) options: WalOptions,
+    pub(crate) lives: u64,
+}
+
+/// One life of a node.
+pub(crate) struct Node {
+    pub(crate) env: Env,
+    pub(crate) wal: Arc<Wal>,
+    pub(crate) replica: Replica,
+    pub(crate) appender: Appender,
+    pub(crate) recovery: Recovery,
+}
+
+impl World {
+    pub(crate) fn new(seed: u64) -> Self {
+        let options = WalOptions {
+            file_bytes: 256 << 10,
+            group_bytes: 64 << 10,
+            disk_bytes: 8 << 20,
+            memory_bytes: 64 << 10,
+            ..WalOptions::default()
+        };
+        Self {
+            disk: SimDisk::new(seed),
+            options,
+            lives: 0,
+        }
+    }
+
+    pub(crate) fn env(&mut self) -> Env {
+        self.lives += 1;
+        Env {
+            clock: Arc::new(SimClock::following_tokio()),
+            entropy: Arc::new(SeededEntropy::new(self.lives)),
+            files: Arc::new(self.disk.mount()),
+            workers: Arc::new(Inline),
+            network: Arc::new(SimNetwork::new()),
+        }
+    }
+
+    pub(crate) async fn open(
+        &self,
+        env: &Env,
+        covered: BTreeMap<ShardId, RaftIndex>,
+    ) -> Result<(Arc<Wal>, Recovery), Error> {
+        let (directory, on_fatal) = (Path::new("/wal"), Arc::new(|_: &_| {}));
+        Wal::open(env, directory, self.options.clone(), covered, on_fatal).await
+    }
+
+    pub(crate) async fn start(&mut self) -> Result<Node, Error> {
+        let env = self.env();
+        let checkpoints = Checkpoints::open(&env, Path::new("/checkpoints"))?;
+        let covered: BTreeMap<_, _> = checkpoints
+            .indexes()?
+            .into_iter()
+            .map(|(shard, id)| (shard, id.index))
+            .collect();
+        let (wal, recovery) = self.open(&env, covered).await?;
+        let genesis = Genesis {
+            shard: SHARD,
+            incarnation: Incarnation::FIRST,
+            epoch_base: LeaderEpoch(0),
+            data_shards: 1,
+        };
+        let node = NodeId::new(Incarnation::FIRST, 1).expect("a small sequence");
+        let replica =
+            Replica::open(&env, Arc::clone(&wal), checkpoints, node, genesis, Alone).await?;
+        replica.found_alone().await?;
+        replica.lead().await.map_err(|error| Error::Raft {
+            shard: SHARD,
+            what: error.to_string(),
+        })?;
+        let appender = Appender::start(replica.clone(), Arc::clone(&env.clock), Share::of(GIB));
+        Ok(Node {
+            env,
+            wal,
+            replica,
+            appender,
+            recovery,
+        })
+    }
+}
+
+impl Node {
+    pub(crate) async fn propose(&self, command: Command) -> Outcome {
+        let outcome = self
+            .replica
+            .propose(&command, Vec::new())
+            .await
+            .expect("it leads");
+        outcome.await.expect("applied").1
+    }
+
+    pub(crate) async fn put_topic(&self) {
+        let put = PutTopic {
+            topic: topic(),
+            name: TopicName::new("t").expect("a name"),
+            version: TopicVersion(1),
+            config: TopicConfig::default(),
+            partitions: vec![PartitionIndex(0)],
+        };
+        let outcome = self.propose(Command::PutTopic(put)).await;
+        assert!(matches!(outcome, Outcome::TopicPut { .. }), "{outcome:?}");
+    }
+
+    pub(crate) async fn append(&self, number: u64, bytes: usize) -> AppendAnswer {
+        self.appender
+            .append(batch(number, bytes), payload(number, bytes))
+            .await?
+            .await
+    }
+
+    /// Commits a segment that holds all of the head, as a flusher would once it is in the bucket.
+    pub(crate) async fn flush(&self) -> Option<RaftIndex> {
+        let state = self.replica.state();
+        let plan = state.flush_plan(u64::MAX, RaftIndex(u64::MAX))?;
+        let commit = CommitSegment {
+            segment: SegmentId(u128::from(plan.raft.to.0)),
+            length: plan.bytes,
+            checksum: ObjectChecksum(7),
+            raft: plan.raft,
+            ranges: plan.ranges,
+        };
+        match self.propose(Command::CommitSegment(commit)).await {
+            Outcome::SegmentCommitted { flush_position } => Some(flush_position),
+            other => unreachable!("{other:?}"),
+        }
+    }
+
+    pub(crate) fn keeper(&self, options: KeeperOptions) -> Keeper {
+        let replicas = vec![self.replica.clone()];
+        Keeper::new(
+            Arc::clone(&self.wal),
+            replicas,
+            Arc::clone(&self.env.clock),
+            options,
+        )
+    }
+
+    /// Every batch of the head, in order, as a reader gets it.
+    pub(crate) async fn head(&self) -> Vec<(u64, Bytes)> {
+        let state = self.replica.state();
+        let data = state.data().expect("a data shard");
+        let Some(known) = data.partition(partition()) else {
+            return Vec::new();
+        };
+        let mut offset = known.tiered_end().max(known.log_start());
+        let mut read = Vec::new();
+        while let Some(position) = data.head_lookup(partition(), offset) {
+            let bytes = self.replica.read_batch(&position).await.expect("readable");
+            read.push((offset.get(), bytes.expect("held while a state names it")));
+            offset = position.batch.range.end();
+        }
+        assert_eq!(offset, known.end(), "the head has a gap");
+        read
+    }
+
+    pub(crate) async fn stop(self) {
+        self.replica.close().await;
+    }
+}
+
+pub(crate) fn producer() -> ProducerId {
+    ProducerId::new(Incarnation::FIRST, 1).expect("a small sequence")
+}
+
+/// One record, numbered by its producer.
+pub(crate) fn batch(number: u64, bytes: usize) -> AppendBatch {
+    let sequence = i32::try_from(number)
+        .ok()
+        .and_then(Sequence::from_i32)
+        .expect("few");
+    AppendBatch {
+        partition: partition(),
+        bytes: u32::try_from(bytes).expect("small"),
+        records: 1,
+        base_timestamp: Timestamp(0),
+        max_timestamp: Timestamp(0),
+        producer: Some(ProducerStamp {
+            id: producer(),
+            epoch: ProducerEpoch::FIRST,
+            sequence,
+        }),
+        hash: ContentHash(u128::from(number)),
+        expected_end: None,
+        fencing: None,
+    }
+}
+
+pub(crate) fn payload(number: u64, bytes: usize) -> Bytes {
+    number
+        .to_le_bytes()
+        .iter()
+        .copied()
+        .cycle()
+        .take(bytes)
+        .collect()
+}
+
+pub(crate) fn run<T>(test: impl Future<Output = T>) -> T {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    runtime
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime")
+        .block_on(test)
+}
+
+pub(crate) fn accepted(answer: AppendAnswer) -> u64 {
+    match answer.expect("answered").1 {
+        AppendOutcome::Accepted { range, .. } | AppendOutcome::Duplicate { range } => {
+            range.start().get()
+        }
+        AppendOutcome::Rejected(error) => unreachable!("{error}"),
+    }
+}
