@@ -23,6 +23,8 @@ const PARTITIONS: u32 = 3;
 /// A running whole with a topic; nothing is flushed but when a test says so.
 async fn started(seed: u64) -> Whole {
     let whole = Site::new(seed).start().await.expect("started");
+    // Nothing is there to be flushed, but from now on the engine knows whose the bucket is.
+    flush(&whole).await;
     whole.stop_flushing();
     whole.create(TOPIC, PARTITIONS).await;
     whole
