@@ -98,15 +98,21 @@ impl Site {
             workers: Arc::new(Inline),
             network: Arc::new(SimNetwork::new()),
         };
-        let identity = *self
-            .identity
-            .get_or_insert_with(|| Identity::founder(&env, 2));
         let options = NodeOptions {
             wal: self.wal.clone(),
             keeper: KeeperOptions::default(),
             head_bytes: self.wal.disk_bytes / 2,
         };
         let directory = Directory::take(&env, Path::new("/data")).await?;
+        let identity = match directory.identity(&env)? {
+            Some(identity) => identity,
+            None => {
+                let founder = Identity::founder(&env, 2);
+                directory.belongs_to(&env, &founder)?;
+                founder
+            }
+        };
+        self.identity = Some(identity);
         let node = Node::start(&env, directory, &identity, options).await?;
         let url = format!("memory://{}", self.bucket);
         let opened = Store::open_with_faults(&url, &Options::default(), &env);

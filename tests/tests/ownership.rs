@@ -40,12 +40,44 @@ fn a_log_without_an_identity_is_nobody_s_to_begin_with() {
         let whole = site.start().await.expect("started");
         let env = whole.env.clone();
         whole.close().await;
+        let identity = Path::new("/data/identity.json");
+        env.files.remove(identity).expect("it was there");
         let directory = Directory::take(&env, Path::new("/data"))
             .await
             .expect("free");
         match directory.identity(&env) {
             Err(IdentityError::Missing { path }) => assert_eq!(path, Path::new("/data")),
             other => unreachable!("{other:?}"),
+        }
+    });
+}
+
+#[test]
+fn a_directory_that_lost_its_log_is_not_founded_again() {
+    run(async {
+        let mut site = Site::new(64);
+        let whole = site.start().await.expect("started");
+        whole.create("gravel", 1).await;
+        let values = [vec![7; 100]];
+        whole
+            .append("gravel", 0, &values, None)
+            .await
+            .expect("durable");
+        whole.engine.flush_now().await.expect("flushed");
+        let env = whole.env.clone();
+        whole.close().await;
+        // Its log, then its checkpoints too: an empty disk to which somebody restored the identity.
+        for folder in ["/data/wal", "/data/checkpoints"] {
+            for path in env.files.list(Path::new(folder)).expect("listed") {
+                env.files.remove(&path).expect("removed");
+            }
+            let refused = site.start().await.expect_err("no log, or not all of it");
+            match (folder, &refused) {
+                ("/data/wal", NodeError::Wal(esker_wal::Error::Incomplete { .. })) => {}
+                ("/data/checkpoints", NodeError::LogLost { .. }) => {}
+                other => unreachable!("{other:?}"),
+            }
+            assert!(refused.to_string().contains("as they were"), "{refused}");
         }
     });
 }

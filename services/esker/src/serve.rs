@@ -18,6 +18,7 @@ use esker_client::v1;
 use esker_env::Env;
 use esker_log::{
     ClaimError, Ended, Engine, EngineOptions, FlushTriggers, Owner, UpkeepTimes, claim, confirm,
+    nothing_written,
 };
 use esker_object::{Counters, Kind, Store};
 use esker_record::ZstdLevel;
@@ -265,11 +266,17 @@ async fn claimed(
     store: &Store,
 ) -> Result<Identity, ServeError> {
     let known = directory.identity(env)?;
-    if let Some(identity) = known.filter(|known| known.claimed) {
+    if let Some(identity) = known.filter(|known| known.claimed && known.begun) {
         still_ours(store, &identity).await?;
         return Ok(identity);
     }
     store.probe().await?;
+    if let Some(identity) = known.filter(|known| known.claimed) {
+        // The log is about to begin; where something lies already, it has begun before.
+        confirm(store, identity.cluster, identity.incarnation).await?;
+        nothing_written(store, identity.incarnation).await?;
+        return Ok(identity);
+    }
     let founder = || Identity::founder(env, config.cluster.data_shards);
     let mut identity = known.unwrap_or_else(founder);
     directory.belongs_to(env, &identity)?;

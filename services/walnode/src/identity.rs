@@ -1,12 +1,13 @@
-//! Who a data directory belongs to: one small file, written once at founding and once more when
-//! the bucket is claimed.
+//! Who a data directory belongs to: one small file, written once at founding, once more when the
+//! bucket is claimed, and a last time when the log has begun.
 //!
 //! ```text
 //!   identity.json   { "version": 1, "cluster": "<32 hex>", "incarnation": 1, "node": 4294967297,
-//!                     "data_shards": 4, "claimed": true }
+//!                     "data_shards": 4, "claimed": true, "begun": true }
 //! ```
 //! The cluster's id stands on the disk before the bucket is claimed under it: a founding that dies
-//! half-way goes on under the same id.
+//! half-way goes on under the same id. Once the log has begun, a directory without it is one that
+//! lost it: it is not founded a second time, over what is in the bucket.
 
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
@@ -34,6 +35,8 @@ pub struct Identity {
     pub data_shards: u32,
     /// The bucket was claimed.
     pub claimed: bool,
+    /// Every shard has a log, on disk.
+    pub begun: bool,
 }
 
 /// Why a directory has no identity that can be used.
@@ -80,6 +83,7 @@ struct Stored {
     node: u64,
     data_shards: u32,
     claimed: bool,
+    begun: bool,
 }
 
 impl Identity {
@@ -93,6 +97,7 @@ impl Identity {
             node,
             data_shards,
             claimed: false,
+            begun: false,
         }
     }
 
@@ -132,6 +137,7 @@ impl Identity {
             node: self.node.as_u64(),
             data_shards: self.data_shards,
             claimed: self.claimed,
+            begun: self.begun,
         };
         let text = serde_json::to_vec_pretty(&stored).expect("plain fields become JSON");
         let path = path(directory);
@@ -162,6 +168,7 @@ fn parse(bytes: &[u8]) -> Result<Identity, String> {
         node: NodeId::from_u64(stored.node).ok_or_else(|| field("node"))?,
         data_shards: stored.data_shards,
         claimed: stored.claimed,
+        begun: stored.begun,
     })
 }
 
@@ -177,8 +184,8 @@ mod tests {
         let load = || Identity::load(&*env.files, directory);
         assert_eq!(load().expect("readable"), None);
         let mut identity = Identity::founder(&env, 4);
-        for claimed in [false, true] {
-            identity.claimed = claimed;
+        for (claimed, begun) in [(false, false), (true, false), (true, true)] {
+            (identity.claimed, identity.begun) = (claimed, begun);
             identity.save(&*env.files, directory).expect("written");
             assert_eq!(load().expect("readable"), Some(identity));
         }
@@ -186,7 +193,7 @@ mod tests {
             "",
             "{}",
             r#"{"version":2}"#,
-            r#"{"version":1,"cluster":"x","incarnation":1,"node":1,"data_shards":4,"claimed":true}"#,
+            r#"{"version":1,"cluster":"x","incarnation":1,"node":1,"data_shards":4,"claimed":true,"begun":true}"#,
         ];
         for text in spoil {
             replace_file(

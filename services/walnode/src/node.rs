@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::directory::Directory;
-use crate::identity::Identity;
+use crate::identity::{Identity, IdentityError};
 use crate::local::{Led, LocalHead};
 
 /// How a node is set up.
@@ -47,6 +47,21 @@ pub enum NodeError {
         path: PathBuf,
         /// What it said.
         source: io::Error,
+    },
+    /// Whose it is cannot be read or written.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// A shard had a log, and has none.
+    #[error(
+        "{path} has no log of {shard}, and had one: put the files of `wal` and `checkpoints` back as \
+         they were; a new log under the same id would overwrite what is in the bucket",
+        path = path.display()
+    )]
+    LogLost {
+        /// The directory.
+        path: PathBuf,
+        /// The shard.
+        shard: ShardId,
     },
     /// The log, a checkpoint or raft.
     #[error(transparent)]
@@ -102,11 +117,12 @@ impl Node {
         let on_fatal: OnFatal = Arc::new(move |why: &Fatal| {
             let _ = die.try_send(why.clone());
         });
+        let path = directory.path().to_owned();
         let (wal, recovery, replicas) = open(env, directory, identity, &options, on_fatal).await?;
         let replicas = tokio::select! {
             biased;
             Some(why) = fatal.recv() => return Err(NodeError::Fatal(why)),
-            led = lead(replicas, identity.node) => led?,
+            led = begin(env, replicas, identity, &path) => led?,
         };
         let share = options.head_bytes / u64::from(identity.data_shards).max(1);
         let led = replicas.iter().map(|replica| {
@@ -246,11 +262,35 @@ async fn open(
     Ok((wal, recovery, replicas))
 }
 
-/// Waits until every shard is led, and has given this node's id to nobody else.
-async fn lead(replicas: Vec<Replica>, node: NodeId) -> Result<Vec<Replica>, NodeError> {
+/// Gives every shard a log, once, and waits until it leads them; from then on the directory says
+/// that it has one.
+async fn begin(
+    env: &Env,
+    replicas: Vec<Replica>,
+    identity: &Identity,
+    path: &Path,
+) -> Result<Vec<Replica>, NodeError> {
     for replica in &replicas {
+        if identity.begun && !replica.has_begun().await? {
+            let (path, shard) = (path.to_owned(), replica.shard());
+            return Err(NodeError::LogLost { path, shard });
+        }
         replica.found_alone().await?;
     }
+    let replicas = lead(replicas, identity.node).await?;
+    // Whoever leads has committed, so the logs are on the disk.
+    if !identity.begun {
+        let begun = Identity {
+            begun: true,
+            ..*identity
+        };
+        begun.save(&*env.files, path)?;
+    }
+    Ok(replicas)
+}
+
+/// Waits until every shard is led, and has given this node's id to nobody else.
+async fn lead(replicas: Vec<Replica>, node: NodeId) -> Result<Vec<Replica>, NodeError> {
     for replica in &replicas {
         replica.lead().await?;
     }

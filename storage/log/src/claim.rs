@@ -252,8 +252,12 @@ async fn found(store: &Store, claim: &Claim) -> Result<Found, ClaimError> {
     }
 }
 
-/// Nobody has written under `incarnation`: a claim that somebody removed must not be ours now.
-async fn nothing_written(store: &Store, incarnation: Incarnation) -> Result<(), ClaimError> {
+/// Makes sure that nobody has written under `incarnation`: who takes it up now begins at its
+/// beginning.
+///
+/// # Errors
+/// [`ClaimError::NotEmpty`], [`ClaimError::Bucket`].
+pub async fn nothing_written(store: &Store, incarnation: Incarnation) -> Result<(), ClaimError> {
     let page = store.list(Prefix::Incarnation(incarnation), None).await?;
     match page.objects.first() {
         Some(object) => Err(ClaimError::NotEmpty {

@@ -37,7 +37,7 @@ mod error; // what can go wrong
 
 pub use append::{AppendError, Appended, Appends, NewAppend, Ready};
 pub use checkpoint::{Checkpointed, Checkpointer};
-pub use claim::{Claim, ClaimFault, Owner, claim, confirm};
+pub use claim::{Claim, ClaimFault, Owner, claim, confirm, nothing_written};
 pub use collect::{Collected, Collector};
 pub use engine::{Engine, EngineOptions, FlushedNow};
 pub use error::{ClaimError, Ended, Error, HeadError, KeepError, ReadError};

@@ -40,6 +40,18 @@ pub enum Error {
         /// What is wrong with it.
         what: String,
     },
+    /// The log lacks what its shard's checkpoint, or its own account, counts on. Nothing was
+    /// changed.
+    #[error(
+        "the log of {shard} is not all there: {what}; put its files back as they were, or replace \
+         this node under a new id"
+    )]
+    Incomplete {
+        /// The shard.
+        shard: ShardId,
+        /// What is missing.
+        what: String,
+    },
     /// Written by another version.
     #[error(
         "{path} has format version {version}, this binary reads version 1: start the binary that \

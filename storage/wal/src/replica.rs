@@ -102,6 +102,7 @@ impl Replica {
             .validate()
             .map_err(|error| refused(&error))?;
         let start = Machine::open(env, Arc::clone(&wal), checkpoints, genesis).await?;
+        start.machine.is_backed()?;
         let store = LogStore::new(Arc::clone(&wal), shard);
         let raft = Raft::new(node.as_u64(), Arc::new(config), peers, store, start.machine);
         // Whatever raft spawns here draws from this seed.
@@ -116,6 +117,18 @@ impl Replica {
         })
     }
 
+    /// Whether the shard has a log: a vote, or an entry.
+    ///
+    /// # Errors
+    /// [`Error::Raft`].
+    pub async fn has_begun(&self) -> Result<bool, Error> {
+        let begun = self.raft.is_initialized().await;
+        begun.map_err(|error| Error::Raft {
+            shard: self.shard,
+            what: error.to_string(),
+        })
+    }
+
     /// Makes this node the only voter of a shard that has no log yet. Does nothing to one that has.
     ///
     /// # Errors
@@ -125,12 +138,7 @@ impl Replica {
             shard: self.shard,
             what: what.to_string(),
         };
-        if self
-            .raft
-            .is_initialized()
-            .await
-            .map_err(|error| refused(&error))?
-        {
+        if self.has_begun().await? {
             return Ok(());
         }
         let members = BTreeMap::from([(*self.raft.node_id(), BasicNode::default())]);

@@ -250,6 +250,11 @@ impl Wal {
             .unwrap_or_default()
     }
 
+    /// Whether an entry of a shard is held.
+    pub(crate) fn holds(&self, shard: ShardId, index: RaftIndex) -> bool {
+        self.shared.books().find(shard, index).is_some()
+    }
+
     /// Index of the oldest entry of a shard that is still held.
     #[must_use]
     pub fn oldest(&self, shard: ShardId) -> Option<RaftIndex> {

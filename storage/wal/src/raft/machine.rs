@@ -128,6 +128,38 @@ impl Machine {
         })
     }
 
+    /// Whether the log holds what the checkpoint leaves to it: raft would take what is missing for
+    /// something that never was.
+    ///
+    /// # Errors
+    /// [`Error::Incomplete`].
+    pub(crate) fn is_backed(&self) -> Result<(), Error> {
+        let (shard, wal) = (self.state.shard(), &self.shared.wal);
+        let (checkpoint, bounds) = (self.state.applied(), wal.bounds(shard));
+        let lacks = |what| Err(Error::Incomplete { shard, what });
+        if bounds.purged.index > checkpoint.index {
+            return lacks(format!(
+                "entries up to {} went into a checkpoint, and the newest one is at {checkpoint}",
+                bounds.purged
+            ));
+        }
+        // One that was installed may be ahead of the log; a single voter installs none.
+        let single = self.membership.membership().voter_ids().count() == 1;
+        if single && bounds.last.index < checkpoint.index {
+            return lacks(format!(
+                "it ends at {}, below its checkpoint at {checkpoint}",
+                bounds.last
+            ));
+        }
+        let mut unflushed = unflushed(&self.state).into_iter();
+        match unflushed.find(|index| !wal.holds(shard, *index)) {
+            None => Ok(()),
+            Some(index) => lacks(format!(
+                "entry {index} holds records that are not in the bucket"
+            )),
+        }
+    }
+
     /// The state as last applied.
     #[must_use]
     pub const fn state(&self) -> &State {
