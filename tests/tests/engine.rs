@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use esker_cache::BlockCache;
+use esker_env::Entropy;
 use esker_env::sim::{Crash, SeededEntropy};
 use esker_log::{
     Alteration, AppendError, Engine, EngineOptions, HeadError, NewAppend, ReadError, TopicError,
@@ -112,6 +113,55 @@ fn what_the_head_holds_keeps_no_part_of_a_connections_buffer() {
             assert!(buffer.is_unique(), "a batch of {bytes} bytes keeps it");
         }
         assert_eq!(whole.read("gravel", 0, 0).await.len(), 2);
+    });
+}
+
+#[test]
+fn readers_of_history_are_ahead_of_themselves_only_as_far_as_all_of_them_may() {
+    run(async {
+        let mut site = Site::new(21);
+        let whole = site.start().await.expect("started");
+        whole.create("gravel", 1).await;
+        for number in 0..60u8 {
+            // What no codec makes smaller, in blocks of its own.
+            let mut noise = vec![0; 200_000];
+            SeededEntropy::new(number.into()).fill(&mut noise);
+            let values = [noise];
+            whole
+                .append("gravel", 0, &values, None)
+                .await
+                .expect("appended");
+        }
+        whole.engine.flush_now().await.expect("flushed");
+        let options = EngineOptions {
+            ahead_bytes: 3 * MIB,
+            ..EngineOptions::default()
+        };
+        let head = Hooked::over(Arc::clone(whole.engine.head()));
+        let engine = engine_over(&whole, head, options);
+        let found = engine
+            .topics()
+            .partition(&topic("gravel"), PartitionIndex(0))
+            .await;
+        let (_, shard, partition) = found.expect("it is there");
+        let mut readers = Vec::new();
+        for _ in 0..4 {
+            let reader = engine
+                .readers()
+                .open(shard, partition, Offset::ZERO, Lane::Tail);
+            readers.push((reader.await.expect("there"), 0));
+        }
+        let mut most = 0;
+        while readers.iter().any(|(_, read)| *read < 60) {
+            for (reader, read) in readers.iter_mut().filter(|(_, read)| *read < 60) {
+                let chunk = reader.step().await.expect("readable");
+                *read += chunk.batches.len();
+                most = most.max(engine.readers().ahead_bytes());
+            }
+        }
+        assert!((MIB..=3 * MIB).contains(&most), "{most}");
+        drop(readers);
+        assert_eq!(engine.readers().ahead_bytes(), 0);
     });
 }
 

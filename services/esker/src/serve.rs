@@ -22,7 +22,7 @@ use esker_log::{
 };
 use esker_object::{Counters, Kind, Store};
 use esker_record::ZstdLevel;
-use esker_types::limits::{FLUSHES_IN_FLIGHT, OPENED_SEGMENTS_BYTES};
+use esker_types::limits::{FLUSHES_IN_FLIGHT, OPENED_SEGMENTS_BYTES, READ_AHEAD_ALL_BYTES};
 use esker_wal::KeeperOptions;
 use esker_wal::disk::WalOptions;
 use esker_walnode::{Directory, Identity, IdentityError, Node, NodeError, NodeOptions};
@@ -122,6 +122,7 @@ impl Server {
             zstd_level: ZstdLevel::new(config.flush.zstd_level)
                 .expect("the configuration bounds it"),
             opened_bytes: OPENED_SEGMENTS_BYTES,
+            ahead_bytes: READ_AHEAD_ALL_BYTES,
             upkeep: upkeep(config),
         };
         let owner = Owner {
@@ -359,8 +360,8 @@ fn tell_memory(config: &Config) {
     let (appends, reads) = (config.agent.append_memory.0, config.agent.read_memory.0);
     // Bounded by the bytes of a flush: each holds its run and its segment.
     let flushes = 2 * FLUSHES_IN_FLIGHT as u64 * config.flush.bytes.0;
-    let opened = OPENED_SEGMENTS_BYTES as u64;
-    let sum = head + tail + backfill + appends + reads + flushes + opened;
+    let (opened, ahead) = (OPENED_SEGMENTS_BYTES as u64, READ_AHEAD_ALL_BYTES as u64);
+    let sum = head + tail + backfill + appends + reads + flushes + opened + ahead;
     tracing::info!(
         sum,
         head,
@@ -370,6 +371,7 @@ fn tell_memory(config: &Config) {
         reads,
         flushes,
         opened,
+        ahead,
         "memory budgets, in bytes"
     );
 }

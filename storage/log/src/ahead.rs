@@ -9,7 +9,8 @@
 //!   take:  reader ◄── in order ◄───────┘
 //! ```
 //! The window begins small and grows with every block that is taken, so that a short read costs
-//! little and a long one is bound by bandwidth, not by round trips.
+//! little and a long one is bound by bandwidth, not by round trips. It grows out of a room that all
+//! readers share: once that is used up, windows stay as they are.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -42,6 +43,28 @@ pub(crate) struct Wanted {
     pub(crate) to: Offset,
 }
 
+/// What all readers may be ahead together, beyond their first windows. Clones share it.
+#[derive(Clone, Debug)]
+pub(crate) struct Room {
+    free: Arc<Semaphore>,
+    permits: usize,
+}
+
+impl Room {
+    pub(crate) fn new(bytes: usize) -> Self {
+        let permits = (bytes / PERMIT_BYTES).min(Semaphore::MAX_PERMITS);
+        Self {
+            free: Arc::new(Semaphore::new(permits)),
+            permits,
+        }
+    }
+
+    /// Bytes of it that are taken.
+    pub(crate) fn taken(&self) -> usize {
+        (self.permits - self.free.available_permits()) * PERMIT_BYTES
+    }
+}
+
 /// Blocks on their way. Dropping it stops everything.
 #[derive(Debug)]
 pub(crate) struct Ahead {
@@ -51,6 +74,9 @@ pub(crate) struct Ahead {
     window: Arc<Semaphore>,
     /// Permits the window has in all.
     width: usize,
+    room: Room,
+    /// What the window has grown by.
+    grown: Option<OwnedSemaphorePermit>,
     partition: PartitionId,
     _planner: OnDrop,
 }
@@ -88,6 +114,7 @@ impl Ahead {
         segments: Segments,
         manifests: Manifests,
         known: Arc<Known>,
+        room: Room,
         wanted: Wanted,
     ) -> Self {
         let (sender, coming) = mpsc::channel(READ_AHEAD_BLOCKS_MAX);
@@ -108,6 +135,8 @@ impl Ahead {
             awaited: None,
             window,
             width,
+            room,
+            grown: None,
             partition,
             _planner: OnDrop(task.abort_handle()),
         }
@@ -141,6 +170,14 @@ impl Ahead {
     fn widen(&mut self, taken: usize) {
         let most = READ_AHEAD_BYTES_MAX / PERMIT_BYTES;
         let more = (taken / PERMIT_BYTES).min(most - self.width);
+        let wanted = u32::try_from(more).expect("a few thousand");
+        let Ok(taken) = Arc::clone(&self.room.free).try_acquire_many_owned(wanted) else {
+            return;
+        };
+        match &mut self.grown {
+            Some(grown) => grown.merge(taken),
+            none => *none = Some(taken),
+        }
         self.width += more;
         self.window.add_permits(more);
     }

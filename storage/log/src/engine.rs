@@ -13,7 +13,7 @@ use esker_segment::Depth;
 use esker_types::ShardId;
 use esker_types::limits::{
     FLUSH_AGE, FLUSH_BACKOFF_MAX, FLUSH_BYTES, FLUSH_NOW_PATIENCE, FLUSH_NOW_TURNS_MAX,
-    OPENED_SEGMENTS_BYTES, SETTLE_INTERVAL,
+    OPENED_SEGMENTS_BYTES, READ_AHEAD_ALL_BYTES, SETTLE_INTERVAL,
 };
 use futures::future::try_join_all;
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -41,6 +41,9 @@ pub struct EngineOptions {
     pub zstd_level: ZstdLevel,
     /// Memory for opened segments. Default: `OPENED_SEGMENTS_BYTES`.
     pub opened_bytes: usize,
+    /// What all readers are ahead together, beyond what each is at first. Default:
+    /// `READ_AHEAD_ALL_BYTES`.
+    pub ahead_bytes: usize,
     /// How often checkpoints, retention and collection have their turn.
     pub upkeep: UpkeepTimes,
 }
@@ -54,6 +57,7 @@ impl Default for EngineOptions {
             },
             zstd_level: ZstdLevel::new(1).expect("1 is a level"),
             opened_bytes: OPENED_SEGMENTS_BYTES,
+            ahead_bytes: READ_AHEAD_ALL_BYTES,
             upkeep: UpkeepTimes::default(),
         }
     }
@@ -106,7 +110,8 @@ impl Engine {
             options.opened_bytes,
         );
         let manifests = Manifests::new(Arc::clone(&head), segments.clone());
-        let readers = Readers::new(Arc::clone(&head), segments, manifests);
+        let ahead = options.ahead_bytes;
+        let readers = Readers::new(Arc::clone(&head), segments, manifests, ahead);
         let level = options.zstd_level;
         let flusher = Flusher::new(Arc::clone(&head), store.clone(), env.clone(), level);
         let shards = head.shards().into_iter();

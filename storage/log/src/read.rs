@@ -22,7 +22,7 @@ use esker_types::{Lane, LeaderEpoch, Offset, OffsetRange, PartitionId, SegmentId
 pub use doubt::Damages;
 use doubt::Tally;
 
-use crate::ahead::{Ahead, Block, Wanted};
+use crate::ahead::{Ahead, Block, Room, Wanted};
 use crate::error::ReadError;
 use crate::head::{Bounds, Head, HeadRecords, Place};
 use crate::manifest::Manifests;
@@ -34,6 +34,7 @@ pub struct Readers {
     head: Arc<dyn Head>,
     segments: Segments,
     manifests: Manifests,
+    room: Room,
     tally: Tally,
 }
 
@@ -78,11 +79,17 @@ pub struct Reader {
 }
 
 impl Readers {
-    pub(crate) fn new(head: Arc<dyn Head>, segments: Segments, manifests: Manifests) -> Self {
+    pub(crate) fn new(
+        head: Arc<dyn Head>,
+        segments: Segments,
+        manifests: Manifests,
+        ahead_bytes: usize,
+    ) -> Self {
         Self {
             head,
             segments,
             manifests,
+            room: Room::new(ahead_bytes),
             tally: Tally::default(),
         }
     }
@@ -91,6 +98,12 @@ impl Readers {
     #[must_use]
     pub fn damages(&self) -> Damages {
         self.tally.damages()
+    }
+
+    /// Bytes that these readers are ahead together, beyond what each is at first.
+    #[must_use]
+    pub fn ahead_bytes(&self) -> usize {
+        self.room.taken()
     }
 
     /// The watermarks of a partition, not older than the call.
@@ -235,7 +248,8 @@ impl Reader {
                 to: self.bounds.tiered_end.min(self.until),
             };
             let (segments, manifests) = (readers.segments.clone(), readers.manifests.clone());
-            self.ahead = Some(Ahead::start(segments, manifests, known, wanted));
+            let room = readers.room.clone();
+            self.ahead = Some(Ahead::start(segments, manifests, known, room, wanted));
         }
         let ahead = self.ahead.as_mut().expect("it was just made");
         let block = ahead.next().await;

@@ -8,6 +8,7 @@
 //!                       └─► block ─► batches              block cache, or a ranged GET of a run
 //! ```
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,7 +23,9 @@ use esker_segment::{
     Partition, Segment, Tail,
 };
 use esker_shard::MixedSegment;
-use esker_types::limits::{OBJECT_PUT_BYTES_MAX, SEGMENT_BLOCKS_MAX, SEGMENT_TAIL_BYTES};
+use esker_types::limits::{
+    DIRECTORY_PAGES_KEPT, OBJECT_PUT_BYTES_MAX, SEGMENT_BLOCKS_MAX, SEGMENT_TAIL_BYTES,
+};
 use esker_types::{Lane, PartitionId, SegmentId, ShardId};
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
@@ -34,8 +37,10 @@ use crate::error::ReadError;
 const PAGE: u32 = 1 << 31;
 const _: () = assert!(SEGMENT_BLOCKS_MAX < PAGE as usize);
 const _: () = assert!(OBJECT_PUT_BYTES_MAX < PAGE as usize);
-/// Bytes that an opened segment is reckoned at beyond its tail: footer and directory, decoded.
+/// Bytes that an opened segment is reckoned at beyond its tail and directory: its footer, decoded.
 const OPENED_BYTES: usize = 64 << 10;
+/// A decoded page of the directory takes about so many times its bytes.
+const DECODED_PAGE_FACTOR: usize = 3;
 
 /// Opens segments and reads them. Clones share everything.
 #[derive(Clone, Debug)]
@@ -52,7 +57,8 @@ pub(crate) struct OpenSegment {
     key: Key,
     segment: Segment,
     tail: Tail,
-    /// Pages of the directory that somebody asked for, by position.
+    /// Pages of the directory that somebody asked for, by position; [`DIRECTORY_PAGES_KEPT`] at
+    /// most.
     directory: Mutex<BTreeMap<u64, Arc<DirectoryPage>>>,
 }
 
@@ -77,7 +83,11 @@ struct ByBytes;
 impl Weighter<SegmentId, Arc<OpenSegment>> for ByBytes {
     fn weight(&self, _: &SegmentId, segment: &Arc<OpenSegment>) -> u64 {
         let tail = segment.segment.length().min(SEGMENT_TAIL_BYTES as u64);
-        tail + OPENED_BYTES as u64
+        let mut pages: Vec<_> = segment.segment.directory_pages().iter().collect();
+        pages.sort_unstable_by_key(|page| Reverse(page.bytes));
+        let kept = pages.iter().take(DIRECTORY_PAGES_KEPT);
+        let decoded = kept.map(|page| page.bytes as usize * DECODED_PAGE_FACTOR);
+        tail + (OPENED_BYTES + decoded.sum::<usize>()) as u64
     }
 }
 
@@ -200,6 +210,10 @@ impl Segments {
         let range = place.position..place.end();
         let page = Arc::new(self.page(segment, range, lane, decode).await?);
         let mut known = segment.known_pages();
+        if known.len() >= DIRECTORY_PAGES_KEPT {
+            // Whichever: who walks through all of them needs none twice.
+            known.pop_first();
+        }
         known.insert(place.position, Arc::clone(&page));
         Ok(page)
     }

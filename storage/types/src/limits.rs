@@ -200,10 +200,14 @@ pub const OPENED_SEGMENTS_BYTES: usize = 64 * MIB;
 pub const TIMES_REMEMBERED_MAX: usize = 128 << 10;
 /// Segments opened at once by a search for a time.
 pub const TIME_LOOKS_IN_FLIGHT: usize = 8;
+/// Pages of an opened segment's directory that are kept decoded.
+pub const DIRECTORY_PAGES_KEPT: usize = 4;
 /// Raw bytes that a reader of the bucket is ahead at first.
 pub const READ_AHEAD_BYTES_MIN: usize = 2 * MIB;
 /// The most it comes to be ahead.
 pub const READ_AHEAD_BYTES_MAX: usize = 32 * MIB;
+/// What all readers of an agent are ahead together, beyond what each is at first.
+pub const READ_AHEAD_ALL_BYTES: usize = 256 * MIB;
 /// Blocks that it is ahead, however small.
 pub const READ_AHEAD_BLOCKS_MAX: usize = 64;
 /// Stored bytes of neighbouring blocks that one GET brings.

@@ -355,6 +355,12 @@ impl Moment {
             "Losses that readers were told of: a segment missing, or damaged twice",
             damages.lost,
         )?;
+        let ahead = self.engine.readers().ahead_bytes();
+        pen.gauge(
+            "read_ahead_bytes",
+            "Bytes that readers of the bucket may be ahead, beyond 2 MiB each",
+            ahead as u64,
+        )?;
         let memory = counters.tail_bytes + counters.backfill_bytes;
         pen.gauge("cache_memory_bytes", "Blocks in memory", memory)
     }
