@@ -28,7 +28,7 @@ pub enum From {
     /// With the first record kept.
     #[default]
     Earliest,
-    /// With the first record to be written.
+    /// With the first record to be written once the read has begun.
     End,
     /// With this offset.
     Offset(Offset),
@@ -123,11 +123,16 @@ impl Reader {
         let until = until
             .map(|until| esker_proto::offset("end", until))
             .transpose()?;
+        // Resolved by the service it would move with what is appended until the stream is open.
+        let from = match options.from {
+            From::End => From::Offset(esker_proto::offset("end", now.end)?),
+            from => from,
+        };
+        let options = ReadOptions { from, ..options };
         let mark = now.mark.or(options.mark);
         let (sender, batches) = mpsc::channel(BATCHES_AHEAD_MAX);
         let nothing = match (options.from, until) {
             (From::Offset(from), Some(until)) => from >= until && from.get() <= now.end,
-            (From::End, Some(_)) => true,
             _ => until == Some(Offset::ZERO),
         };
         let fetch = (!nothing).then(|| {
@@ -168,7 +173,7 @@ impl Reader {
     }
 
     /// Where to go on after what [`Reader::next`] has given; `None` before the first batch of a
-    /// read that does not begin at an offset.
+    /// read that begins with the first record kept, or with a time.
     #[must_use]
     pub const fn next_offset(&self) -> Option<Offset> {
         self.next

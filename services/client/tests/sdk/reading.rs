@@ -130,6 +130,31 @@ async fn following_outlives_cuts_and_dropped_calls() {
     assert!(empty_calls > 0);
 }
 
+/// "With the first record to be written": counted from when `read` returned, however often the
+/// stream has to be opened.
+#[tokio::test(start_paused = true)]
+async fn what_is_appended_once_a_read_of_the_end_is_open_comes() {
+    let world = World::new(1, &[]).await;
+    world.fill(0..6).await;
+    world.service.state().read_breaks_after = Some(0);
+    let options = ReadOptions {
+        from: From::End,
+        follow: true,
+        ..ReadOptions::default()
+    };
+    let mut reader = world.client.read(TOPIC, 0, options).await.unwrap();
+    let next = reader.next_offset();
+    while world.service.state().reads.len() < 2 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    world.fill(6..9).await;
+    world.service.state().read_breaks_after = None;
+    let came = tokio::time::timeout(Duration::from_secs(60), reader.next()).await;
+    let batch = came.expect("it comes").unwrap().unwrap();
+    assert_eq!(values(&batch), numbers(6..9));
+    assert_eq!(next, Some(offset(6)));
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_idle_follower_outlives_any_number_of_cuts() {
     let world = World::new(1, &[]).await;
