@@ -89,6 +89,8 @@ pub struct Reader {
     mark: Option<v1::Mark>,
     next: Option<Offset>,
     fetch: Option<AbortHandle>,
+    /// Why it has ended before its end.
+    failed: Option<Error>,
 }
 
 impl Reader {
@@ -148,6 +150,7 @@ impl Reader {
                 _ => None,
             },
             fetch,
+            failed: None,
         })
     }
 
@@ -156,8 +159,11 @@ impl Reader {
     /// # Errors
     /// [`Code::OffsetOutOfRange`] if what is to be read is trimmed, [`Code::DataLoss`] with the
     /// range if stored bytes are damaged, and what a call may meet once patience is over. The
-    /// reader has ended then; [`Reader::next_offset`] is where to go on.
+    /// reader has ended then, and says the same again; [`Reader::next_offset`] is where to go on.
     pub async fn next(&mut self) -> Result<Option<Batch>, Error> {
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
         if self.coming.is_none() {
             self.coming = self.batches.recv().await;
         }
@@ -166,10 +172,25 @@ impl Reader {
         };
         let arrived = coming(next).await;
         self.coming = None;
-        let batch = arrived.inspect_err(|_| self.batches.close())?;
+        let batch = arrived.map_err(|error| self.ended(error))?;
         self.mark = Some(batch.mark());
         self.next = Some(batch.range().end());
         Ok(Some(batch))
+    }
+
+    /// After an error there is nothing more: what was read ahead lies behind it.
+    fn ended(&mut self, error: Error) -> Error {
+        self.stop();
+        self.batches.close();
+        while self.batches.try_recv().is_ok() {}
+        self.failed = Some(error.clone());
+        error
+    }
+
+    fn stop(&self) {
+        if let Some(fetch) = &self.fetch {
+            fetch.abort();
+        }
     }
 
     /// Where to go on after what [`Reader::next`] has given; `None` before the first batch of a
@@ -188,9 +209,7 @@ impl Reader {
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        if let Some(fetch) = &self.fetch {
-            fetch.abort();
-        }
+        self.stop();
     }
 }
 

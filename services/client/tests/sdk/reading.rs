@@ -195,7 +195,7 @@ async fn patience_ends() {
     assert_eq!(error.code(), Code::Unavailable);
     let waited = begun.elapsed().as_secs();
     assert!((100..=120).contains(&waited), "{waited}");
-    assert!(reader.next().await.unwrap().is_none(), "it has ended");
+    assert_eq!(reader.next().await.unwrap_err(), error, "it has ended");
 }
 
 #[tokio::test(start_paused = true)]
@@ -297,6 +297,10 @@ async fn a_flipped_bit_is_an_error_that_names_the_offset() {
         error.message().contains("the batch at offset 3 is damaged"),
         "{error}"
     );
+    assert_eq!(reader.next_offset(), Some(offset(3)));
+    // What was read ahead behind it is not given to who asks again.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(reader.next().await.unwrap_err(), error);
     assert_eq!(reader.next_offset(), Some(offset(3)));
 }
 
