@@ -61,7 +61,8 @@ pub struct ReadOptions {
     pub backfill: bool,
     /// Step over damaged batches; [`Batch::skipped`] tells of each.
     pub skip_damaged: bool,
-    /// What an earlier reader has seen: no answer is older.
+    /// What an earlier reader has seen: no answer is older, and one of another life of the cluster
+    /// is [`Code::OtherIncarnation`].
     pub mark: Option<v1::Mark>,
     /// Bytes to read ahead, about: what compressed batches come to is estimated. Default: 16 MiB.
     pub read_ahead_bytes: usize,
@@ -131,13 +132,16 @@ impl Reader {
             from => from,
         };
         let options = ReadOptions { from, ..options };
-        let mark = now.mark.or(options.mark);
+        let mark = later(options.mark, now.mark);
         let (sender, batches) = mpsc::channel(BATCHES_AHEAD_MAX);
         let nothing = match (options.from, until) {
             (From::Offset(from), Some(until)) => from >= until && from.get() <= now.end,
             _ => until == Some(Offset::ZERO),
         };
-        let fetch = (!nothing).then(|| {
+        // Who comes from another life hears of it, even if there is nothing to read.
+        let life = |mark: Option<v1::Mark>| mark.map(|mark| mark.incarnation);
+        let needless = nothing && life(mark) == life(now.mark.or(mark));
+        let fetch = (!needless).then(|| {
             let fetch = Fetch::new(client, topic, partition, &options, until, mark, sender);
             tokio::spawn(fetch.run()).abort_handle()
         });
@@ -219,6 +223,18 @@ impl fmt::Debug for Reader {
             .field("next_offset", &self.next)
             .field("mark", &self.mark)
             .finish_non_exhaustive()
+    }
+}
+
+/// What was seen, and what is seen now: the later one of one life. Of two lives it is what was seen,
+/// for what follows from it may not be so in this one: the service says so.
+fn later(seen: Option<v1::Mark>, now: Option<v1::Mark>) -> Option<v1::Mark> {
+    match (seen, now) {
+        (Some(seen), Some(now)) if now.incarnation == seen.incarnation => Some(v1::Mark {
+            index: seen.index.max(now.index),
+            ..now
+        }),
+        (seen, now) => seen.or(now),
     }
 }
 

@@ -6,14 +6,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use esker_client::Error;
+use esker_client::{Code, Error};
 use esker_env::Monotonic;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::direct;
 use crate::failure::{Failure, of_stdout};
-use crate::positions::Positions;
+use crate::positions::{Position, Positions};
 use crate::reading::{Bounds, Form, Piece, Printer, Reading, Source, Stretch, plan};
 use crate::run::interrupted;
 use crate::screen;
@@ -131,6 +131,8 @@ pub(crate) struct Printing<'a> {
     topic: &'a str,
     printer: Printer,
     shares: BTreeMap<u32, Share>,
+    /// Incarnations that partitions are read in.
+    lives: BTreeMap<u32, Option<u32>>,
     positions: Option<Positions>,
     kept_at: Monotonic,
 }
@@ -149,6 +151,7 @@ impl<'a> Printing<'a> {
             topic,
             printer,
             shares: BTreeMap::new(),
+            lives: BTreeMap::new(),
             positions,
             kept_at: shell.env.clock.monotonic(),
         }
@@ -159,13 +162,16 @@ impl<'a> Printing<'a> {
         mut self,
         partitions: &[u32],
         bounds: &Bounds,
-        resumed: &BTreeMap<u32, esker_client::Offset>,
+        resumed: &BTreeMap<u32, Position>,
     ) -> Result<(), Failure> {
         tokio::spawn(give_up_on_stdout());
         let began = self.shell.env.clock.monotonic();
         let now = self.shell.env.clock.wall();
         let planned = plan(self.source, self.topic, partitions, bounds, resumed, now).await;
         let stretches = planned.map_err(|error| self.failed(&error))?;
+        let lives = stretches.iter();
+        let lives = lives.map(|stretch| (stretch.partition, stretch.incarnation()));
+        self.lives = lives.collect();
         let printed = match bounds.follow {
             true => self.follow(&stretches).await,
             false => self.one_by_one(&stretches).await,
@@ -304,12 +310,24 @@ impl<'a> Printing<'a> {
         let Some(positions) = &mut self.positions else {
             return Ok(());
         };
+        let life = |partition| self.lives.get(partition).copied().flatten();
         let shares = self.shares.iter();
-        positions.keep(shares.map(|(partition, share)| (*partition, share.next_offset)))
+        positions
+            .keep(shares.map(|(partition, share)| (*partition, share.next_offset, life(partition))))
     }
 
     fn failed(&self, error: &Error) -> Failure {
-        self.source.failed(self.shell, self.topic, error)
+        let failure = self.source.failed(self.shell, self.topic, error);
+        match &self.positions {
+            Some(positions) if error.code() == Code::OtherIncarnation => {
+                let name = positions.path().display();
+                failure.and_next(format!(
+                    "{name} holds positions of the life before: name another file, or remove this \
+                     one, and say by --from where to begin"
+                ))
+            }
+            _ => failure,
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
 
-/// A file of more bytes is none of ours: those of 100,000 partitions have 3 MiB.
+/// A file of more bytes is none of ours: those of 100,000 partitions have 4 MiB.
 const FILE_BYTES_MAX: u64 = 16 << 20;
 
 /// A file of positions.
@@ -20,6 +20,15 @@ pub(crate) struct Positions {
     files: Arc<dyn Files>,
     path: PathBuf,
     kept: Kept,
+}
+
+/// Where a partition goes on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Position {
+    pub(crate) next: Offset,
+    /// The life of the cluster that had the records before it: another one may have others. Files
+    /// of earlier builds do not say.
+    pub(crate) incarnation: Option<u32>,
 }
 
 /// What it holds.
@@ -31,6 +40,9 @@ struct Kept {
     topic_id: u64,
     /// Where partitions go on.
     partitions: BTreeMap<u32, u64>,
+    /// Of which life of the cluster that is.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    incarnations: BTreeMap<u32, u32>,
 }
 
 impl Positions {
@@ -50,6 +62,7 @@ impl Positions {
             topic: topic.to_owned(),
             topic_id,
             partitions: BTreeMap::new(),
+            incarnations: BTreeMap::new(),
         };
         let kept = match read(&*files, &absolute) {
             Ok(text) => parse(&text, path)?,
@@ -76,16 +89,36 @@ impl Positions {
     }
 
     /// Where partitions go on.
-    pub(crate) fn resumed(&self) -> BTreeMap<u32, Offset> {
+    pub(crate) fn resumed(&self) -> BTreeMap<u32, Position> {
         let kept = self.kept.partitions.iter();
-        kept.filter_map(|(partition, next)| Some((*partition, Offset::new(*next)?)))
-            .collect()
+        let position = |(partition, next): (&u32, &u64)| {
+            let position = Position {
+                next: Offset::new(*next)?,
+                incarnation: self.kept.incarnations.get(partition).copied(),
+            };
+            Some((*partition, position))
+        };
+        kept.filter_map(position).collect()
     }
 
-    /// Keeps where partitions go on: durable when this returns.
-    pub(crate) fn keep(&mut self, next: impl Iterator<Item = (u32, u64)>) -> Result<(), Failure> {
+    /// The file, as it was named.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Keeps where partitions go on, and of which incarnation that is, if it is known: durable when
+    /// this returns.
+    pub(crate) fn keep(
+        &mut self,
+        next: impl Iterator<Item = (u32, u64, Option<u32>)>,
+    ) -> Result<(), Failure> {
         let mut kept = self.kept.clone();
-        kept.partitions.extend(next);
+        for (partition, next, incarnation) in next {
+            kept.partitions.insert(partition, next);
+            if let Some(incarnation) = incarnation {
+                kept.incarnations.insert(partition, incarnation);
+            }
+        }
         if kept == self.kept {
             return Ok(());
         }
@@ -142,18 +175,31 @@ mod tests {
         let files = files();
         let mut positions = open(&files, "t", 7).unwrap();
         assert!(positions.resumed().is_empty());
-        positions.keep([(0, 5), (2, 9)].into_iter()).unwrap();
-        positions.keep([(0, 6)].into_iter()).unwrap();
+        let first = [(0, 5, Some(1)), (2, 9, None)];
+        positions.keep(first.into_iter()).unwrap();
+        positions.keep([(0, 6, Some(2))].into_iter()).unwrap();
         let resumed = open(&files, "t", 7).unwrap().resumed();
-        let offset = |n| Offset::new(n).unwrap();
-        assert_eq!(resumed, [(0, offset(6)), (2, offset(9))].into());
+        let at = |next, incarnation| Position {
+            next: Offset::new(next).unwrap(),
+            incarnation,
+        };
+        assert_eq!(resumed, [(0, at(6, Some(2))), (2, at(9, None))].into());
+    }
+
+    /// As builds before incarnations were kept wrote them.
+    #[test]
+    fn a_file_without_incarnations_is_taken() {
+        let text = br#"{"topic":"t","topic_id":7,"partitions":{"0":5}}"#;
+        let kept = parse(text, Path::new("/p/positions")).unwrap();
+        assert_eq!((kept.partitions[&0], kept.incarnations.len()), (5, 0));
+        assert_eq!(crate::shell::json(&kept).as_bytes(), text);
     }
 
     #[test]
     fn positions_of_another_topic_are_refused() {
         let files = files();
         let mut positions = open(&files, "t", 7).unwrap();
-        positions.keep([(0, 5)].into_iter()).unwrap();
+        positions.keep([(0, 5, None)].into_iter()).unwrap();
         for (topic, id, word) in [("u", 7, "of topic t, not u"), ("t", 8, "earlier topic")] {
             let failure = format!("{:?}", open(&files, topic, id).unwrap_err());
             assert!(failure.contains(word), "{failure}");

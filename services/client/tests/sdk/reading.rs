@@ -7,6 +7,7 @@ use esker_client::{
     Batch, Code, Detail, From, Offset, ProducerOptions, ReadOptions, Reader, Record, Timestamp,
     Until,
 };
+use esker_types::Incarnation;
 
 use crate::{ADDRESS, TOPIC, World, numbered, numbers};
 
@@ -302,6 +303,55 @@ async fn a_flipped_bit_is_an_error_that_names_the_offset() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(reader.next().await.unwrap_err(), error);
     assert_eq!(reader.next_offset(), Some(offset(3)));
+}
+
+/// What an older life of the cluster has shown is not in this one: who has seen it must hear so.
+#[tokio::test(start_paused = true)]
+async fn a_mark_of_another_life_is_told() {
+    let world = World::new(1, &[]).await;
+    world.fill(0..6).await;
+    let mut reader = world
+        .client
+        .read(TOPIC, 0, ReadOptions::default())
+        .await
+        .unwrap();
+    assert_eq!(rest(&mut reader).await, numbers(0..6));
+    let seen = reader.mark().unwrap();
+    assert_eq!((seen.incarnation, seen.index), (1, 6));
+
+    world.service.state().incarnation = Incarnation::new(2).unwrap();
+    world.fill(6..9).await;
+    let resumed = |mark| ReadOptions {
+        mark,
+        ..between(6, 9)
+    };
+    let mut reader = world
+        .client
+        .read(TOPIC, 0, resumed(Some(seen)))
+        .await
+        .unwrap();
+    assert_eq!(reader.mark(), Some(seen));
+    let error = reader.next().await.unwrap_err();
+    assert_eq!(error.code(), Code::OtherIncarnation);
+    assert_eq!(error.detail(), Some(&Detail::End(9)));
+    assert_eq!(read(&world, resumed(None)).await, numbers(6..9));
+    // Even if there is nothing to read.
+    let options = ReadOptions {
+        mark: Some(seen),
+        ..between(9, 9)
+    };
+    let mut reader = world.client.read(TOPIC, 0, options).await.unwrap();
+    let error = reader.next().await.unwrap_err();
+    assert_eq!(error.code(), Code::OtherIncarnation);
+
+    // Of one life, the later counts.
+    let early = esker_client::v1::Mark {
+        incarnation: 2,
+        index: 1,
+    };
+    let reader = world.client.read(TOPIC, 0, resumed(Some(early))).await;
+    let late = reader.unwrap().mark().unwrap();
+    assert_eq!((late.incarnation, late.index), (2, 9));
 }
 
 #[tokio::test(start_paused = true)]

@@ -75,6 +75,10 @@ pub(crate) struct State {
     appended: watch::Sender<u64>,
     /// Sent in place of the batch at this offset.
     pub(crate) flip: Option<(u64, Bytes)>,
+    /// The life that marks tell of.
+    pub(crate) incarnation: Incarnation,
+    /// What the next append streams are refused with, each once.
+    pub(crate) append_refusals: VecDeque<v1::Error>,
 }
 
 #[derive(Clone)]
@@ -94,6 +98,8 @@ impl Service {
             producers: 0,
             appended: watch::Sender::new(0),
             flip: None,
+            incarnation: Incarnation::FIRST,
+            append_refusals: VecDeque::new(),
         })))
     }
 
@@ -279,8 +285,14 @@ impl Partition {
     }
 
     /// What one reply of a read holds: at most two batches from the one that holds `next`.
-    fn reply(&self, next: u64, until: u64, skip: bool) -> Result<ReadReply, Status> {
-        let mark = v1::Mark::new(Incarnation::FIRST, RaftIndex(self.end));
+    fn reply(
+        &self,
+        life: Incarnation,
+        next: u64,
+        until: u64,
+        skip: bool,
+    ) -> Result<ReadReply, Status> {
+        let mark = v1::Mark::new(life, RaftIndex(self.end));
         let mut reply = ReadReply {
             mark: Some(mark),
             log_start: self.log_start,
@@ -332,6 +344,12 @@ impl Log for Service {
         request: Request<Streaming<AppendRequest>>,
     ) -> Result<Response<Self::AppendStream>, Status> {
         let (service, mut requests) = (self.clone(), request.into_inner());
+        let refusal = service.state().append_refusals.pop_front();
+        if let Some(refusal) = refusal {
+            // By then some of them are on their way.
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            return Err(refusal.into());
+        }
         // Requests are taken as they come, so that what a client has in flight is seen here.
         let (queue, queued) = mpsc::channel(1024);
         tokio::spawn({
@@ -396,8 +414,14 @@ impl Log for Service {
             let mut state = self.state();
             state.reads.push(request.clone());
             let (breaks, appended) = (state.read_breaks_after, state.appended.subscribe());
+            let life = state.incarnation.get();
             let key = (request.topic.clone(), request.partition);
             let partition = state.partitions.entry(key).or_default();
+            if request.mark.is_some_and(|mark| mark.incarnation != life) {
+                let told = error(Code::OtherIncarnation, Durability::Durable)
+                    .with_detail(v1::error::Detail::End(partition.end));
+                return Err(told.into());
+            }
             let next = partition.found(request.from);
             if next < partition.log_start || next > partition.end {
                 let range = v1::OffsetOutOfRange {
@@ -433,8 +457,8 @@ impl Log for Service {
                         let reply = {
                             let state = service.state();
                             let key = (request.topic.clone(), request.partition);
-                            let reply =
-                                state.partitions[&key].reply(next, until, request.skip_damaged);
+                            let (life, skip) = (state.incarnation, request.skip_damaged);
+                            let reply = state.partitions[&key].reply(life, next, until, skip);
                             reply.map(|reply| state.flipped(reply))
                         };
                         match reply {
@@ -463,7 +487,7 @@ impl Log for Service {
         let Some(topic) = state.topics.get(&request.topic) else {
             return Err(error(Code::UnknownTopic, Durability::NotWritten).into());
         };
-        let count = topic.partitions;
+        let (count, life) = (topic.partitions, state.incarnation);
         let mut partitions = Vec::new();
         for index in request.partitions {
             if index >= count {
@@ -477,7 +501,7 @@ impl Log for Service {
                 tiered_end: 0,
                 end: partition.end,
                 found: request.at.map(|at| partition.found(Some(at))),
-                mark: Some(v1::Mark::new(Incarnation::FIRST, RaftIndex(partition.end))),
+                mark: Some(v1::Mark::new(life, RaftIndex(partition.end))),
             });
         }
         Ok(Response::new(v1::OffsetsReply { partitions }))

@@ -1,8 +1,11 @@
 //! Where records come from: an agent, or a bucket that is read without one.
 
 use esker_client::direct::{Direct, DirectReader};
-use esker_client::v1::Mark;
-use esker_client::{Batch, Client, Error, From, Offset, Options, ReadOptions, Reader, Until};
+use esker_client::v1::{self, Mark};
+use esker_client::{
+    Batch, Client, Code, Durability, Error, From, Offset, Options, ReadOptions, Reader, Until,
+};
+use esker_types::RaftIndex;
 
 use crate::direct;
 use crate::failure::Failure;
@@ -86,6 +89,7 @@ impl Source {
                 Ok(Batches::Agent(reader))
             }
             Self::Bucket(direct) => {
+                of_this_life(direct, options.mark)?;
                 // Whoever asks for all there is hears of what is missing behind it.
                 let until = match options.until {
                     Until::Offset(offset) if offset >= end => Until::End,
@@ -115,7 +119,7 @@ async fn of_bucket(direct: &Direct, topic: &str, partitions: &[u32]) -> Result<V
         partition: offsets.partition,
         start: offsets.log_start,
         end: offsets.end,
-        mark: None,
+        mark: Some(Mark::new(direct.incarnation(), RaftIndex::ZERO)),
     });
     let all: Vec<_> = all.collect();
     if partitions.is_empty() {
@@ -134,6 +138,21 @@ async fn of_bucket(direct: &Direct, topic: &str, partitions: &[u32]) -> Result<V
         }
     }
     Ok(wanted)
+}
+
+/// What was seen of another life of the cluster may not be in this one.
+fn of_this_life(direct: &Direct, seen: Option<Mark>) -> Result<(), Error> {
+    let life = direct.incarnation().get();
+    match seen.map(|mark| mark.incarnation) {
+        Some(seen) if seen != life => {
+            let text = format!(
+                "the cluster was rebuilt: the bucket's newest incarnation is {life}, the reader \
+                 comes from {seen}"
+            );
+            Err(v1::Error::new(Code::OtherIncarnation, Durability::Durable, text).into())
+        }
+        _ => Ok(()),
+    }
 }
 
 impl Batches {

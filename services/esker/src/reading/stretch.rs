@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use esker_client::v1::Mark;
 use esker_client::{Batch, Error, From, Offset, ReadOptions, Timestamp, Until};
 use esker_env::WallMs;
 
 use super::source::{Batches, Source};
+use crate::positions::Position;
 use crate::when::Place;
 
 /// What is to be read of each partition.
@@ -41,14 +43,19 @@ pub(crate) async fn plan(
     topic: &str,
     partitions: &[u32],
     bounds: &Bounds,
-    resumed: &BTreeMap<u32, Offset>,
+    resumed: &BTreeMap<u32, Position>,
     now: WallMs,
 ) -> Result<Vec<Stretch>, Error> {
     let found = source.ends(topic, partitions).await?;
     let stretches = found.into_iter().map(|offsets| {
         let (start, end) = (offsets.start, offsets.end);
-        let place = resumed.get(&offsets.partition).copied();
-        let place = place.map_or(bounds.from, Place::Offset);
+        let resumed = resumed.get(&offsets.partition);
+        let place = resumed.map_or(bounds.from, |at| Place::Offset(at.next));
+        let seen = resumed.and_then(|at| at.incarnation);
+        let seen = seen.map(|incarnation| Mark {
+            incarnation,
+            index: 0,
+        });
         let (from, since, next) = match place {
             Place::Earliest => (From::Earliest, None, Some(start)),
             Place::End => (From::Offset(end), None, Some(end)),
@@ -74,7 +81,7 @@ pub(crate) async fn plan(
                 },
                 follow: bounds.follow,
                 backfill: bounds.backfill,
-                mark: offsets.mark,
+                mark: seen.or(offsets.mark),
                 ..ReadOptions::default()
             },
             since,
@@ -87,6 +94,11 @@ pub(crate) async fn plan(
 }
 
 impl Stretch {
+    /// The life of the cluster that it is of, if that is known.
+    pub(crate) fn incarnation(&self) -> Option<u32> {
+        self.options.mark.map(|mark| mark.incarnation)
+    }
+
     /// Begins to read.
     pub(crate) async fn open(&self, source: &Source, topic: &str) -> Result<Reading, Error> {
         let batches = source.read(topic, self.partition, self.options.clone(), self.end);
