@@ -39,6 +39,14 @@ pub(super) struct Gate {
     passed: u64,
 }
 
+/// Why there are no more replies.
+#[derive(Debug)]
+pub(super) struct Ended {
+    pub(super) error: Error,
+    /// The stream was refused as a whole: what the error says is said of all that was sent.
+    pub(super) refused: bool,
+}
+
 /// Requests may be sent before the service has opened its side.
 pub(super) enum Replies {
     Opening(Opening),
@@ -120,7 +128,7 @@ impl Link {
 
     /// The next reply; waits for ever while there is no stream. May be dropped and called again.
     /// After an error the stream is of no use.
-    pub(super) async fn reply(&mut self) -> Result<AppendReply, Error> {
+    pub(super) async fn reply(&mut self) -> Result<AppendReply, Ended> {
         loop {
             let Self::Up { replies, .. } = self else {
                 pending::<()>().await;
@@ -128,12 +136,23 @@ impl Link {
             };
             match replies {
                 Replies::Opening(opening) => {
-                    *replies = Replies::Open(Box::new(opening.as_mut().await?.into_inner()));
+                    let opened = opening.as_mut().await.map_err(|status| Ended {
+                        error: status.into(),
+                        refused: true,
+                    });
+                    *replies = Replies::Open(Box::new(opened?.into_inner()));
                 }
                 Replies::Open(stream) => {
-                    return stream.message().await?.ok_or_else(|| {
-                        let text = "the service ended the stream";
-                        Error::new(Code::Unavailable, Durability::Unknown, text)
+                    let told = stream.message().await.map_err(Error::from);
+                    let told = told.and_then(|reply| {
+                        reply.ok_or_else(|| {
+                            let text = "the service ended the stream";
+                            Error::new(Code::Unavailable, Durability::Unknown, text)
+                        })
+                    });
+                    return told.map_err(|error| Ended {
+                        error,
+                        refused: false,
                     });
                 }
             }

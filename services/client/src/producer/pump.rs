@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 use tonic::transport::Channel;
 
 use super::gather::{Bundle, Gather, Letter, Press, Receipts, Sealed};
-use super::link::Link;
+use super::link::{Ended, Link};
 use super::settings::Settings;
 use super::window::{Failed, Refusal, Serial, Session, Window};
 use crate::client::Client;
@@ -159,7 +159,7 @@ impl Pump {
                 biased;
                 reply = self.link.reply() => match reply {
                     Ok(reply) => self.take_reply(reply),
-                    Err(error) => self.take_break(&error.to_string()),
+                    Err(ended) => self.take_end(ended),
                 },
                 Some(pressed) = self.pressing.next() => self.take_pressed(pressed),
                 () = room => {}
@@ -299,17 +299,26 @@ impl Pump {
         }
     }
 
+    /// The stream ended, or was never there.
+    fn take_end(&mut self, ended: Ended) {
+        let Ended { error, refused } = ended;
+        if refused && error.durability() == Durability::NotWritten {
+            // Whatever was on its way, nothing of it was taken.
+            self.link.take_down();
+            self.recall(0);
+            self.rest_link();
+            self.touch_all();
+            self.last_failure = Some(error);
+        } else {
+            self.take_break(&error.to_string());
+        }
+    }
+
     /// The stream broke, or is given up.
     fn take_break(&mut self, why: &str) {
-        let passed = self.link_began_at + self.link.take_down();
-        for (request, (index, serial)) in std::mem::take(&mut self.tries) {
-            if request > passed {
-                self.partition(index).window.recalled(serial);
-            }
-        }
-        self.link_failures = self.link_failures.saturating_add(1);
-        let rest = self.rests.after(self.link_failures);
-        self.link_rests_until = Monotonic(self.now().0 + rest);
+        let passed = self.link.take_down();
+        self.recall(passed);
+        self.rest_link();
         let text = format!("the stream broke after the batch was sent: {why}");
         let error = Error::new(Code::OutcomeUnknown, Durability::Unknown, text);
         self.touch_all();
@@ -321,6 +330,23 @@ impl Pump {
             }
         }
         self.last_failure = Some(Error::new(Code::Unavailable, Durability::Unknown, why));
+    }
+
+    /// Of the link's requests only the first `passed` may have reached the service.
+    fn recall(&mut self, passed: u64) {
+        let passed = self.link_began_at + passed;
+        for (request, (index, serial)) in std::mem::take(&mut self.tries) {
+            if request > passed {
+                self.partition(index).window.recalled(serial);
+            }
+        }
+    }
+
+    /// The next link is not made at once.
+    fn rest_link(&mut self) {
+        self.link_failures = self.link_failures.saturating_add(1);
+        let rest = self.rests.after(self.link_failures);
+        self.link_rests_until = Monotonic(self.now().0 + rest);
     }
 }
 

@@ -261,7 +261,7 @@ impl<B> Window<B> {
         self.fail(at, durability)
     }
 
-    /// It had not left when the stream broke, and now it will not.
+    /// It had not left when the stream broke, or was refused with it, and now it will not.
     pub(super) fn recalled(&mut self, serial: Serial) {
         if let Some(at) = self.find(serial) {
             self.entries[at].in_flight = None;

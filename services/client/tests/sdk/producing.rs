@@ -11,7 +11,7 @@ use esker_env::sim::SeededEntropy;
 use esker_record::Batch;
 use esker_types::limits::APPENDS_IN_FLIGHT_PER_PARTITION;
 
-use crate::service::Fate;
+use crate::service::{Fate, error};
 use crate::{ADDRESS, TOPIC, World, numbered, numbers};
 
 /// Batches of a record or two, so that many are in flight.
@@ -253,6 +253,36 @@ async fn without_an_id_a_break_is_unknown_and_not_repeated() {
         assert!(failed < 4, "what was not sent goes on");
         let first = if written { 0 } else { failed };
         assert_eq!(world.service.values(TOPIC, 0), numbers(first..4));
+    }
+}
+
+/// A stream that is refused as a whole has taken nothing, whatever was on its way by then.
+#[tokio::test(start_paused = true)]
+async fn a_refused_stream_is_no_doubt() {
+    for idempotent in [true, false] {
+        let world = World::new(1, &[]).await;
+        let refused = |code| error(code, Durability::NotWritten);
+        world.service.state().append_refusals = [refused(Code::Overloaded)].into();
+        let options = ProducerOptions {
+            idempotent,
+            ..small()
+        };
+        let producer = world.producer(options.clone()).await;
+        let mut deliveries = Vec::new();
+        for number in 0..6 {
+            deliveries.push(producer.send(wide(0, number)).await.unwrap());
+        }
+        let acked: Vec<_> = (0..6).map(Ok).collect();
+        assert_eq!(outcomes(deliveries).await, acked, "{idempotent}");
+        assert_eq!(world.service.values(TOPIC, 0), numbers(0..6));
+
+        let refusals = std::iter::repeat_n(refused(Code::LimitReached), 10_000);
+        world.service.state().append_refusals = refusals.collect();
+        let producer = world.producer(options).await;
+        let error = producer.send(wide(0, 6)).await.unwrap().await.unwrap_err();
+        assert_eq!(error.code(), Code::LimitReached, "{error}");
+        assert_eq!(error.durability(), Durability::NotWritten);
+        assert_eq!(world.service.values(TOPIC, 0), numbers(0..6));
     }
 }
 
