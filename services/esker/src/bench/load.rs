@@ -43,19 +43,21 @@ pub(crate) async fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
         () = interrupted() => Err(Failure::new("interrupted; nothing was measured")),
         loaded = load(args, shell, &client, &topic) => loaded,
     };
-    // Its own, and nobody asked for it.
-    if made && args.topic.is_none() && !args.keep {
+    let wrong = loaded.as_ref().ok().and_then(|loaded| loaded.wrong(made));
+    // Its own, and nobody asked for it; one that lacks records is for somebody to look at.
+    if made && args.topic.is_none() && !args.keep && wrong.is_none() {
         let deleted = client.admin().delete_topic(&topic).await;
         deleted.map_err(|error| Failure::writing(&error))?;
     }
     let loaded = loaded?;
     shell.answer(&loaded.object(args), || loaded.text())?;
-    match &loaded.written.first_failure {
-        Some(error) => {
-            let failed = loaded.written.failed;
-            Err(Failure::writing(error).and_also(&format!("{failed} batches failed, this first")))
+    match (wrong, loaded.failed()) {
+        (Some(wrong), _) => {
+            let kept = format!("topic {topic} is kept");
+            Err(Failure::new(wrong).and_also(&kept))
         }
-        None => Ok(()),
+        (None, Some(failure)) => Err(failure),
+        (None, None) => Ok(()),
     }
 }
 
@@ -159,6 +161,35 @@ async fn producer(
 }
 
 impl Loaded {
+    /// What did not come back as it was written. `made`: the topic held nothing before, and nobody
+    /// else writes to it.
+    pub(crate) fn wrong(&self, made: bool) -> Option<String> {
+        let unseen = self.tail.as_ref().map_or(0, |tail| tail.unseen);
+        if unseen > 0 {
+            return Some(format!(
+                "{unseen} durable records did not come to who read along"
+            ));
+        }
+        let (written, sure) = (self.written.all, self.written.unsure == 0);
+        let read = self.replayed.as_ref().filter(|_| made)?.total;
+        let fewer = read.records < written.records || read.bytes < written.bytes;
+        // What is unknown may be there beside what is known to be.
+        let differs = fewer || (sure && read != written);
+        differs.then(|| {
+            format!(
+                "{} records of {} bytes are durable, and {} of {} were read again",
+                written.records, written.bytes, read.records, read.bytes
+            )
+        })
+    }
+
+    /// Why not all was written.
+    pub(crate) fn failed(&self) -> Option<Failure> {
+        let (failed, first) = (self.written.failed, self.written.first_failure.as_ref()?);
+        let text = format!("{failed} batches failed, this first");
+        Some(Failure::writing(first).and_also(&text))
+    }
+
     /// Batches that were due while it was measured, and were not even handed over.
     fn missed(&self) -> u64 {
         let due = self.interval.map_or(0, |interval| self.times.due(interval));
@@ -262,5 +293,56 @@ impl Replayed {
             "seconds": self.seconds,
             "mb_per_s": self.bytes_per_second() / 1e6,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::histogram::Histogram;
+    use crate::bench::writing::Total;
+    use esker_env::Monotonic;
+
+    /// Of 1000 durable records, with `unsure` batches beside them.
+    fn loaded(unseen: u64, unsure: u64, read: (u64, u64)) -> Loaded {
+        let total = |(records, bytes)| Total { records, bytes };
+        let second = Duration::from_secs(1);
+        Loaded {
+            topic: "t".to_owned(),
+            times: Times::new(Monotonic(Duration::ZERO), Duration::ZERO, second),
+            batch_bytes: 100,
+            interval: None,
+            written: Written {
+                unsure,
+                all: total((1000, 5000)),
+                ..Written::new(1)
+            },
+            tail: Some(Read {
+                latency: Histogram::new(),
+                unseen,
+            }),
+            replayed: Some(Replayed {
+                total: total(read),
+                seconds: 1.0,
+            }),
+        }
+    }
+
+    #[test]
+    fn what_does_not_come_back_is_wrong() {
+        let all = (1000, 5000);
+        assert_eq!(loaded(0, 0, all).wrong(true), None);
+        let unseen = loaded(7, 0, all).wrong(false).unwrap();
+        assert!(unseen.starts_with("7 durable records"), "{unseen}");
+        for read in [(999, 4995), (1001, 5005), (1000, 4999)] {
+            let wrong = loaded(0, 0, read).wrong(true).unwrap();
+            let told = format!("{} of {} were read again", read.0, read.1);
+            assert!(wrong.contains(&told), "{wrong}");
+            // Others may have written there, or trimmed it.
+            assert_eq!(loaded(0, 0, read).wrong(false), None);
+        }
+        // What is unknown may be written.
+        assert_eq!(loaded(0, 1, (1010, 5050)).wrong(true), None);
+        assert!(loaded(0, 1, (999, 5000)).wrong(true).is_some());
     }
 }

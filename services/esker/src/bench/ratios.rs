@@ -178,11 +178,14 @@ impl Bench<'_> {
             tail: in_flight == 1,
             ..plan::Args::full_speed(topic, PARTITIONS, self.args.seconds)
         };
-        load::topic(&plan, self.shell, self.client).await?;
+        let (_, made) = load::topic(&plan, self.shell, self.client).await?;
         let before = self.server.figures(env).await?;
         let loaded = load::load(&plan, self.shell, self.client, topic).await?;
-        if let Some(error) = &loaded.written.first_failure {
-            return Err(Failure::writing(error));
+        if let Some(wrong) = loaded.wrong(made) {
+            return Err(Failure::new(wrong));
+        }
+        if let Some(failure) = loaded.failed() {
+            return Err(failure);
         }
         let after = self.server.figures(env).await?;
         let groups = after.since(&before, "esker_wal_groups_total");

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use esker_client::{AckedAll, DeliveryOfAll, Error, Producer};
+use esker_client::{AckedAll, DeliveryOfAll, Durability, Error, Producer};
 use esker_env::{Clock, Env, Monotonic};
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
@@ -32,6 +32,8 @@ pub(crate) struct Written {
     pub(crate) late: u64,
     /// Of batches that failed.
     pub(crate) failed: u64,
+    /// Of those, batches that may be written all the same.
+    pub(crate) unsure: u64,
     pub(crate) first_failure: Option<Error>,
     /// Behind the last acknowledged record, by partition.
     pub(crate) ends: Vec<u64>,
@@ -139,7 +141,7 @@ impl Writing<'_> {
 }
 
 impl Written {
-    fn new(partitions: u32) -> Self {
+    pub(super) fn new(partitions: u32) -> Self {
         Self {
             latency: Histogram::new(),
             batches: 0,
@@ -148,6 +150,7 @@ impl Written {
             sent: 0,
             late: 0,
             failed: 0,
+            unsure: 0,
             first_failure: None,
             ends: vec![0; partitions as usize],
         }
@@ -194,6 +197,8 @@ impl Settling {
             Ok(acked) => acked,
             Err(error) => {
                 written.failed += 1;
+                let unsure = error.durability() != Durability::NotWritten;
+                written.unsure += u64::from(unsure);
                 written.first_failure.get_or_insert(error);
                 return;
             }
