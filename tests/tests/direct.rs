@@ -299,10 +299,15 @@ fn orphans_of_flushes_that_lost_add_nothing_and_hide_nothing() {
             for shard in [ShardId(1), ShardId(2)] {
                 let (short, long) = (flusher(1), flusher(3));
                 let (one, other) = if round % 2 == 0 {
-                    tokio::join!(short.flush(shard, 20 << 10), long.flush(shard, u64::MAX))
+                    tokio::join!(
+                        short.flush(whole.owner, shard, 20 << 10),
+                        long.flush(whole.owner, shard, u64::MAX)
+                    )
                 } else {
-                    let (other, one) =
-                        tokio::join!(long.flush(shard, u64::MAX), short.flush(shard, 20 << 10));
+                    let (other, one) = tokio::join!(
+                        long.flush(whole.owner, shard, u64::MAX),
+                        short.flush(whole.owner, shard, 20 << 10)
+                    );
                     (one, other)
                 };
                 lost += usize::from(one.is_err()) + usize::from(other.is_err());

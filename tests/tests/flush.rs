@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use esker_env::sim::SeededEntropy;
-use esker_log::{Error, Flusher, HeadError};
+use esker_log::{Error, Flusher, HeadError, Owner, claim};
 use esker_object::faults::{Fault, FaultStore, Rule};
 use esker_object::{Key, Options, Prefix, Store, Verb};
 use esker_record::ZstdLevel;
@@ -16,15 +16,25 @@ use esker_tests::bucket::{self, Values};
 use esker_tests::hooked::Hooked;
 use esker_tests::node::{self, Node, SHARD, World, partition, run};
 use esker_types::{
-    Incarnation, PartitionId, ProducerEpoch, ProducerId, ProducerStamp, Sequence, ShardId,
+    ClusterId, Incarnation, PartitionId, ProducerEpoch, ProducerId, ProducerStamp, Sequence,
+    ShardId,
 };
 use esker_wal::KeeperOptions;
 
 const ALL: u64 = u64::MAX;
 
-fn bucket_of(node: &Node, name: &str) -> (Store, FaultStore) {
+const OWNER: Owner = Owner {
+    cluster: ClusterId(0xfeed),
+    incarnation: Incarnation::FIRST,
+};
+
+async fn bucket_of(node: &Node, name: &str) -> (Store, FaultStore) {
     let url = format!("memory://{name}");
-    Store::open_with_faults(&url, &Options::default(), &node.env).expect("a bucket")
+    let opened = Store::open_with_faults(&url, &Options::default(), &node.env);
+    let (store, faults) = opened.expect("a bucket");
+    let claimed = claim(&store, OWNER.cluster, OWNER.incarnation).await;
+    claimed.expect("nobody else has it");
+    (store, faults)
 }
 
 fn flusher(node: &Node, store: &Store) -> Flusher {
@@ -75,12 +85,16 @@ fn what_is_flushed_is_in_the_bucket_and_the_wal_lets_go_of_it() {
     run(async {
         let mut world = World::new(1);
         let node = world.start().await.expect("a fresh node");
-        let (store, _) = bucket_of(&node, "flush-1");
+        let (store, _) = bucket_of(&node, "flush-1").await;
         node.put_topic(3).await;
         let expected = load(&node, &SeededEntropy::new(1), 300).await;
         let flusher = flusher(&node, &store);
         let mut segments = 0;
-        while let Some(flushed) = flusher.flush(SHARD, 256 << 10).await.expect("flushed") {
+        while let Some(flushed) = flusher
+            .flush(OWNER, SHARD, 256 << 10)
+            .await
+            .expect("flushed")
+        {
             segments += 1;
             assert_eq!(flushed.flush_position, flushed.raft.to);
         }
@@ -117,7 +131,7 @@ fn what_is_flushed_is_in_the_bucket_and_the_wal_lets_go_of_it() {
 
 async fn flusher_again(node: &Node, store: &Store) -> Option<u64> {
     let flushed = flusher(node, store)
-        .flush(SHARD, ALL)
+        .flush(OWNER, SHARD, ALL)
         .await
         .expect("nothing to do");
     flushed.map(|flushed| flushed.summary.batches)
@@ -128,14 +142,14 @@ fn a_bucket_that_stores_something_else_is_found_out_and_the_head_keeps_everythin
     run(async {
         let mut world = World::new(2);
         let node = world.start().await.expect("a fresh node");
-        let (store, faults) = bucket_of(&node, "flush-2");
+        let (store, faults) = bucket_of(&node, "flush-2").await;
         node.put_topic(3).await;
         let expected = load(&node, &SeededEntropy::new(2), 50).await;
         let before = node.replica.state();
         for fault in [Fault::CorruptBody, Fault::ShortBody, Fault::Lose] {
             faults.script(Rule::new(fault).on(Verb::Put));
             let error = flusher(&node, &store)
-                .flush(SHARD, ALL)
+                .flush(OWNER, SHARD, ALL)
                 .await
                 .expect_err("found out");
             assert!(
@@ -148,7 +162,7 @@ fn a_bucket_that_stores_something_else_is_found_out_and_the_head_keeps_everythin
         // An answer that is lost after the effect is no harm: the key is this flush's alone.
         faults.script(Rule::new(Fault::ApplyThenFail).on(Verb::Put));
         flusher(&node, &store)
-            .flush(SHARD, ALL)
+            .flush(OWNER, SHARD, ALL)
             .await
             .expect("flushed")
             .expect("something");
@@ -161,11 +175,12 @@ fn of_two_flushers_one_commits_and_the_other_leaves_an_orphan() {
     run(async {
         let mut world = World::new(3);
         let node = world.start().await.expect("a fresh node");
-        let (store, _) = bucket_of(&node, "flush-3");
+        let (store, _) = bucket_of(&node, "flush-3").await;
         node.put_topic(3).await;
         let expected = load(&node, &SeededEntropy::new(3), 50).await;
         let (one, other) = (flusher(&node, &store), flusher(&node, &store));
-        let (one, other) = tokio::join!(one.flush(SHARD, ALL), other.flush(SHARD, ALL));
+        let (one, other) =
+            tokio::join!(one.flush(OWNER, SHARD, ALL), other.flush(OWNER, SHARD, ALL));
         let outcomes = [one, other].map(|outcome| match outcome {
             Ok(Some(_)) => "committed",
             Err(Error::Refused { .. }) => "refused",
@@ -177,7 +192,7 @@ fn of_two_flushers_one_commits_and_the_other_leaves_an_orphan() {
         );
         assert_eq!(tiered(&node, &store).await, expected);
         let elsewhere = flusher(&node, &store)
-            .flush(ShardId(9), ALL)
+            .flush(OWNER, ShardId(9), ALL)
             .await
             .expect_err("no shard");
         assert!(
@@ -194,7 +209,7 @@ fn a_topic_deleted_while_it_is_flushed_costs_a_new_plan_and_no_failure() {
         run(async move {
             let mut world = World::new(4);
             let node = Arc::new(world.start().await.expect("a fresh node"));
-            let (store, _) = bucket_of(&node, &format!("flush-4-{call}"));
+            let (store, _) = bucket_of(&node, &format!("flush-4-{call}")).await;
             node.put_topic(3).await;
             load(&node, &SeededEntropy::new(4), 30).await;
             let mut head = Hooked::over(node.head());
@@ -213,7 +228,7 @@ fn a_topic_deleted_while_it_is_flushed_costs_a_new_plan_and_no_failure() {
             });
             let level = ZstdLevel::new(1).expect("a level");
             let flusher = Flusher::new(Arc::new(head), store.clone(), node.env.clone(), level);
-            let flushed = flusher.flush(SHARD, ALL).await;
+            let flushed = flusher.flush(OWNER, SHARD, ALL).await;
             let flushed = flushed.expect("nobody hears of it");
             assert_eq!(flushed.iter().count(), segments, "{call}: {flushed:?}");
             assert_eq!(node.replica.state().head_size().batches, 0);
@@ -229,7 +244,7 @@ fn a_segment_tells_the_windows_of_its_own_batches_however_much_came_after() {
     run(async {
         let mut world = World::new(6);
         let node = world.start().await.expect("a fresh node");
-        let (store, _) = bucket_of(&node, "flush-6");
+        let (store, _) = bucket_of(&node, "flush-6").await;
         node.put_topic(1).await;
         let id = ProducerId::new(Incarnation::FIRST, 7).expect("a small sequence");
         for sequence in 0..20 {
@@ -246,7 +261,7 @@ fn a_segment_tells_the_windows_of_its_own_batches_however_much_came_after() {
         }
         let flusher = flusher(&node, &store);
         let mut next = 0;
-        while let Some(flushed) = flusher.flush(SHARD, 1500).await.expect("flushed") {
+        while let Some(flushed) = flusher.flush(OWNER, SHARD, 1500).await.expect("flushed") {
             let key = &flushed.key;
             let partitions = bucket::partitions(&store, key, flushed.summary.segment).await;
             let [partition] = &partitions[..] else {
@@ -276,7 +291,7 @@ fn every_acked_record_reaches_a_bucket_that_fails_three_times_in_ten() {
         run(async {
             let mut world = World::new(seed);
             let node = world.start().await.expect("a fresh node");
-            let (store, faults) = bucket_of(&node, &format!("flush-5-{seed}"));
+            let (store, faults) = bucket_of(&node, &format!("flush-5-{seed}")).await;
             node.put_topic(3).await;
             let random = SeededEntropy::new(seed);
             let mut expected: BTreeMap<PartitionId, Values> = BTreeMap::new();
@@ -298,13 +313,18 @@ fn every_acked_record_reaches_a_bucket_that_fails_three_times_in_ten() {
                 for (partition, values) in load(&node, &random, 10).await {
                     expected.entry(partition).or_default().extend(values);
                 }
-                failures += u32::from(flusher.flush(SHARD, 64 << 10).await.is_err());
+                failures += u32::from(flusher.flush(OWNER, SHARD, 64 << 10).await.is_err());
                 faults.release().await;
             }
             faults.calm();
             // A breaker that opened gives the bucket some rest first.
             tokio::time::sleep(Duration::from_secs(60)).await;
-            while flusher.flush(SHARD, ALL).await.expect("calm").is_some() {}
+            while flusher
+                .flush(OWNER, SHARD, ALL)
+                .await
+                .expect("calm")
+                .is_some()
+            {}
             assert_eq!(
                 tiered(&node, &store).await,
                 expected,

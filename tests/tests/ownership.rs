@@ -3,10 +3,12 @@
 use std::path::Path;
 use std::time::Duration;
 
+use bytes::Bytes;
+use esker_log::Error;
 use esker_object::{Key, Options, Store};
 use esker_tests::node::run;
 use esker_tests::whole::{Site, Whole};
-use esker_types::{Incarnation, Lane, SegmentId};
+use esker_types::{Lane, SegmentId};
 use esker_walnode::{Directory, IdentityError, NodeError};
 
 #[test]
@@ -97,18 +99,8 @@ fn nothing_is_flushed_into_a_bucket_that_has_lost_our_claim() {
         append().await.expect("durable");
         tokio::time::sleep(Duration::from_secs(20)).await;
         assert_eq!(tiered(&whole).await, 1);
-        let identity = site.identity.expect("it was founded");
-        let key = Key::Cluster {
-            incarnation: Incarnation::FIRST,
-            cluster: identity.cluster,
-        };
+        let (key, claim) = without_claim(&whole).await;
         let store = whole.engine.store();
-        let length = store.head(&key).await.expect("it was claimed");
-        let claim = store
-            .get_range(&key, 0..length, Lane::Tail)
-            .await
-            .expect("it is there");
-        store.delete(&[key]).await.remove(0).expect("deleted");
         tokio::time::sleep(Duration::from_secs(61)).await;
         append().await.expect("durable");
         tokio::time::sleep(Duration::from_secs(60)).await;
@@ -128,6 +120,78 @@ fn nothing_is_flushed_into_a_bucket_that_has_lost_our_claim() {
         whole.engine.flush_now().await.expect("ours again");
         let mut shards = whole.engine.head().shards().into_iter();
         assert!(shards.all(|shard| whole.engine.flush_trouble(shard).is_none()));
+    });
+}
+
+/// Takes our claim away, as if the folder were not mounted any more; gives it back as it was.
+async fn without_claim(whole: &Whole) -> (Key, Bytes) {
+    let key = Key::Cluster {
+        incarnation: whole.owner.incarnation,
+        cluster: whole.owner.cluster,
+    };
+    let store = whole.engine.store();
+    let length = store.head(&key).await.expect("it was claimed");
+    let claim = store.get_range(&key, 0..length, Lane::Tail).await;
+    store.delete(&[key]).await.remove(0).expect("deleted");
+    (key, claim.expect("it is there"))
+}
+
+#[test]
+fn no_flush_is_committed_where_our_claim_is_not_however_lately_it_was_seen() {
+    run(async {
+        let mut site = Site::new(65);
+        let whole = site.start().await.expect("started");
+        whole.create("gravel", 1).await;
+        let values = [vec![7; 100]];
+        let append = || whole.append("gravel", 0, &values, None);
+        append().await.expect("durable");
+        whole.engine.flush_now().await.expect("it is ours");
+        let (key, claim) = without_claim(&whole).await;
+        append().await.expect("durable");
+        let error = whole.engine.flush_now().await.expect_err("not ours");
+        assert!(
+            matches!(error, Error::NotOurs { claim, .. } if claim == key),
+            "{error}"
+        );
+        assert_eq!(tiered(&whole).await, 1, "the head keeps it");
+        let error = whole.engine.flush_now().await.expect_err("not ours");
+        assert!(matches!(error, Error::NotConfirmed { .. }), "{error}");
+        let store = whole.engine.store();
+        store.put(&key, vec![claim]).await.expect("put back");
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        assert_eq!(tiered(&whole).await, 2, "it is ours again");
+    });
+}
+
+#[test]
+fn what_is_due_before_the_claim_is_looked_at_again_is_not_committed_either() {
+    run(async {
+        let mut site = Site::new(66);
+        let whole = site.start().await.expect("started");
+        whole.create("gravel", 1).await;
+        let values = [vec![7; 100]];
+        let append = || whole.append("gravel", 0, &values, None);
+        append().await.expect("durable");
+        whole.engine.flush_now().await.expect("it is ours");
+        let (key, claim) = without_claim(&whole).await;
+        let puts = || whole.engine.store().counters().put.done;
+        let before = puts();
+        // Flushes of five seconds' age, a claim that is looked at once a minute.
+        for _ in 0..5 {
+            append().await.expect("durable");
+            tokio::time::sleep(Duration::from_secs(10)).await;
+        }
+        assert_eq!(tiered(&whole).await, 1, "the head keeps it");
+        assert_eq!(puts() - before, 1, "one flush finds it out");
+        let shards = whole.engine.head().shards().into_iter();
+        let mut troubles = shards.filter_map(|s| whole.engine.flush_trouble(s));
+        let trouble = troubles.next().expect("it is told");
+        assert!(trouble.contains(&key.to_string()), "{trouble}");
+        let store = whole.engine.store();
+        store.put(&key, vec![claim]).await.expect("put back");
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        assert_eq!(tiered(&whole).await, 6, "it is ours again");
+        assert_eq!(whole.read("gravel", 0, 0).await.len(), 6);
     });
 }
 

@@ -264,6 +264,7 @@ pub(crate) fn of_flush(error: FlushError) -> Error {
     let code = match error {
         FlushError::Head(error) => return of_head(error),
         FlushError::Bucket { .. }
+        | FlushError::NotOurs { .. }
         | FlushError::NotStored { .. }
         | FlushError::NotConfirmed { .. } => Code::BucketUnavailable,
         FlushError::Batch { .. } => Code::DataLoss,

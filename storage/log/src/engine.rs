@@ -26,7 +26,7 @@ use crate::flush::Flusher;
 use crate::head::Head;
 use crate::manifest::Manifests;
 use crate::read::Readers;
-use crate::schedule::{FlushTriggers, Ours, Schedule, flush_permits};
+use crate::schedule::{FlushTriggers, Ours, Schedule, flush_once, flush_permits};
 use crate::segments::Segments;
 use crate::topics::Topics;
 use crate::upkeep::{self, UpkeepTimes};
@@ -152,7 +152,7 @@ impl Engine {
                 env: self.env.clone(),
                 triggers: self.options.flush,
                 permits: Arc::clone(&self.permits),
-                ours: self.ours.subscribe(),
+                ours: Arc::clone(&self.ours),
                 trouble: trouble.clone(),
             };
             tasks.spawn(async move { Ended::Head(schedule.run().await) });
@@ -178,14 +178,16 @@ impl Engine {
     /// [`Error::NotConfirmed`]; [`Error`]; the head still has what was not flushed.
     pub async fn flush_now(&self) -> Result<FlushedNow, Error> {
         let mut ours = self.ours.subscribe();
-        let sure = ours.wait_for(|ours| *ours == Ours::Yes);
+        let sure = ours.wait_for(|ours| ours.owner().is_some());
         // Whatever it was that came of it: what is known now counts.
         drop(tokio::time::timeout(FLUSH_NOW_PATIENCE, sure).await);
-        if let Some(what) = self.ours.borrow().why_not() {
+        let known = self.ours.borrow().clone();
+        let Some(owner) = known.owner() else {
+            let what = known.why_not().unwrap_or_default();
             return Err(Error::NotConfirmed { what });
-        }
+        };
         let shards = self.head.shards().into_iter();
-        let each = try_join_all(shards.map(|shard| self.flush_shard(shard))).await?;
+        let each = try_join_all(shards.map(|shard| self.flush_shard(owner, shard))).await?;
         let sum = each
             .into_iter()
             .fold(FlushedNow::default(), |sum, one| FlushedNow {
@@ -195,7 +197,7 @@ impl Engine {
         Ok(sum)
     }
 
-    async fn flush_shard(&self, shard: ShardId) -> Result<FlushedNow, Error> {
+    async fn flush_shard(&self, owner: Owner, shard: ShardId) -> Result<FlushedNow, Error> {
         let target = self.head.read_index(shard).await?.index;
         let mut done = FlushedNow::default();
         let mut lost = 0;
@@ -203,7 +205,8 @@ impl Engine {
             let flushed = {
                 let permit = self.permits.acquire().await;
                 let _permit = permit.expect("the semaphore is never closed");
-                self.flusher.flush(shard, self.options.flush.bytes).await
+                let what = (owner, shard, self.options.flush.bytes);
+                flush_once(&self.flusher, &self.ours, what).await
             };
             match flushed {
                 Ok(Some(flushed)) => {

@@ -2,7 +2,7 @@
 
 mod keep; // in keeping a bucket
 
-use esker_object::Kind;
+use esker_object::{Key, Kind};
 use esker_shard::{CommitRefusal, Refusal};
 use esker_types::{Durability, Offset, OffsetRange, PartitionId, RaftIndex, SegmentId, ShardId};
 
@@ -116,6 +116,21 @@ pub enum Error {
         /// What the bucket said.
         source: esker_object::Error,
     },
+    /// Where the segment was put, our claim is not: a folder that is not mounted, or a bucket that
+    /// somebody emptied or put in its place. Nothing was committed.
+    #[error(
+        "the segment {segment} of {shard} was put where our claim `{claim}` is not: mount the \
+         folder again, or put the bucket or its claim back; nothing is committed, and the head \
+         keeps everything"
+    )]
+    NotOurs {
+        /// The shard.
+        shard: ShardId,
+        /// The segment.
+        segment: SegmentId,
+        /// Our claim.
+        claim: Key,
+    },
     /// The bucket acknowledged the segment and has something else.
     #[error(
         "the bucket acknowledged the segment {segment} of {shard} and does not have it: {what}"
@@ -175,6 +190,14 @@ impl Error {
                 ..
             }
         )
+    }
+
+    /// Our claim, if the bucket has lost it.
+    pub(crate) const fn lost_claim(&self) -> Option<Key> {
+        match self {
+            Self::NotOurs { claim, .. } => Some(*claim),
+            _ => None,
+        }
     }
 
     /// Whether the shard may have changed between the plan of a flush and its end: a new plan then

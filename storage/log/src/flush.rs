@@ -11,7 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use crc_fast::{CrcAlgorithm, Digest};
 use esker_env::{Env, WorkersExt};
-use esker_object::{Key, Store};
+use esker_object::{Key, Kind, Store};
 use esker_record::{Batch, ZstdLevel};
 use esker_segment::{
     Assembler, Checksum, Index, Mark, Origin, PartitionFacts, Placement, ProducerWindow, RawBlock,
@@ -21,6 +21,7 @@ use esker_shard::{Command, CommitSegment, ObjectChecksum, Outcome};
 use esker_types::limits::{LOG_READ_BYTES_MAX, MIB, PRODUCER_WINDOW, PRODUCERS_PER_PARTITION_MAX};
 use esker_types::{Lane, PartitionId, ProducerId, RaftIndex, RaftRange, SegmentId, ShardId};
 
+use crate::claim::Owner;
 use crate::error::Error;
 use crate::head::{AcceptedBatch, FlushJob, Head};
 
@@ -64,21 +65,26 @@ impl Flusher {
         }
     }
 
-    /// Flushes the next run of `shard`, of about `bytes_max` payload bytes; `None` if there is
-    /// nothing to flush. It holds the run and its segment in memory.
+    /// Flushes the next run of `shard`, of about `bytes_max` payload bytes, into the bucket of
+    /// `owner`; `None` if there is nothing to flush. It holds the run and its segment in memory.
     ///
     /// # Errors
     /// [`Error`]; the head still has everything. After [`HeadError::Unknown`] the segment may be
     /// committed all the same: the next call begins where the shard then stands.
     ///
     /// [`HeadError::Unknown`]: crate::HeadError::Unknown
-    pub async fn flush(&self, shard: ShardId, bytes_max: u64) -> Result<Option<Flushed>, Error> {
+    pub async fn flush(
+        &self,
+        owner: Owner,
+        shard: ShardId,
+        bytes_max: u64,
+    ) -> Result<Option<Flushed>, Error> {
         let mut plans = 1;
         loop {
             let Some(job) = self.head.flush_job(shard, bytes_max).await? else {
                 return Ok(None);
             };
-            match self.carry_out(job).await {
+            match self.carry_out(owner, job).await {
                 // A topic ended meanwhile, say. A head that contradicts itself is told about.
                 Err(error) if error.is_of_an_old_plan() && plans < FLUSH_PLANS_MAX => plans += 1,
                 flushed => return flushed.map(Some),
@@ -87,11 +93,11 @@ impl Flusher {
     }
 
     /// One job under a segment name of its own.
-    async fn carry_out(&self, job: FlushJob) -> Result<Flushed, Error> {
+    async fn carry_out(&self, owner: Owner, job: FlushJob) -> Result<Flushed, Error> {
         let (shard, segment) = (job.shard, self.new_id());
         let (from, to) = (job.raft.from, job.raft.to);
         tracing::debug!(%shard, %segment, %from, %to, "a flush begins");
-        let flushed = self.carry(job, segment).await;
+        let flushed = self.carry(owner, job, segment).await;
         match &flushed {
             Ok(_) => tracing::debug!(%shard, %segment, "a flush has ended: committed"),
             Err(error) => tracing::debug!(%shard, %segment, %error, "a flush has ended: failed"),
@@ -100,7 +106,12 @@ impl Flusher {
     }
 
     /// One job, arrow by arrow; each tells when it is done.
-    async fn carry(&self, job: FlushJob, segment: SegmentId) -> Result<Flushed, Error> {
+    async fn carry(
+        &self,
+        owner: Owner,
+        job: FlushJob,
+        segment: SegmentId,
+    ) -> Result<Flushed, Error> {
         let shard = job.shard;
         let batches = self.read(&job).await?;
         let (chunks, summary) = self.build(&job, segment, batches).await?;
@@ -119,6 +130,7 @@ impl Flusher {
         tracing::debug!(%shard, %segment, "a segment is built");
         self.store.put(&key, chunks).await.map_err(bucket)?;
         tracing::debug!(%shard, %segment, "a segment is put");
+        self.still_ours(owner, shard, segment).await?;
         self.verify(&key, shard, &summary).await?;
         tracing::debug!(%shard, %segment, "a segment is verified");
         self.commit(job, key, summary).await
@@ -214,6 +226,34 @@ impl Flusher {
         Ok(sealed.await?)
     }
 
+    /// Our claim stands where the segment was put. A folder that is no longer mounted takes objects
+    /// and hands them out again like the bucket. What is read back *after* this was seen is in the
+    /// bucket that has our claim, whichever of the two was there when it was put.
+    async fn still_ours(
+        &self,
+        owner: Owner,
+        shard: ShardId,
+        segment: SegmentId,
+    ) -> Result<(), Error> {
+        let claim = Key::Cluster {
+            incarnation: owner.incarnation,
+            cluster: owner.cluster,
+        };
+        match self.store.head(&claim).await {
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == Kind::NotFound => Err(Error::NotOurs {
+                shard,
+                segment,
+                claim,
+            }),
+            Err(source) => Err(Error::Bucket {
+                shard,
+                segment,
+                source,
+            }),
+        }
+    }
+
     /// Reads the object back whole: its length and checksum are what was written.
     async fn verify(&self, key: &Key, shard: ShardId, summary: &Summary) -> Result<(), Error> {
         let segment = summary.segment;
@@ -232,7 +272,7 @@ impl Flusher {
             .head(key)
             .await
             .map_err(|error| match error.kind() {
-                esker_object::Kind::NotFound => not_stored("nothing".into()),
+                Kind::NotFound => not_stored("nothing".into()),
                 _ => bucket(error),
             })?;
         if length != summary.length {

@@ -11,8 +11,9 @@ use esker_types::limits::{
 use esker_types::{RaftIndex, ShardId, ShardTime};
 use tokio::sync::{Semaphore, watch};
 
-use crate::error::{Error, HeadError};
-use crate::flush::Flusher;
+use crate::claim::Owner;
+use crate::error::{ClaimError, Error, HeadError};
+use crate::flush::{Flushed, Flusher};
 use crate::head::{Head, Progress};
 
 /// When a flush is due.
@@ -35,7 +36,7 @@ pub(crate) struct Schedule {
     /// Flushes of all shards at once: each holds its run and its segment in memory.
     pub(crate) permits: Arc<Semaphore>,
     /// Whether the bucket is this cluster's: nothing is flushed into another's.
-    pub(crate) ours: watch::Receiver<Ours>,
+    pub(crate) ours: Arc<watch::Sender<Ours>>,
     /// Why nothing is flushed, if that is so.
     pub(crate) trouble: watch::Sender<Option<String>>,
 }
@@ -45,17 +46,25 @@ pub(crate) struct Schedule {
 pub(crate) enum Ours {
     /// Nobody has looked yet.
     Unasked,
-    /// It stands.
-    Yes,
+    /// It stands, and is this one's.
+    Yes(Owner),
     /// It does not, or the bucket did not answer before it was ever seen: why.
     No(String),
 }
 
 impl Ours {
+    /// Whose the bucket is known to be.
+    pub(crate) const fn owner(&self) -> Option<Owner> {
+        match self {
+            Self::Yes(owner) => Some(*owner),
+            Self::Unasked | Self::No(_) => None,
+        }
+    }
+
     /// Why nothing is flushed, if that is so.
     pub(crate) fn why_not(&self) -> Option<String> {
         let why = match self {
-            Self::Yes => return None,
+            Self::Yes(_) => return None,
             Self::Unasked => "nobody has looked at it yet",
             Self::No(why) => why,
         };
@@ -71,6 +80,22 @@ impl Ours {
 struct Oldest {
     time: ShardTime,
     since: Monotonic,
+}
+
+/// Flushes once. A flush that misses our claim says so to all others, who then wait until somebody
+/// has seen it again.
+pub(crate) async fn flush_once(
+    flusher: &Flusher,
+    ours: &watch::Sender<Ours>,
+    (owner, shard, bytes_max): (Owner, ShardId, u64),
+) -> Result<Option<Flushed>, Error> {
+    let flushed = flusher.flush(owner, shard, bytes_max).await;
+    if let Err(error) = &flushed
+        && let Some(key) = error.lost_claim()
+    {
+        ours.send_replace(Ours::No(ClaimError::Missing { key }.to_string()));
+    }
+    flushed
 }
 
 pub(crate) fn flush_permits() -> Arc<Semaphore> {
@@ -135,11 +160,11 @@ impl Schedule {
     }
 
     async fn flush(&self) -> Result<(), Error> {
-        self.confirmed().await;
+        let owner = self.confirmed().await;
         let permit = self.permits.acquire().await;
         let _permit = permit.expect("the semaphore is never closed");
-        let flushed = self.flusher.flush(self.shard, self.triggers.bytes).await;
-        match flushed {
+        let what = (owner, self.shard, self.triggers.bytes);
+        match flush_once(&self.flusher, &self.ours, what).await {
             // Somebody else flushed first: that is what was wanted.
             Err(error) if !error.is_overtaken() => Err(error),
             Ok(_) | Err(_) => {
@@ -150,15 +175,15 @@ impl Schedule {
     }
 
     /// Waits until the bucket is known to be ours, and says meanwhile what it waits for.
-    async fn confirmed(&self) {
-        let mut ours = self.ours.clone();
+    async fn confirmed(&self) -> Owner {
+        let mut ours = self.ours.subscribe();
         loop {
             let now = ours.borrow_and_update().clone();
             match (&now, now.why_not()) {
-                (_, None) => return,
+                (Ours::Yes(owner), _) => return *owner,
                 // It is being asked: nothing to warn of yet.
                 (Ours::Unasked, why) => _ = self.trouble.send_replace(why),
-                (_, Some(why)) => self.complain(why),
+                (Ours::No(_), why) => self.complain(why.unwrap_or_default()),
             }
             if ours.changed().await.is_err() {
                 // Nobody will ever say so: the engine is gone.

@@ -64,11 +64,11 @@ pub(crate) async fn guard(engine: Engine, owner: Owner, ours: Arc<watch::Sender<
     loop {
         let confirmed = confirm(engine.store(), owner.cluster, owner.incarnation).await;
         let now = match &confirmed {
-            Ok(_) => Ours::Yes,
-            Err(ClaimError::Bucket(_)) if *ours.borrow() == Ours::Yes => Ours::Yes,
+            Ok(_) => Ours::Yes(owner),
+            Err(ClaimError::Bucket(_)) if ours.borrow().owner().is_some() => Ours::Yes(owner),
             Err(error) => Ours::No(error.to_string()),
         };
-        let sure = now == Ours::Yes;
+        let sure = now.owner().is_some();
         ours.send_if_modified(|ours| std::mem::replace(ours, now.clone()) != now);
         if let Ok(beside) = &confirmed
             && *beside != foreign
@@ -80,7 +80,15 @@ pub(crate) async fn guard(engine: Engine, owner: Owner, ours: Arc<watch::Sender<
         if let Err(superseded) = told.settle(ShardId::CATALOG, "a look at our claim", done) {
             return superseded;
         }
-        tokio::time::sleep(if sure { CLAIM_LOOK } else { CLAIM_REST }).await;
+        let rest = tokio::time::sleep(if sure { CLAIM_LOOK } else { CLAIM_REST });
+        // A flush that misses our claim says so before its next look is due.
+        let mut known = ours.subscribe();
+        let doubted = known.wait_for(|ours| sure && ours.owner().is_none());
+        tokio::select! {
+            biased;
+            _ = doubted => {}
+            () = rest => {}
+        }
     }
 }
 

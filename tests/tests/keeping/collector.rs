@@ -9,7 +9,9 @@ use esker_shard::{Command, Outcome, Trim};
 use esker_tests::node::{SHARD, World, run};
 use esker_types::{Incarnation, Offset, RaftIndex, SegmentId};
 
-use crate::{GRACE, Kept, OURS, at, flushed_key, gathered_key, id, key_of, over, pass, start};
+use crate::{
+    GRACE, Kept, OURS, OWNER, at, flushed_key, gathered_key, id, key_of, over, pass, start,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -53,7 +55,10 @@ fn an_orphan_goes_after_the_grace_and_not_before() {
         // Two flushers at once: one leaves an orphan.
         kept.append(at(1, 0), 5).await;
         let (one, two) = (kept.flusher(), kept.flusher());
-        let (one, two) = tokio::join!(one.flush(SHARD, u64::MAX), two.flush(SHARD, u64::MAX));
+        let (one, two) = tokio::join!(
+            one.flush(OWNER, SHARD, u64::MAX),
+            two.flush(OWNER, SHARD, u64::MAX)
+        );
         assert!(matches!(
             (&one, &two),
             (Ok(_), Err(Error::Refused { .. })) | (Err(Error::Refused { .. }), Ok(_))
@@ -105,7 +110,7 @@ fn a_flush_that_sleeps_for_hours_is_not_robbed_of_its_segment() {
             .under("00000000000000000001");
         kept.faults.script(rule);
         let flusher = kept.flusher();
-        let flush = flusher.flush(SHARD, u64::MAX);
+        let flush = flusher.flush(OWNER, SHARD, u64::MAX);
         let collect = async {
             for _ in 0..10 {
                 pass(SECOND).await;

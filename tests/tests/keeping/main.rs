@@ -37,6 +37,12 @@ pub(crate) const GRACE: Duration = Duration::from_secs(600);
 pub(crate) const ROUND: Duration = Duration::from_secs(120);
 const ALL: u64 = u64::MAX;
 
+/// Whose the buckets of these tests are.
+pub(crate) const OWNER: Owner = Owner {
+    cluster: CLUSTER,
+    incarnation: OURS,
+};
+
 /// One life of a node, its bucket, and all that keeps order.
 pub(crate) struct Kept {
     pub(crate) node: Node,
@@ -63,12 +69,8 @@ pub(crate) fn over(node: Node, store: Store, faults: FaultStore) -> Kept {
     let env = node.env.clone();
     let engine = engine(&node, &store);
     let retention = Retention::new(Arc::clone(&head), engine.readers());
-    let owner = Owner {
-        cluster: CLUSTER,
-        incarnation: OURS,
-    };
-    let checkpoints = Checkpointer::new(Arc::clone(&head), store.clone(), env.clone(), owner);
-    let collector = Collector::new(head, store.clone(), env, owner);
+    let checkpoints = Checkpointer::new(Arc::clone(&head), store.clone(), env.clone(), OWNER);
+    let collector = Collector::new(head, store.clone(), env, OWNER);
     Kept {
         checkpoints: checkpoints.due_after(Duration::ZERO, 16),
         collector: collector.with_times(GRACE, ROUND),
@@ -141,7 +143,11 @@ impl Kept {
     }
 
     pub(crate) async fn flush(&self) -> Flushed {
-        let flushed = self.flusher().flush(SHARD, ALL).await.expect("flushed");
+        let flushed = self
+            .flusher()
+            .flush(OWNER, SHARD, ALL)
+            .await
+            .expect("flushed");
         flushed.expect("something to flush")
     }
 

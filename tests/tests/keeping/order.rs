@@ -10,7 +10,7 @@ use esker_shard::ConfigChange;
 use esker_tests::node::{SHARD, World, run};
 use esker_types::RaftIndex;
 
-use crate::{GRACE, Kept, OURS, at, days, flushed_key, pass, start};
+use crate::{GRACE, Kept, OURS, OWNER, at, days, flushed_key, pass, start};
 
 /// With a bucket that is well for the moment: what is named is there.
 async fn check(kept: &Kept, seed: u64, step: usize) {
@@ -50,7 +50,7 @@ fn nothing_named_is_ever_deleted_and_in_the_end_nothing_else_is_left() {
                         let index = u32::try_from(index).expect("small");
                         kept.append(at(topic, index), 1 + random.below(8)).await;
                     }
-                    2 | 3 => drop(kept.flusher().flush(SHARD, u64::MAX).await),
+                    2 | 3 => drop(kept.flusher().flush(OWNER, SHARD, u64::MAX).await),
                     4 => drop(kept.checkpoints.round(SHARD).await),
                     5 => drop(kept.retention.round(SHARD, TimeState::Runs).await),
                     6 => drop(kept.collector.round().await),
