@@ -143,6 +143,18 @@ impl Failure {
     }
 }
 
+/// What `work` comes to, unless `interrupt` is ready before.
+pub(crate) async fn unless<T>(
+    interrupt: impl Future<Output = ()>,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    tokio::select! {
+        biased;
+        () = interrupt => Err(Failure::new("interrupted")),
+        done = work => done,
+    }
+}
+
 impl From<Failed> for Failure {
     fn from(failed: Failed) -> Self {
         Self::new(failed.to_string())

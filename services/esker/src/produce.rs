@@ -11,6 +11,7 @@ mod pages; // records that go together
 
 use std::collections::{BTreeSet, VecDeque};
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ use indicatif::ProgressBar;
 use tokio::sync::mpsc;
 
 use crate::config::{Size, Span};
-use crate::failure::Failure;
+use crate::failure::{Failure, unless};
 use crate::run::interrupted;
 use crate::screen;
 use crate::shell::Shell;
@@ -150,12 +151,17 @@ pub(crate) async fn run(args: Args, shell: &Shell) -> Result<(), Failure> {
         let text = "--key-separator is for lines; a JSON object has its key in `key`";
         return Err(Failure::usage(text));
     }
+    let mut interrupt = std::pin::pin!(interrupted());
     let sources = Arc::new(Sources::new(&args.files));
     let total = sources.bytes()?;
-    let client = shell.client_with(Options::default()).await?;
     let topic = args.topic.as_str();
-    let producer = client.producer(topic, args.options()).await;
-    let producer = producer.map_err(|e| Failure::writing(&e).of_topic(shell, topic))?;
+    let opening = async {
+        let client = shell.client_with(Options::default()).await?;
+        let producer = client.producer(topic, args.options()).await;
+        producer.map_err(|e| Failure::writing(&e).of_topic(shell, topic))
+    };
+    let producer = unless(interrupt.as_mut(), opening).await;
+    let producer = producer.map_err(|failure| failure.and_also("nothing was written"))?;
     let began = shell.env.clock.monotonic();
     let template = match total {
         Some(_) => {
@@ -175,7 +181,7 @@ pub(crate) async fn run(args: Args, shell: &Shell) -> Result<(), Failure> {
         bar: screen::progress(total, template),
     };
     let pages = read(&args, shell, &producer, sources);
-    let stopped = appending.append(producer, pages).await;
+    let stopped = appending.append(producer, pages, interrupt).await;
     appending.bar.finish_and_clear();
     if let Err(failure) = appending.outcome(stopped) {
         let failure = failure.of_topic(shell, topic);
@@ -227,6 +233,27 @@ struct Sent {
     after: Share,
 }
 
+/// A page on its way with what it left behind, or which page could not be handed over and why.
+type Handed = Result<(Sent, Option<Place>), (u32, Place, Error)>;
+
+/// Hands `page` over; waits for the producer's memory, and has done nothing if it is dropped before.
+async fn send(producer: Producer, page: Page) -> Handed {
+    let delivery = producer.send_together(Some(page.partition), page.records);
+    match delivery.await {
+        Ok(delivery) => {
+            let sent = Sent {
+                delivery,
+                partition: page.partition,
+                first: page.first,
+                last: page.last,
+                after: page.after,
+            };
+            Ok((sent, page.behind))
+        }
+        Err(error) => Err((page.partition, page.first, error)),
+    }
+}
+
 struct Appending {
     sources: Arc<Sources>,
     sent: VecDeque<Sent>,
@@ -234,7 +261,7 @@ struct Appending {
     tally: Tally,
     /// Of what is, the last line.
     farthest: Option<Place>,
-    /// The first record that read pages left behind.
+    /// The first record that read pages left behind, or that waits to be handed over.
     behind: Option<Place>,
     /// The first record that is not, and why.
     failed: Option<(Place, Error)>,
@@ -251,34 +278,44 @@ impl Appending {
         &mut self,
         producer: Producer,
         pages: mpsc::Receiver<Result<Page, Failure>>,
+        mut interrupt: Pin<&mut impl Future<Output = ()>>,
     ) -> Result<(), Failure> {
         // Without them nothing more is read, and what was sent does not linger.
         let mut open = Some((producer, pages));
+        // It may wait for memory for as long as nothing is settled.
+        let mut sending = None;
         let mut stopped = Ok(());
-        let mut interrupt = std::pin::pin!(interrupted());
         let mut grace = None;
         loop {
             if self.failed.is_some() {
-                open = None;
+                (open, sending) = (None, None);
             }
-            if open.is_none() && self.sent.is_empty() {
+            if open.is_none() && sending.is_none() && self.sent.is_empty() {
                 return stopped;
             }
             let told = self.sent.front_mut().map(|sent| &mut sent.delivery);
-            let page = open.as_mut().map(|(_, pages)| pages.recv());
+            let page = open.as_mut().filter(|_| sending.is_none());
+            let page = page.map(|(_, pages)| pages.recv());
             tokio::select! {
                 biased;
                 Some(told) = OptionFuture::from(told) => self.settle(told),
                 () = &mut interrupt, if grace.is_none() => {
-                    open = None;
+                    (open, sending) = (None, None);
                     grace = Some(Box::pin(tokio::time::sleep(INTERRUPT_GRACE)));
                     stopped = Err(Failure::new("interrupted"));
                 }
                 Some(()) = OptionFuture::from(grace.as_mut()), if grace.is_some() => {
                     return stopped;
                 }
+                Some(handed) = OptionFuture::from(sending.as_mut()) => {
+                    sending = None;
+                    self.handed(handed);
+                }
                 Some(page) = OptionFuture::from(page) => match (page, &open) {
-                    (Some(Ok(page)), Some((producer, _))) => self.send(producer, page).await,
+                    (Some(Ok(page)), Some((producer, _))) => {
+                        self.behind = page.behind.into_iter().chain([page.first]).min();
+                        sending = Some(Box::pin(send(producer.clone(), page)));
+                    }
                     (Some(Err(failure)), _) => (open, stopped) = (None, Err(failure)),
                     _ => open = None,
                 }
@@ -286,18 +323,14 @@ impl Appending {
         }
     }
 
-    async fn send(&mut self, producer: &Producer, page: Page) {
-        self.behind = page.behind;
-        let delivery = producer.send_together(Some(page.partition), page.records);
-        match delivery.await {
-            Ok(delivery) => self.sent.push_back(Sent {
-                delivery,
-                partition: page.partition,
-                first: page.first,
-                last: page.last,
-                after: page.after,
-            }),
-            Err(error) => self.fail(page.partition, page.first, error),
+    /// A page was handed over, or could not be.
+    fn handed(&mut self, handed: Handed) {
+        match handed {
+            Ok((sent, behind)) => {
+                self.behind = behind;
+                self.sent.push_back(sent);
+            }
+            Err((partition, first, error)) => self.fail(partition, first, error),
         }
     }
 
@@ -335,19 +368,26 @@ impl Appending {
         let left = self.sent.iter().map(|sent| sent.first);
         let failed = self.failed.as_ref().map(|(first, _)| *first);
         let first = left.chain(self.behind).chain(failed).min();
+        let unsure = self.unsure || !self.sent.is_empty();
+        let more = (unsure || (first.is_some() && self.farthest > first)).then(|| {
+            let may = if unsure { "may be" } else { "is" };
+            format!("some of what follows {may} written: see how far the topic goes")
+        });
         if let (Some((_, error)), Some(first)) = (&self.failed, first) {
-            let unsure = self.unsure || !self.sent.is_empty();
-            let next = if unsure || self.farthest > Some(first) {
-                let may = if unsure { "may be" } else { "is" };
-                format!("some of what follows {may} written: see how far the topic goes")
-            } else {
+            let next = more.unwrap_or_else(|| {
                 let (line, name) = (first.line, self.sources.name(first.source));
                 format!("go on with line {line} of {name}")
-            };
+            });
             let failure = Failure::writing(error).and_next(next);
             return Err(failure.and_also(&self.durable(Some(first))));
         }
-        stopped.map_err(|failure| failure.and_also(&self.durable(first)))
+        stopped.map_err(|failure| {
+            let failure = failure.and_also(&self.durable(first));
+            match more {
+                Some(more) => failure.and_next(more),
+                None => failure,
+            }
+        })
     }
 
     /// How far everything is durable.

@@ -11,6 +11,9 @@ use std::fmt;
 use std::io::{self, BufRead as _, Write as _};
 use std::path::{Path, PathBuf};
 
+use futures::future::OptionFuture;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
 use crate::config::ConfigError;
 use crate::serve::ServeError;
 
@@ -85,15 +88,20 @@ pub(crate) fn say(text: &str) {
     let _ = out.flush();
 }
 
-/// Ready when the process is asked to end: Ctrl-C, or SIGTERM.
-pub(crate) async fn interrupted() {
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
-        .expect("a process may ask for SIGTERM");
-    tokio::select! {
-        biased;
-        _ = terminate.recv() => {}
-        // A process that cannot ask for Ctrl-C still hears SIGTERM.
-        _ = tokio::signal::ctrl_c() => {}
+/// Ready when the process is asked to end: Ctrl-C, or SIGTERM. Heard from this call on, not only
+/// once it is waited for. Before the first call it is the system that ends a process, but not the
+/// first one of a container: that one would not hear.
+pub(crate) fn interrupted() -> impl Future<Output = ()> + Send + use<> {
+    let mut terminate = signal(SignalKind::terminate()).expect("a process may ask for SIGTERM");
+    // A process that cannot ask for Ctrl-C still hears SIGTERM.
+    let mut interrupt = signal(SignalKind::interrupt()).ok();
+    async move {
+        let interrupt = OptionFuture::from(interrupt.as_mut().map(Signal::recv));
+        tokio::select! {
+            biased;
+            _ = terminate.recv() => {}
+            Some(_) = interrupt => {}
+        }
     }
 }
 

@@ -11,6 +11,7 @@ mod server; // `esker dev` in a scratch folder, and commands at it
 
 mod round_trip; // what goes in comes out, by every way out
 mod streams; // pipes, following, signals, positions
+mod signals; // asked to end while somebody else keeps silent
 mod observed; // metrics and health
 mod refusals; // exit codes, and what is said
 mod load; // load, made to measure

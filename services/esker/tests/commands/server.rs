@@ -67,6 +67,13 @@ impl Server {
         }
     }
 
+    /// Neither takes nor gives anything from now on, but connections are made.
+    pub(crate) fn freeze(&self) {
+        let id = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-STOP", &id]).status().unwrap();
+        assert!(sent.success());
+    }
+
     /// The answer to a GET at the address of metrics and health: status and body.
     pub(crate) fn get(&self, path: &str) -> (u16, String) {
         let address = self.metrics.strip_prefix("http://").unwrap();
@@ -162,6 +169,19 @@ impl Running {
     pub(crate) fn terminate(&self) {
         let id = self.0.id().to_string();
         assert!(Command::new("kill").arg(id).status().unwrap().success());
+    }
+
+    /// Its exit code and what it said on stderr, which is piped, once it has ended; it must within
+    /// [`PATIENCE`].
+    pub(crate) fn ended(mut self) -> (Option<i32>, String) {
+        let mut errors = self.0.stderr.take().unwrap();
+        let said = std::thread::spawn(move || {
+            let mut said = String::new();
+            errors.read_to_string(&mut said).unwrap();
+            said
+        });
+        wait_until("it has ended", || self.0.try_wait().unwrap().is_some());
+        (self.0.wait().unwrap().code(), said.join().unwrap())
     }
 }
 

@@ -1,0 +1,66 @@
+//! Asked to end while somebody else keeps silent: a command does, soon, and says what is so.
+
+use std::io::Write as _;
+use std::net::TcpListener;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use crate::server::{Running, Server, esker, wait_until};
+
+/// More lines than a producer has memory for.
+const LINES: usize = 2_000_000;
+
+/// Takes connections and says nothing. Where it is.
+fn silent() -> (TcpListener, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    (listener, endpoint)
+}
+
+#[test]
+fn a_producer_out_of_memory_hears_a_signal() {
+    let server = Server::start("frozen");
+    server.create_topic("t", 1);
+    let mut command = server.command(&["produce", "t"]);
+    let command = command.stdin(Stdio::piped()).stderr(Stdio::piped());
+    let mut running = Running(command.spawn().unwrap());
+    let mut input = running.0.stdin.take().unwrap();
+    writeln!(input, "line 0").unwrap();
+    wait_until("the first line is there", || {
+        server.out(&["consume", "t"]) == b"line 0\n"
+    });
+    server.freeze();
+    let taken = Arc::new(AtomicUsize::new(0));
+    let feeder = {
+        let taken = Arc::clone(&taken);
+        std::thread::spawn(move || {
+            for n in 1..LINES {
+                if writeln!(input, "line {n}").is_err() {
+                    break;
+                }
+                taken.fetch_add(1, Ordering::Relaxed);
+            }
+        })
+    };
+    let mut before = 0;
+    wait_until("no more is taken", || {
+        std::thread::sleep(Duration::from_secs(1));
+        let now = taken.load(Ordering::Relaxed);
+        std::mem::replace(&mut before, now) == now && now > 0
+    });
+    running.terminate();
+    let (code, said) = running.ended();
+    feeder.join().unwrap();
+    assert!(before < LINES - 1, "it had room for all {before}");
+    assert_eq!(code, Some(1), "{said}");
+    for words in [
+        "interrupted",
+        "everything before line 2 of stdin is durable",
+        "some of what follows may be written",
+    ] {
+        assert!(said.contains(words), "{said}");
+    }
+}
+
