@@ -86,6 +86,8 @@ pub(crate) async fn serve(
     file: Option<&std::path::Path>,
     flags: &[(&str, String)],
 ) -> Result<(), Failed> {
+    // A signal that comes while everything starts must be heard, too.
+    let mut asked = std::pin::pin!(interrupted());
     let env = Env::real();
     let environment = environment();
     let text = file.map(crate::run::read_text).transpose()?;
@@ -93,9 +95,17 @@ pub(crate) async fn serve(
     if config.insecure {
         tracing::warn!("--insecure: whoever reaches this server may read and write everything");
     }
-    let server = Server::start(&env, &config, environment).await?;
+    let server = tokio::select! {
+        biased;
+        () = &mut asked => {
+            // As if it had been killed: what is half-way the next start sees to.
+            tracing::info!("asked to stop before everything had started");
+            return Ok(());
+        }
+        server = Server::start(&env, &config, environment) => server?,
+    };
     say_ready(&server, &config);
-    Ok(server.run(interrupted()).await?)
+    Ok(server.run(asked).await?)
 }
 
 fn say_ready(server: &Server, config: &Config) {

@@ -64,3 +64,36 @@ fn a_producer_out_of_memory_hears_a_signal() {
     }
 }
 
+/// The first process of a container dies of no signal that it does not ask for.
+#[test]
+fn a_server_hears_a_signal_while_it_starts() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (listener, endpoint) = silent();
+    let args = [
+        "dev",
+        "--listen",
+        "127.0.0.1:0",
+        "--metrics",
+        "127.0.0.1:0",
+        "--object-store",
+        "s3://bucket/prefix",
+        "--data-dir",
+    ];
+    let mut command = esker(&args);
+    command.arg(scratch.path().join("data"));
+    for (name, value) in [
+        ("AWS_ENDPOINT", endpoint.as_str()),
+        ("AWS_REGION", "us-east-1"),
+        ("AWS_ACCESS_KEY_ID", "a"),
+        ("AWS_SECRET_ACCESS_KEY", "b"),
+    ] {
+        command.env(name, value);
+    }
+    let command = command.stdout(Stdio::null()).stderr(Stdio::piped());
+    let running = Running(command.spawn().unwrap());
+    let _connection = listener.accept().unwrap();
+    running.terminate();
+    let (code, said) = running.ended();
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("before everything had started"), "{said}");
+}
