@@ -3,16 +3,18 @@
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use esker_client::{Code, Error};
 use esker_env::Monotonic;
+use futures::TryFutureExt as _;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::direct;
-use crate::failure::{Failure, of_stdout};
+use crate::failure::{Failure, of_stdout, unless};
 use crate::positions::{Position, Positions};
 use crate::reading::{Bounds, Form, Piece, Printer, Reading, Source, Stretch, plan};
 use crate::run::interrupted;
@@ -101,16 +103,20 @@ pub(crate) fn check(option: &str, place: Place, partition: Option<u32>) -> Resul
 
 pub(crate) async fn run(args: Args, shell: &Shell) -> Result<(), Failure> {
     let bounds = args.bounds()?;
+    let mut interrupt = std::pin::pin!(interrupted());
+    tokio::spawn(give_up_on_stdout(interrupted()));
     let topic = args.topic.as_str();
-    let source = Source::open(shell, &args.direct).await?;
-    let positions = match &args.offsets_file {
-        None => None,
-        Some(path) => {
-            let id = source.topic_id(shell, topic).await?;
-            let files = Arc::clone(&shell.env.files);
-            Some(Positions::open(files, path, topic, id)?)
-        }
+    let opening = async {
+        let source = Source::open(shell, &args.direct).await?;
+        let Some(path) = &args.offsets_file else {
+            return Ok((source, None));
+        };
+        let id = source.topic_id(shell, topic).await?;
+        let files = Arc::clone(&shell.env.files);
+        let positions = Positions::open(files, path, topic, id)?;
+        Ok((source, Some(positions)))
     };
+    let (source, positions) = unless(interrupt.as_mut(), opening).await?;
     let resumed = positions.as_ref().map(Positions::resumed);
     let form = match args.json_records {
         true => Form::Objects,
@@ -120,7 +126,7 @@ pub(crate) async fn run(args: Args, shell: &Shell) -> Result<(), Failure> {
     let reading = Printing::new(shell, &source, topic, printer, positions);
     let of = args.partition.as_slice();
     reading
-        .print(of, &bounds, &resumed.unwrap_or_default())
+        .print(of, &bounds, &resumed.unwrap_or_default(), interrupt)
         .await
 }
 
@@ -157,24 +163,25 @@ impl<'a> Printing<'a> {
         }
     }
 
-    /// Prints `partitions`, or all, and then what it came to.
+    /// Prints `partitions`, or all, up to `interrupt`, and then what it came to.
     pub(crate) async fn print(
         mut self,
         partitions: &[u32],
         bounds: &Bounds,
         resumed: &BTreeMap<u32, Position>,
+        mut interrupt: Pin<&mut impl Future<Output = ()>>,
     ) -> Result<(), Failure> {
-        tokio::spawn(give_up_on_stdout());
         let began = self.shell.env.clock.monotonic();
         let now = self.shell.env.clock.wall();
-        let planned = plan(self.source, self.topic, partitions, bounds, resumed, now).await;
-        let stretches = planned.map_err(|error| self.failed(&error))?;
+        let planning = plan(self.source, self.topic, partitions, bounds, resumed, now);
+        let planning = planning.map_err(|error| self.failed(&error));
+        let stretches = unless(interrupt.as_mut(), planning).await?;
         let lives = stretches.iter();
         let lives = lives.map(|stretch| (stretch.partition, stretch.incarnation()));
         self.lives = lives.collect();
         let printed = match bounds.follow {
-            true => self.follow(&stretches).await,
-            false => self.one_by_one(&stretches).await,
+            true => self.follow(&stretches, interrupt).await,
+            false => self.one_by_one(&stretches, interrupt).await,
         };
         if matches!(printed, Err(Failure::Unread)) {
             return printed;
@@ -192,20 +199,19 @@ impl<'a> Printing<'a> {
         Ok(())
     }
 
-    async fn one_by_one(&mut self, stretches: &[Stretch]) -> Result<(), Failure> {
-        let mut interrupt = std::pin::pin!(interrupted());
+    async fn one_by_one(
+        &mut self,
+        stretches: &[Stretch],
+        mut interrupt: Pin<&mut impl Future<Output = ()>>,
+    ) -> Result<(), Failure> {
         let mut left = stretches.iter();
-        let mut next = self.open(left.next()).await?;
+        let mut next = unless(interrupt.as_mut(), self.open(left.next())).await?;
         while let Some(mut reading) = next {
             // It is read ahead while this one is printed.
-            next = self.open(left.next()).await?;
+            next = unless(interrupt.as_mut(), self.open(left.next())).await?;
             loop {
-                let piece = tokio::select! {
-                    biased;
-                    () = &mut interrupt => return Err(Failure::new("interrupted")),
-                    piece = reading.next() => piece,
-                };
-                let Some(piece) = piece.map_err(|error| self.failed(&error))? else {
+                let piece = reading.next().map_err(|error| self.failed(&error));
+                let Some(piece) = unless(interrupt.as_mut(), piece).await? else {
                     break;
                 };
                 self.take(reading.partition, &piece);
@@ -234,7 +240,11 @@ impl<'a> Printing<'a> {
         Ok(Some(reading))
     }
 
-    async fn follow(&mut self, stretches: &[Stretch]) -> Result<(), Failure> {
+    async fn follow(
+        &mut self,
+        stretches: &[Stretch],
+        mut interrupt: Pin<&mut impl Future<Output = ()>>,
+    ) -> Result<(), Failure> {
         if stretches.len() > FOLLOWED_MAX {
             let text = format!(
                 "topic {} has {} partitions, at most {FOLLOWED_MAX} are followed at a time; say \
@@ -247,12 +257,12 @@ impl<'a> Printing<'a> {
         let (pieces, mut arriving) = mpsc::channel(PIECES_MAX);
         let mut readings = JoinSet::new();
         for stretch in stretches {
-            if let Some(reading) = self.open(Some(stretch)).await? {
+            let opened = unless(interrupt.as_mut(), self.open(Some(stretch))).await?;
+            if let Some(reading) = opened {
                 readings.spawn(hand_on(reading, pieces.clone()));
             }
         }
         drop(pieces);
-        let mut interrupt = std::pin::pin!(interrupted());
         loop {
             if arriving.is_empty() || self.printer.is_full() {
                 self.write()?;
@@ -343,8 +353,8 @@ async fn hand_on(mut reading: Reading, pieces: mpsc::Sender<(u32, Result<Piece, 
 }
 
 /// Ends the process after a signal that it cannot heed, because nobody reads what it writes.
-async fn give_up_on_stdout() {
-    interrupted().await;
+pub(crate) async fn give_up_on_stdout(interrupt: impl Future<Output = ()>) {
+    interrupt.await;
     tokio::time::sleep(STDOUT_GRACE).await;
     screen::note("esker: interrupted, and nobody reads stdout");
     std::process::exit(1);

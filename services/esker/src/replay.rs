@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
 
 use esker_env::{Env, File, OpenMode, WorkersExt};
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::{StreamExt as _, TryFutureExt as _, TryStreamExt as _};
 use indicatif::ProgressBar;
 
-use crate::consume::{Printing, check};
+use crate::consume::{Printing, check, give_up_on_stdout};
 use crate::direct;
-use crate::failure::Failure;
+use crate::failure::{Failure, unless};
 use crate::reading::{Bounds, Form, Printer, Reading, Source, Stretch, plan};
 use crate::run::interrupted;
 use crate::screen;
@@ -72,25 +73,18 @@ pub(crate) async fn run(args: Args, shell: &Shell) -> Result<(), Failure> {
         true => Form::Objects,
         false => Form::Values,
     };
-    let source = Source::open(shell, &args.direct).await?;
-    let partitions = args.partition.as_slice();
-    match &args.out {
-        None => {
-            let printer = Printer::new(form, None);
-            let printing = Printing::new(shell, &source, &args.topic, printer, None);
-            printing.print(partitions, &bounds, &BTreeMap::new()).await
-        }
-        Some(directory) => {
-            let printed = into_files(shell, &source, &args, directory, form, &bounds);
-            tokio::select! {
-                biased;
-                () = interrupted() => Err(Failure::new(format!(
-                    "interrupted; what was read so far is in {}", directory.display()
-                ))),
-                printed = printed => printed,
-            }
-        }
-    }
+    let mut interrupt = std::pin::pin!(interrupted());
+    let opening = Source::open(shell, &args.direct);
+    let Some(directory) = &args.out else {
+        tokio::spawn(give_up_on_stdout(interrupted()));
+        let source = unless(interrupt.as_mut(), opening).await?;
+        let printer = Printer::new(form, None);
+        let printing = Printing::new(shell, &source, &args.topic, printer, None);
+        let (of, nowhere) = (args.partition.as_slice(), BTreeMap::new());
+        return printing.print(of, &bounds, &nowhere, interrupt).await;
+    };
+    let source = unless(interrupt.as_mut(), opening).await?;
+    into_files(shell, &source, &args, directory, form, &bounds, interrupt).await
 }
 
 async fn into_files(
@@ -100,13 +94,15 @@ async fn into_files(
     directory: &Path,
     form: Form,
     bounds: &Bounds,
+    mut interrupt: Pin<&mut impl Future<Output = ()>>,
 ) -> Result<(), Failure> {
     let began = shell.env.clock.monotonic();
     let topic = args.topic.as_str();
     let (nowhere, now) = (BTreeMap::new(), shell.env.clock.wall());
     let of = args.partition.as_slice();
-    let stretches = plan(source, topic, of, bounds, &nowhere, now).await;
-    let stretches = stretches.map_err(|error| source.failed(shell, topic, &error))?;
+    let planning = plan(source, topic, of, bounds, &nowhere, now);
+    let planning = planning.map_err(|error| source.failed(shell, topic, &error));
+    let stretches = unless(interrupt.as_mut(), planning).await?;
     let made = shell.env.files.create_dir_all(directory);
     made.map_err(|error| Failure::io(&directory.display().to_string(), &error))?;
     let replay = Replay {
@@ -121,7 +117,18 @@ async fn into_files(
     let mut copied = std::pin::pin!(copied.buffer_unordered(AT_ONCE_MAX));
     let mut tally = Tally::default();
     let mut done = 0;
-    while let Some((partition, share)) = copied.try_next().await? {
+    loop {
+        let next = tokio::select! {
+            biased;
+            () = &mut interrupt => {
+                let text = format!("interrupted; {} holds a part of it", directory.display());
+                return Err(Failure::new(text));
+            }
+            next = copied.try_next() => next,
+        };
+        let Some((partition, share)) = next? else {
+            break;
+        };
         tally.set(partition, share);
         done += 1;
         let text = format!("{done} of {} partitions", stretches.len());

@@ -64,6 +64,41 @@ fn a_producer_out_of_memory_hears_a_signal() {
     }
 }
 
+#[test]
+fn a_signal_is_heard_before_anything_is_open() {
+    let scratch = tempfile::tempdir().unwrap();
+    let positions = scratch.path().join("positions");
+    let kept = r#"{"topic":"t","topic_id":7,"partitions":{"0":5}}"#;
+    std::fs::write(&positions, kept).unwrap();
+    let out = scratch.path().join("out");
+    let (positions, out) = (positions.to_str().unwrap(), out.to_str().unwrap());
+    for args in [
+        &["consume", "t"][..],
+        &["consume", "t", "--follow"],
+        &["consume", "t", "--offsets-file", positions],
+        &["replay", "t"],
+        &["replay", "t", "--out", out],
+        &["produce", "t"],
+    ] {
+        let (listener, endpoint) = silent();
+        let mut command = esker(args);
+        let command = command.env("ESKER_ENDPOINT", endpoint);
+        let command = command.stdout(Stdio::null()).stderr(Stdio::piped());
+        let running = Running(command.spawn().unwrap());
+        let _connection = listener.accept().unwrap();
+        running.terminate();
+        let (code, said) = running.ended();
+        assert_eq!(code, Some(1), "{args:?}: {said}");
+        let also = match args[0] {
+            "produce" => "; nothing was written",
+            _ => "",
+        };
+        assert_eq!(said, format!("esker: interrupted{also}\n"), "{args:?}");
+    }
+    assert_eq!(std::fs::read_to_string(positions).unwrap(), kept);
+    assert!(!std::fs::exists(out).unwrap());
+}
+
 /// The first process of a container dies of no signal that it does not ask for.
 #[test]
 fn a_server_hears_a_signal_while_it_starts() {
