@@ -23,7 +23,8 @@ pub struct Hooked {
     pub inner: Arc<dyn Head>,
     /// Answers a proposal in the place of the head, which then never sees it.
     pub answer: Box<Answering>,
-    /// Runs before these calls, by their names: `accepted`, `by_time`, `manifest`, `propose`.
+    /// Runs before these calls, by their names: `accepted`, `bounds`, `by_time`, `manifest`,
+    /// `propose`, `shard_topics`.
     pub before: Box<Before>,
 }
 
@@ -97,7 +98,10 @@ impl Head for Hooked {
     }
 
     fn bounds(&self, shard: ShardId, partition: PartitionId) -> Answer<'_, Option<Bounds>> {
-        self.inner.bounds(shard, partition)
+        Box::pin(async move {
+            (self.before)("bounds").await;
+            self.inner.bounds(shard, partition).await
+        })
     }
 
     fn read(
@@ -174,7 +178,10 @@ impl Head for Hooked {
         after: Option<TopicId>,
         count: usize,
     ) -> Answer<'_, Listing<ShardTopic>> {
-        self.inner.shard_topics(shard, after, count)
+        Box::pin(async move {
+            (self.before)("shard_topics").await;
+            self.inner.shard_topics(shard, after, count).await
+        })
     }
 
     fn tombstones(

@@ -162,6 +162,11 @@ impl Whole {
 
     /// Serves the public API on the simulated network, and connects to it.
     pub async fn serve(&self) -> Client {
+        self.serve_engine(self.engine.clone()).await
+    }
+
+    /// The same with another engine in the place of its own.
+    pub async fn serve_engine(&self, engine: Engine) -> Client {
         let listener = self.env.network.listen("127.0.0.1:7070").await;
         let listener = listener.expect("nobody else listens");
         let cluster = Cluster {
@@ -170,7 +175,7 @@ impl Whole {
             version: "test".into(),
             wal: None,
         };
-        let agent = Agent::new(self.engine.clone(), self.env.clone(), cluster);
+        let agent = Agent::new(engine, self.env.clone(), cluster);
         let ends = self.ends();
         tokio::spawn(async move { agent.serve(listener, ends).await });
         let connected = Client::connect(ENDPOINT, ClientOptions::default(), &self.env);

@@ -1,11 +1,16 @@
 //! The SDK against the real service, over a simulated network: from a call to the disk and back.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use esker_cache::BlockCache;
 use esker_client::{Client, Code, Durability, From, ProducerOptions, ReadOptions, Record, v1};
+use esker_log::{Engine, EngineOptions};
+use esker_tests::hooked::Hooked;
 use esker_tests::node::run;
 use esker_tests::whole::Site;
+use esker_types::limits::MIB;
 
 async fn read(client: &Client, partition: u32, options: ReadOptions) -> Vec<(u64, Vec<u8>)> {
     let mut reader = client
@@ -22,6 +27,50 @@ async fn read(client: &Client, partition: u32, options: ReadOptions) -> Vec<(u64
         }));
     }
     records
+}
+
+#[test]
+fn the_offsets_of_a_whole_topic_are_one_question_a_shard() {
+    run(async {
+        let mut site = Site::new(23);
+        let whole = site.start().await.expect("started");
+        whole.create("gravel", 300).await;
+        for partition in [0, 7, 299] {
+            let values = vec![b"stone".to_vec(); partition as usize + 1];
+            let done = whole.append("gravel", partition, &values, None).await;
+            done.expect("appended");
+        }
+        let asked: Arc<Mutex<Vec<&'static str>>> = Arc::default();
+        let mut head = Hooked::over(Arc::clone(whole.engine.head()));
+        let tally = Arc::clone(&asked);
+        head.before = Box::new(move |call| {
+            tally.lock().expect("unpoisoned").push(call);
+            Box::pin(async {})
+        });
+        let blocks = BlockCache::in_memory(32 * MIB, 32 * MIB).expect("large enough");
+        let (store, env) = (whole.engine.store().clone(), whole.env.clone());
+        let options = EngineOptions::default();
+        let engine = Engine::new(Arc::new(head), store, env, blocks, options);
+        let client = whole.serve_engine(engine).await;
+        let all = client.offsets("gravel", &[], None).await.expect("known");
+        let numbers: Vec<_> = all.iter().map(|of| of.partition).collect();
+        assert_eq!(numbers, (0..300).collect::<Vec<_>>());
+        let ends: Vec<_> = all.iter().filter(|of| of.end > 0).collect();
+        let ends: Vec<_> = ends.iter().map(|of| (of.partition, of.end)).collect();
+        assert_eq!(ends, [(0, 1), (7, 8), (299, 300)]);
+        let mut calls = asked.lock().expect("unpoisoned").clone();
+        // What an agent meets first it makes sure of.
+        calls.retain(|call| *call != "propose");
+        assert_eq!(calls, ["shard_topics"; 2], "two data shards");
+
+        // In the order that is asked for, one twice, and what is not there is an error.
+        let some = client.offsets("gravel", &[299, 0, 299], None).await;
+        let some: Vec<_> = some.expect("known").iter().map(|of| of.end).collect();
+        assert_eq!(some, [300, 1, 300]);
+        let none = client.offsets("gravel", &[1, 300], None).await;
+        let none = none.expect_err("there is no partition 300");
+        assert_eq!(none.code(), Code::UnknownTopic, "{none}");
+    });
 }
 
 #[test]

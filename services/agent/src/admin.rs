@@ -10,13 +10,14 @@ use esker_proto::v1::admin_server::Admin;
 use esker_segment::Depth;
 use esker_shard::{ConfigChange, RequestId, TopicConfig};
 use esker_types::limits::{PARTITIONS_PER_TOPIC_MAX, READ_REPLIES_WAITING, TOPIC_PAGE};
-use esker_types::{Durability, Offset, PartitionIndex, TopicId, TopicName, TopicVersion};
+use esker_types::{Durability, Offset, PartitionIndex, TopicName, TopicVersion};
 use futures::{Stream, StreamExt};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use crate::fault;
+use crate::position;
 use crate::server::Cluster;
 use crate::status::{accept_time, status};
 
@@ -63,26 +64,15 @@ impl AdminService {
 
     /// Watermarks of all partitions, with one question to each shard.
     async fn partitions(&self, topic: &TopicView) -> Result<Vec<v1::PartitionStatus>, v1::Error> {
-        let before = TopicId::new(topic.id.incarnation(), topic.id.sequence() - 1);
-        let mut shards: Vec<_> = topic.placement.clone();
-        shards.sort_unstable();
-        shards.dedup();
-        let mut partitions = Vec::with_capacity(topic.placement.len());
-        for shard in shards {
-            let page = self.engine.head().shard_topics(shard, before, 1).await;
-            let page = page.map_err(fault::of_head)?;
-            let of_topic = page.items.into_iter().filter(|known| known.id == topic.id);
-            let here = of_topic.flat_map(|known| known.partitions);
-            partitions.extend(here.map(|(index, bounds)| v1::PartitionStatus {
-                partition: index.0,
-                shard: shard.0,
-                log_start: bounds.log_start.get(),
-                tiered_end: bounds.tiered_end.get(),
-                end: bounds.end.get(),
-            }));
-        }
-        partitions.sort_unstable_by_key(|status| status.partition);
-        Ok(partitions)
+        let found = position::partitions(&self.engine, topic).await?;
+        let partitions = found.into_iter().map(|found| v1::PartitionStatus {
+            partition: found.partition.index.0,
+            shard: found.shard.0,
+            log_start: found.bounds.log_start.get(),
+            tiered_end: found.bounds.tiered_end.get(),
+            end: found.bounds.end.get(),
+        });
+        Ok(partitions.collect())
     }
 }
 

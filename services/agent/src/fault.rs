@@ -5,7 +5,7 @@ use esker_proto::v1::error::Detail;
 use esker_proto::v1::{Code, Damage, Error, OffsetOutOfRange};
 use esker_record::Error as BatchError;
 use esker_shard::{AppendError as Rejection, CatalogRefusal, Refusal};
-use esker_types::limits::{MESSAGE_BYTES_MAX, TOPIC_NAME_BYTES_MAX};
+use esker_types::limits::{MESSAGE_BYTES_MAX, PRODUCERS_PER_PARTITION_MAX, TOPIC_NAME_BYTES_MAX};
 use esker_types::{Durability, NameError, OffsetRange, TopicName};
 use tonic::Status;
 
@@ -205,7 +205,11 @@ fn of_rejection(error: &Rejection, sent: Option<u64>, text: String) -> Error {
         Rejection::ExpectedEnd { actual } => {
             met(Code::ExpectedEnd, actual.get()).with_detail(Detail::End(actual.get()))
         }
-        Rejection::OffsetsExhausted { .. } | Rejection::TooManyProducers => not(Code::LimitReached),
+        Rejection::OffsetsExhausted { .. } => not(Code::LimitReached),
+        Rejection::TooManyProducers => {
+            let limit = PRODUCERS_PER_PARTITION_MAX as u64;
+            not(Code::LimitReached).with_limit(limit, limit + 1)
+        }
     }
 }
 

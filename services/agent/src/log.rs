@@ -1,5 +1,6 @@
 //! The service Log.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use esker_env::Env;
@@ -11,6 +12,7 @@ use esker_types::limits::{
     READ_STREAMS_MAX, STREAM_APPENDS_MAX,
 };
 use esker_types::{Lane, PartitionIndex, ProducerEpoch, ProducerId};
+use futures::stream::{self, StreamExt, TryStreamExt};
 use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -18,10 +20,13 @@ use crate::append::{Appending, Taking};
 use crate::budget::{Budget, Budgets};
 use crate::fault;
 use crate::plain::Scratches;
-use crate::position::{Found, resolve};
+use crate::position::{Found, partitions, resolve};
 use crate::read::{Reading, Reads, mark};
 use crate::stream::{Replies, replies};
 use crate::traffic::Traffic;
+
+/// Partitions that one request looks for a time in at once.
+const OFFSETS_IN_FLIGHT: usize = 8;
 
 /// Serves appends and reads. Clones share everything.
 #[derive(Clone, Debug)]
@@ -116,13 +121,12 @@ impl LogService {
         })
     }
 
+    /// Where `found` begins and ends, and what `at` stands for in it.
     async fn offsets_of(
         &self,
-        topic: &str,
-        partition: u32,
+        found: Found,
         at: Option<v1::Position>,
     ) -> Result<v1::PartitionOffsets, v1::Error> {
-        let found = self.find(topic, partition).await?;
         let looked_up = match at {
             None => None,
             Some(at) => {
@@ -138,13 +142,41 @@ impl LogService {
             mark: at_mark,
         } = found.bounds;
         Ok(v1::PartitionOffsets {
-            partition,
+            partition: found.partition.index.0,
             log_start: log_start.get(),
             tiered_end: tiered_end.get(),
             end: end.get(),
             found: looked_up,
             mark: Some(mark(at_mark)),
         })
+    }
+
+    /// The partitions of `topic` that are asked for, in that order; all of them if none is named.
+    async fn wanted(&self, topic: &str, wanted: &[u32]) -> Result<Vec<Found>, v1::Error> {
+        if let [only] = wanted {
+            return Ok(vec![self.find(topic, *only).await?]);
+        }
+        let name = fault::topic_name(topic)?;
+        let view = self.engine.topics().find(&name).await;
+        let view = view.map_err(fault::of_topic)?;
+        let all = partitions(&self.engine, &view).await?;
+        let known: BTreeMap<_, _> = all
+            .iter()
+            .map(|found| (found.partition.index.0, found))
+            .collect();
+        let asked = match wanted {
+            [] => (0..view.partitions()).collect(),
+            some => some.to_vec(),
+        };
+        let mut found = Vec::with_capacity(asked.len());
+        for index in asked {
+            found.push(match known.get(&index) {
+                Some(known) => Found::clone(known),
+                // One that its shard has yet to hear of, or none at all.
+                None => self.find(topic, index).await?,
+            });
+        }
+        Ok(found)
     }
 
     async fn producer(&self) -> Result<ProducerId, v1::Error> {
@@ -240,26 +272,18 @@ impl Log for LogService {
     ) -> Result<Response<v1::OffsetsReply>, Status> {
         let v1::OffsetsRequest {
             topic,
-            partitions,
+            partitions: wanted,
             at,
         } = request.into_inner();
-        let wanted: Vec<u32> = if partitions.is_empty() {
-            let name = fault::topic_name(&topic)?;
-            let found = self.engine.topics().find(&name).await;
-            (0..found.map_err(fault::of_topic)?.partitions()).collect()
-        } else {
-            partitions
-        };
         if wanted.len() > PARTITIONS_PER_TOPIC_MAX as usize {
             let (limit, value) = (PARTITIONS_PER_TOPIC_MAX, wanted.len());
             let text = format!("the request names {value} partitions, the limit is {limit}");
             let error = fault::invalid(text).with_limit(limit.into(), value as u64);
             return Err(error.into());
         }
-        let mut offsets = Vec::with_capacity(wanted.len());
-        for partition in wanted {
-            offsets.push(self.offsets_of(&topic, partition, at).await?);
-        }
+        let found = self.wanted(&topic, &wanted).await?;
+        let offsets = stream::iter(found).map(|found| self.offsets_of(found, at));
+        let offsets = offsets.buffered(OFFSETS_IN_FLIGHT).try_collect().await?;
         let reply = v1::OffsetsReply {
             partitions: offsets,
         };

@@ -1,8 +1,10 @@
 //! Where a read begins and ends.
 
-use esker_log::{Bounds, Readers};
+use std::collections::BTreeSet;
+
+use esker_log::{Bounds, Engine, Readers, TopicView};
 use esker_proto::v1::{Edge, Error, Position, position::At};
-use esker_types::{Offset, PartitionId, ShardId, Timestamp, TopicName};
+use esker_types::{Offset, PartitionId, ShardId, Timestamp, TopicId, TopicName};
 
 use crate::fault;
 
@@ -13,6 +15,30 @@ pub(crate) struct Found {
     pub(crate) shard: ShardId,
     pub(crate) partition: PartitionId,
     pub(crate) bounds: Bounds,
+}
+
+/// Every partition of a topic that its shards know, from 0 on: one question a shard.
+pub(crate) async fn partitions(engine: &Engine, topic: &TopicView) -> Result<Vec<Found>, Error> {
+    let before = TopicId::new(topic.id.incarnation(), topic.id.sequence() - 1);
+    let shards: BTreeSet<_> = topic.placement.iter().copied().collect();
+    let mut partitions = Vec::with_capacity(topic.placement.len());
+    for shard in shards {
+        let page = engine.head().shard_topics(shard, before, 1).await;
+        let page = page.map_err(fault::of_head)?;
+        let of_topic = page.items.into_iter().filter(|known| known.id == topic.id);
+        let here = of_topic.flat_map(|known| known.partitions);
+        partitions.extend(here.map(|(index, bounds)| Found {
+            topic: topic.name.clone(),
+            shard,
+            partition: PartitionId {
+                topic: topic.id,
+                index,
+            },
+            bounds,
+        }));
+    }
+    partitions.sort_unstable_by_key(|found| found.partition.index);
+    Ok(partitions)
 }
 
 /// The offset that `position` stands for, or `otherwise` if there is none.

@@ -172,6 +172,10 @@ pub enum AppendError {
         end: Offset,
     },
     /// One producer too many.
-    #[error("the partition remembers {PRODUCERS_PER_PARTITION_MAX} producers, which is the limit")]
+    #[error(
+        "the partition remembers {PRODUCERS_PER_PARTITION_MAX} producers of the last 24 hours, which \
+         is the limit: keep a producer open instead of beginning a new one for every few records, or \
+         append without a producer id"
+    )]
     TooManyProducers,
 }
