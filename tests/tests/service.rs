@@ -69,7 +69,7 @@ fn the_offsets_of_a_whole_topic_are_one_question_a_shard() {
         assert_eq!(some, [300, 1, 300]);
         let none = client.offsets("gravel", &[1, 300], None).await;
         let none = none.expect_err("there is no partition 300");
-        assert_eq!(none.code(), Code::UnknownTopic, "{none}");
+        assert_eq!(none.code(), Code::UnknownPartition, "{none}");
     });
 }
 
