@@ -10,7 +10,7 @@ use esker_segment::Depth;
 use esker_shard::{ConfigChange, TopicConfig};
 use esker_tests::node::run;
 use esker_tests::whole::{Site, Whole, topic};
-use esker_types::{Incarnation, PartitionIndex, ShardId};
+use esker_types::{Incarnation, PartitionIndex, RaftIndex, SegmentId, ShardId};
 use tokio::sync::mpsc;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -210,6 +210,34 @@ fn every_shard_has_one_checkpoint_in_the_bucket_and_a_deleted_topic_leaves_nothi
         }
         shards.sort_unstable();
         assert_eq!(shards, [ShardId(0), ShardId(1), ShardId(2)]);
+    });
+}
+
+#[test]
+fn a_bucket_that_knows_more_than_the_head_is_in_the_status() {
+    run(async {
+        let mut site = Site::new(57);
+        let whole = site.start().await.expect("started");
+        tiered(&whole, "kept", TopicConfig::default()).await;
+        pass(HOUR).await;
+        let ahead = |shard| Key::Checkpoint {
+            incarnation: Incarnation::FIRST,
+            shard,
+            index: RaftIndex(1 << 40),
+            id: SegmentId(1),
+        };
+        let store = whole.engine.store().clone();
+        let put = store.put(&ahead(ShardId(1)), vec![]).await;
+        put.expect("put");
+        whole.close().await;
+        let whole = site.start().await.expect("started");
+        pass(HOUR).await;
+        let trouble = |shard| whole.engine.flush_trouble(ShardId(shard));
+        let told = trouble(1).expect("it is told");
+        assert!(told.contains("older than the bucket"), "{told}");
+        assert_eq!(trouble(2), None, "of the shard that it is true of");
+        let listed = store.list_all(Prefix::Checkpoints(Incarnation::FIRST, ShardId(1)));
+        assert_eq!(listed.await.expect("listed").0.len(), 2, "both are kept");
     });
 }
 

@@ -66,6 +66,9 @@ struct Known {
     at: Option<Monotonic>,
     /// Older ones may be left.
     untidy: bool,
+    /// What was applied here when the newest was found to lie above it: it tells of a life that
+    /// this one knows nothing of, also once this one has come as far.
+    behind: Option<RaftIndex>,
 }
 
 impl Checkpointer {
@@ -96,7 +99,7 @@ impl Checkpointer {
     ///
     /// # Errors
     /// [`KeepError`]. The newest checkpoint that was verified is still there; one that was not may
-    /// be there too.
+    /// be there too. After [`KeepError::Ahead`] nothing more is written or deleted by this one.
     pub async fn round(&mut self, shard: ShardId) -> Result<Option<Checkpointed>, KeepError> {
         let mut known = match self.known.get(&shard) {
             Some(known) => *known,
@@ -117,6 +120,7 @@ impl Checkpointer {
             looked: RaftIndex::ZERO,
             at: None,
             untidy: listed.len() > 1,
+            behind: None,
         };
         if let Some(newest) = listed.last() {
             match read(&self.store, &self.env, newest).await {
@@ -139,6 +143,7 @@ impl Checkpointer {
         shard: ShardId,
         known: &mut Known,
     ) -> Result<Option<Checkpointed>, KeepError> {
+        self.not_ahead(shard, known).await?;
         if known.untidy && known.body.is_some() {
             claim::confirm(&self.store, self.owner.cluster, self.owner.incarnation).await?;
             self.tidy(shard, known).await?;
@@ -154,11 +159,6 @@ impl Checkpointer {
         if taken.mark.incarnation != self.owner.incarnation {
             let (theirs, ours) = (taken.mark.incarnation, self.owner.incarnation);
             return Err(stale(format!("for incarnation {theirs}, this is {ours}")));
-        }
-        if let Some((newest, _)) = known.newest.filter(|(newest, _)| *newest > index) {
-            return Err(stale(format!(
-                "with entry {index}, the bucket has a checkpoint of entry {newest}"
-            )));
         }
         let body = checkpoint::body_hash(&taken.chunks)
             .map_err(|error| stale(format!("with no checkpoint: {error}")))?;
@@ -190,6 +190,7 @@ impl Checkpointer {
             looked: index,
             at: Some(self.env.clock.monotonic()),
             untidy: true,
+            behind: None,
         };
         let deleted = self.tidy(shard, known).await?;
         Ok(Some(Checkpointed {
@@ -197,6 +198,25 @@ impl Checkpointer {
             bytes: new.length,
             deleted,
         }))
+    }
+
+    /// Nothing in the bucket lies above what is applied here.
+    async fn not_ahead(&self, shard: ShardId, known: &mut Known) -> Result<(), KeepError> {
+        let Some((newest, _)) = known.newest else {
+            return Ok(());
+        };
+        let found = match known.behind {
+            Some(applied) => Err(KeepError::Ahead {
+                shard,
+                newest,
+                applied,
+            }),
+            None => not_ahead(&*self.head, shard, newest).await,
+        };
+        if let Err(KeepError::Ahead { applied, .. }) = found {
+            known.behind = Some(applied);
+        }
+        found
     }
 
     async fn is_due(
@@ -291,6 +311,27 @@ pub(crate) struct Listed {
 pub(crate) struct Stored {
     pub(crate) state: State,
     pub(crate) body: BodyHash,
+}
+
+/// A checkpoint of entry `newest` in the bucket tells of nothing that this head has not applied.
+pub(crate) async fn not_ahead(
+    head: &dyn Head,
+    shard: ShardId,
+    newest: RaftIndex,
+) -> Result<(), KeepError> {
+    if head.progress(shard).await?.mark.index >= newest {
+        return Ok(());
+    }
+    // One that has just begun has yet to apply what it has.
+    let applied = head.read_index(shard).await?.index;
+    if applied >= newest {
+        return Ok(());
+    }
+    Err(KeepError::Ahead {
+        shard,
+        newest,
+        applied,
+    })
 }
 
 /// Checkpoints of a shard in the bucket, oldest first.

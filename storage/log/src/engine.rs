@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use esker_cache::{BlockCache, Counters};
@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 
 use crate::append::Appends;
 use crate::claim::Owner;
-use crate::error::{Ended, Error, ReadError};
+use crate::error::{Ended, Error, KeepError, ReadError};
 use crate::flush::Flusher;
 use crate::head::Head;
 use crate::manifest::Manifests;
@@ -79,6 +79,8 @@ pub struct Engine {
     /// Whether the bucket is known to be our cluster's.
     ours: Arc<watch::Sender<Ours>>,
     trouble: Arc<BTreeMap<ShardId, watch::Sender<Option<String>>>>,
+    /// Shards of which the bucket knows more than the head.
+    doubted: Arc<Mutex<BTreeMap<ShardId, String>>>,
 }
 
 /// What a forced flush has done.
@@ -118,6 +120,7 @@ impl Engine {
         let trouble = shards.map(|shard| (shard, watch::Sender::default()));
         Self {
             trouble: Arc::new(trouble.collect()),
+            doubted: Arc::default(),
             head,
             store,
             env,
@@ -283,10 +286,33 @@ impl Engine {
         &self.env
     }
 
-    /// Why a shard cannot flush at the moment, if it cannot.
+    /// Why a shard cannot flush at the moment, if it cannot; or that the bucket knows more of it,
+    /// or of the catalog, than the head does.
     #[must_use]
     pub fn flush_trouble(&self, shard: ShardId) -> Option<String> {
-        self.trouble.get(&shard)?.borrow().clone()
+        let trouble = self.trouble.get(&shard)?.borrow().clone();
+        let doubted = || {
+            let all = self.doubted();
+            all.get(&shard)
+                .or_else(|| all.get(&ShardId::CATALOG))
+                .cloned()
+        };
+        trouble.or_else(doubted)
+    }
+
+    /// Remembers what a look at the checkpoint of `shard` found, if it lies ahead of the head.
+    pub(crate) fn doubt(&self, shard: ShardId, found: Option<&KeepError>) {
+        match found {
+            Some(error @ KeepError::Ahead { .. }) => {
+                self.doubted().insert(shard, error.to_string());
+            }
+            _ => drop(self.doubted().remove(&shard)),
+        }
+    }
+
+    fn doubted(&self) -> std::sync::MutexGuard<'_, BTreeMap<ShardId, String>> {
+        // One entry goes in or out: it is whole whoever panicked.
+        self.doubted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What the block cache did.

@@ -107,6 +107,7 @@ pub(crate) async fn checkpoints(engine: Engine, owner: Owner, times: UpkeepTimes
         tokio::time::sleep(look).await;
         for shard in std::iter::once(ShardId::CATALOG).chain(engine.head().shards()) {
             let done = checkpoints.round(shard).await;
+            engine.doubt(shard, done.as_ref().err());
             if let Err(superseded) = told.settle(shard, "a bucket checkpoint", done.map(drop)) {
                 return superseded;
             }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use esker_log::{ClaimError, KeepError};
 use esker_object::faults::{Fault, Rule};
-use esker_object::{Key, Prefix, Verb};
+use esker_object::{Counters, Key, Prefix, Verb};
 use esker_shard::Command;
 use esker_tests::node::{SHARD, World, run};
 use esker_types::{RaftIndex, SegmentId, ShardTime};
@@ -141,8 +141,34 @@ fn a_damaged_one_is_replaced_at_once_by_one_that_lies_above_it() {
             .round(SHARD)
             .await
             .expect_err("ahead of us");
-        assert!(matches!(error, KeepError::Stale { .. }), "{error}");
+        assert!(matches!(error, KeepError::Ahead { .. }), "{error}");
         assert_eq!(listed(&kept).await, [good, ahead]);
+    });
+}
+
+#[test]
+fn one_that_is_ahead_of_an_older_directory_is_told_about_and_never_replaced() {
+    run(async {
+        let mut kept = start(&mut World::new(7), "checkpoints-7").await;
+        kept.put_topic(1, 1, &[]).await;
+        kept.append(at(1, 0), 100).await;
+        kept.flush().await;
+        let newest = kept.checkpoint().await.expect("there was none");
+        // The directory as it was long before: it has a claim, and next to no entries.
+        let older = World::new(70).start().await.expect("a node");
+        let mut kept = over(older, kept.store, kept.faults);
+        let before = kept.store.counters();
+        kept.put_topic(1, 1, &[]).await;
+        for round in 0..150 {
+            kept.append(at(1, 0), 1).await;
+            let error = kept.checkpoints.round(SHARD).await.expect_err("ahead");
+            assert!(matches!(error, KeepError::Ahead { .. }), "{round}: {error}");
+        }
+        assert!(kept.node.replica.state().applied().index.0 > 140);
+        let after = kept.store.counters();
+        let changed = |of: &Counters| (of.put.done, of.delete.done);
+        assert_eq!(changed(&after), changed(&before));
+        assert_eq!(listed(&kept).await, [newest]);
     });
 }
 

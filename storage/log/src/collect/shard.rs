@@ -78,6 +78,7 @@ impl Collector {
         let Some(newest) = listed.pop() else {
             return Ok(None);
         };
+        checkpoint::not_ahead(&*self.head, shard, newest.index).await?;
         let kept = checkpoint::read(&self.store, &self.env, &newest).await?;
         let left = self.time_left(round);
         let deleted = tokio::time::timeout(left, checkpoint::delete(&self.store, &listed));

@@ -2,7 +2,7 @@
 
 use esker_object::Key;
 use esker_shard::Refusal;
-use esker_types::{ClusterId, Incarnation, ShardId};
+use esker_types::{ClusterId, Incarnation, RaftIndex, ShardId};
 
 use super::{HeadError, ReadError};
 
@@ -140,6 +140,23 @@ pub enum KeepError {
         shard: ShardId,
         /// With what, and what was due.
         what: String,
+    },
+    /// The bucket knows of entries that this head does not have. Nothing of the shard is written
+    /// over it or deleted.
+    #[error(
+        "the bucket has a checkpoint of {shard} of entry {newest}, and only {applied} entries are \
+         here: the data directory is older than the bucket, such as one restored from a copy, and \
+         what was acknowledged since is not in it. Stop, and bring the newer directory back, or \
+         rebuild the cluster with `esker recover --from` this bucket's URL; no checkpoint of the \
+         shard is replaced meanwhile"
+    )]
+    Ahead {
+        /// The shard.
+        shard: ShardId,
+        /// The last entry in the bucket's checkpoint.
+        newest: RaftIndex,
+        /// The last entry applied here when that was found.
+        applied: RaftIndex,
     },
     /// The bucket acknowledged a checkpoint and has something else. Older ones are kept.
     #[error("the bucket acknowledged the checkpoint `{key}` and does not have it: {what}")]
