@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use esker_cache::{BlockCache, BlockKey};
-use esker_env::{Env, WorkersExt};
+use esker_env::{Env, Workers, WorkersExt};
 use esker_object::{Key, Kind, Store};
 use esker_record::codec::Decoder;
 use esker_segment::{
@@ -108,6 +108,11 @@ impl Segments {
             blocks,
             opened: Arc::new(opened),
         }
+    }
+
+    /// Threads for what takes long.
+    pub(crate) fn workers(&self) -> &Arc<dyn Workers> {
+        &self.env.workers
     }
 
     /// The same, but with opened segments of its own: a walk through all of them leaves those of

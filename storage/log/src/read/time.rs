@@ -1,5 +1,6 @@
 //! The first record of a time or later: by the indexes of segments, then by the head's.
 
+use esker_env::WorkersExt;
 use esker_record::Batch;
 use esker_types::limits::READ_TURNS_MAX;
 use esker_types::{Lane, Offset, PartitionId, ShardId, Timestamp};
@@ -39,10 +40,12 @@ impl Readers {
         let mut reader = self.open(shard, partition, found, Lane::Tail).await?;
         reader.until = found.checked_add(1).unwrap_or(Offset::MAX);
         let chunk = reader.step().await?;
-        let first = chunk.batches.into_iter().next();
-        first.map_or(Ok(Some(found)), |batch| {
-            first_at(&batch, time, found, partition).map(Some)
-        })
+        let Some(batch) = chunk.batches.into_iter().next() else {
+            return Ok(Some(found));
+        };
+        // As much as 64 MiB are decoded: nothing for a thread that others wait for.
+        let look = move || first_at(&batch, time, found, partition);
+        self.segments.workers().run(look).await.map(Some)
     }
 
     /// Where the batch begins that holds it, or the log start if it begins below.
