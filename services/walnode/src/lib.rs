@@ -11,6 +11,7 @@
 
 mod node; // a node, whole
 mod directory; // its data directory, taken by one process
+mod lend; // what its heads may hold
 mod identity; // who a data directory belongs to
 mod local; // the head in this very process
 mod view; // what a shard's state says

@@ -78,7 +78,7 @@ impl LocalHead {
         let led = self.led(shard)?;
         let state = led.replica.state();
         let data = state.data();
-        let share = led.appender.as_ref().map_or(0, |queue| queue.share().bytes);
+        let share = led.appender.as_ref().map(|queue| queue.share());
         let stamp = led.appender.as_ref().map(Appender::time);
         Ok(Progress {
             mark: view::mark(&state),
@@ -92,7 +92,8 @@ impl LocalHead {
             flush_position: data.map_or(RaftIndex::ZERO, Data::flush_position),
             flushed: state.flushed(),
             head: state.head_size(),
-            head_bytes_max: share,
+            head_bytes_max: share.map_or(0, |share| share.bytes),
+            head_batches_max: share.map_or(0, |share| share.batches),
             segments: data.map_or(0, |data| data.segment_count() as u64),
             gc_boundary: data.map_or(RaftIndex::ZERO, Data::gc_boundary),
             holds_oldest: self.holders.borrow().contains(&shard),

@@ -9,15 +9,15 @@ use std::time::Duration;
 
 use esker_env::Env;
 use esker_shard::{Command, Genesis, Outcome};
-use esker_types::limits::{HEAD_BATCHES_MAX, KEEP_INTERVAL};
 use esker_types::{LeaderEpoch, NodeId, ShardId};
 use esker_wal::disk::{Checkpoints, Fatal, OnFatal, Recovery, Wal, WalOptions};
-use esker_wal::{Alone, Appender, Error, Keeper, KeeperOptions, ProposeError, Replica, Share};
+use esker_wal::{Alone, Appender, Error, Keeper, KeeperOptions, ProposeError, Replica};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::directory::Directory;
 use crate::identity::{Identity, IdentityError};
+use crate::lend::{equal_part, lend};
 use crate::local::{Led, LocalHead};
 
 /// How a node is set up.
@@ -124,13 +124,13 @@ impl Node {
             Some(why) = fatal.recv() => return Err(NodeError::Fatal(why)),
             led = begin(env, replicas, identity, &path) => led?,
         };
-        let share = options.head_bytes / u64::from(identity.data_shards).max(1);
+        let share = equal_part(options.head_bytes, identity.data_shards);
         let led = replicas.iter().map(|replica| {
             let data = replica.shard().carries_data();
             let clock = Arc::clone(&env.clock);
             Led {
                 replica: replica.clone(),
-                appender: data.then(|| Appender::start(replica.clone(), clock, Share::of(share))),
+                appender: data.then(|| Appender::start(replica.clone(), clock, share)),
             }
         });
         let led: Vec<_> = led.collect();
@@ -321,33 +321,5 @@ async fn told_when_ended(
     let _ = tell.try_send(NodeError::Ended { shard });
 }
 
-/// Shares the heads' budget out, again and again: a shard may hold what the others leave, and each
-/// of the others is left half of an equal part, however idle it is.
-async fn lend(led: Vec<Led>, head_bytes: u64) {
-    let shards: Vec<_> = led
-        .iter()
-        .filter_map(|led| Some((led.replica.clone(), led.appender.clone()?)))
-        .collect();
-    let equal = head_bytes / (shards.len() as u64).max(1);
-    loop {
-        let held: Vec<_> = shards
-            .iter()
-            .map(|(replica, _)| replica.state().head_size().bytes.max(equal / 2))
-            .collect();
-        let all: u64 = held.iter().sum();
-        for ((_, appender), own) in shards.iter().zip(&held) {
-            let left = head_bytes.saturating_sub(all - own);
-            appender.set_share(Share {
-                bytes: left.max(equal / 2),
-                batches: HEAD_BATCHES_MAX,
-            });
-        }
-        tokio::time::sleep(Duration::min(KEEP_INTERVAL, LEND_INTERVAL)).await;
-    }
-}
-
 /// How long to wait for the reason why the log ended, once something else has.
 const FATAL_WAIT: Duration = Duration::from_millis(250);
-
-/// How often the heads' budget is shared out.
-const LEND_INTERVAL: Duration = Duration::from_millis(200);

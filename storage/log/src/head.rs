@@ -181,6 +181,8 @@ pub struct Progress {
     pub head: HeadSize,
     /// Payload bytes that the head may hold before appends are refused.
     pub head_bytes_max: u64,
+    /// Batches that it may hold.
+    pub head_batches_max: u64,
     /// Segments of the manifest.
     pub segments: u64,
     /// Swaps planned at or below this index are refused.

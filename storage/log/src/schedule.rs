@@ -5,9 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use esker_env::{Env, Monotonic};
-use esker_types::limits::{
-    FLUSH_BACKOFF_MAX, FLUSH_BACKOFF_MIN, FLUSH_LOOK, FLUSHES_IN_FLIGHT, HEAD_BATCHES_MAX,
-};
+use esker_types::limits::{FLUSH_BACKOFF_MAX, FLUSH_BACKOFF_MIN, FLUSH_LOOK, FLUSHES_IN_FLIGHT};
 use esker_types::{RaftIndex, ShardId, ShardTime};
 use tokio::sync::{Semaphore, watch};
 
@@ -154,7 +152,7 @@ impl Schedule {
         let Some(age) = age else { return false };
         let share = progress.head_bytes_max / 2;
         head.bytes >= self.triggers.bytes.min(share).max(1)
-            || head.batches >= HEAD_BATCHES_MAX / 2
+            || head.batches >= (progress.head_batches_max / 2).max(1)
             || age >= self.triggers.age
             || progress.holds_oldest
     }

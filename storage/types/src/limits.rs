@@ -97,8 +97,8 @@ pub const HEAD_DISK_BYTES_DEV: u64 = GIB;
 pub const HEAD_DISK_BYTES_CLUSTER: u64 = 8 * GIB;
 /// Head bytes kept in memory for readers and flushers.
 pub const HEAD_MEMORY_BYTES: usize = 256 * MIB;
-/// Batches of one shard's head: the state machine keeps about 150 bytes of each in memory and
-/// names each in its checkpoint.
+/// Batches of all heads of a node, and so of any one: the state machine keeps about 150 bytes of
+/// each in memory and names each in its checkpoint.
 pub const HEAD_BATCHES_MAX: u64 = 1 << 20;
 /// Data shards of `dev`, fixed at init.
 pub const DATA_SHARDS_DEV: u32 = 4;

@@ -5,13 +5,13 @@
 
 use esker_log::Progress;
 use esker_types::ShardId;
-use esker_types::limits::{BATCH_BYTES_DEFAULT, HEAD_BATCHES_MAX};
+use esker_types::limits::BATCH_BYTES_DEFAULT;
 
 /// Why appends to `shard` are refused, or the next of the usual size will be; `None` if there is
 /// room.
 pub(super) fn full(shard: ShardId, progress: &Progress) -> Option<String> {
     let (bytes, limit) = (progress.head.bytes, progress.head_bytes_max);
-    let batches = progress.head.batches;
+    let (batches, most) = (progress.head.batches, progress.head_batches_max);
     let until = "until the bucket takes some";
     if is_full(bytes, limit) {
         return Some(format!(
@@ -19,10 +19,10 @@ pub(super) fn full(shard: ShardId, progress: &Progress) -> Option<String> {
              (its share of wal.head), {until}"
         ));
     }
-    (batches >= HEAD_BATCHES_MAX).then(|| {
+    (batches > 0 && batches >= most).then(|| {
         format!(
             "appends to shard {shard} are refused: its head holds {batches} batches, the limit is \
-             {HEAD_BATCHES_MAX}, {until}"
+             {most}, {until}"
         )
     })
 }
