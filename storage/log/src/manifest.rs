@@ -1,9 +1,11 @@
 //! Which segments make up a partition's history, as far as this agent knows.
 //!
 //! A shard's manifest only grows at its end, except where dead segments are taken out: so what is
-//! known is asked on from its end, and asked for anew when an object turns out to be gone.
+//! known is asked on from its end, and asked for anew when there are fewer than are known, or when
+//! an object turns out to be gone.
 
-mod times; // the latest record of each segment, remembered
+mod offsets; // which segment holds an offset
+mod times; // what each segment holds of a partition, remembered
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -68,15 +70,8 @@ impl Manifests {
     }
 
     async fn grow(&self, shard: ShardId, mut known: Known) -> Result<Arc<Known>, HeadError> {
-        loop {
-            let after = known.segments.last().map(|segment| segment.place());
-            let page = self.head.manifest(shard, after, MANIFEST_PAGE).await?;
-            known.segments.extend(page.items.into_iter().map(Arc::new));
-            if !page.more {
-                known.mark = Some(page.mark);
-                break;
-            }
-        }
+        self.ask_on(shard, &mut known).await?;
+        self.shrink(shard, &mut known).await?;
         let known = Arc::new(known);
         let mut all = self.lock();
         let newest = all.entry(shard).or_default();
@@ -87,130 +82,51 @@ impl Manifests {
         Ok(known)
     }
 
+    /// Drops what the manifest has no more: what is dead is deleted some time after it was taken
+    /// out, and to look for it costs a request each. What is taken out while this looks is dropped
+    /// the next time.
+    async fn shrink(&self, shard: ShardId, known: &mut Known) -> Result<(), HeadError> {
+        let has_more = |known: &Known, count| known.segments.len() as u64 > count;
+        let count = self.head.progress(shard).await?.segments;
+        if !has_more(known, count) {
+            return Ok(());
+        }
+        // The oldest go first, mostly.
+        let first = self.head.manifest(shard, None, 1).await?.items.pop();
+        let kept = |segment: &MixedSegment| {
+            let first = first.as_ref().map(MixedSegment::place);
+            first.is_some_and(|first| segment.place() >= first)
+        };
+        known.segments.retain(|segment| kept(segment));
+        if !has_more(known, count) {
+            return Ok(());
+        }
+        *known = Known::default();
+        self.ask_on(shard, known).await
+    }
+
+    /// What follows the last that is known.
+    async fn ask_on(&self, shard: ShardId, known: &mut Known) -> Result<(), HeadError> {
+        loop {
+            let after = known.segments.last().map(|segment| segment.place());
+            let page = self.head.manifest(shard, after, MANIFEST_PAGE).await?;
+            known.segments.extend(page.items.into_iter().map(Arc::new));
+            if !page.more {
+                known.mark = Some(page.mark);
+                return Ok(());
+            }
+        }
+    }
+
+    /// Segments known of all shards.
+    pub(crate) fn count(&self) -> usize {
+        let known = self.lock();
+        known.values().map(|known| known.segments.len()).sum()
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<ShardId, Arc<Known>>> {
         // Whole manifests go in and out; whoever panicked left whole ones.
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The segment that holds `offset` of `partition`, which lies below `to`.
-    ///
-    /// Offsets of a partition ascend with the places of its segments, so halving finds it; where
-    /// the segment in the middle holds nothing of the partition, the nearest before it that does
-    /// decides. One that is lost is passed over like one that holds nothing.
-    ///
-    /// # Errors
-    /// [`ReadError::Uncovered`] if none does; [`ReadError::Lost`] if one may that is lost.
-    pub(crate) async fn holding(&self, known: &Known, wanted: &Wanted) -> Result<Found, ReadError> {
-        let offset = wanted.from;
-        let (mut low, mut high) = (0, known.segments.len());
-        while low < high {
-            let middle = low.midpoint(high);
-            let mut at = middle;
-            let found = loop {
-                match self.look(wanted, &known.segments[at]).await {
-                    Ok(Some(found)) => break Some(found),
-                    Ok(None) => {}
-                    Err(error) if error.is_loss() => {}
-                    Err(error) => return Err(error),
-                }
-                if at == low {
-                    break None;
-                }
-                at -= 1;
-            };
-            let Some(found) = found else {
-                low = middle + 1;
-                continue;
-            };
-            let range = found.share.partition().range;
-            if range.contains(offset) {
-                return Ok(found);
-            }
-            if offset < range.start() {
-                high = at;
-            } else {
-                low = middle + 1;
-            }
-        }
-        Err(self.why_not(known, wanted, low).await)
-    }
-
-    /// Why no segment holds `wanted.from`: those below `at` that can be read end at or below it,
-    /// those from there on begin above.
-    async fn why_not(&self, known: &Known, wanted: &Wanted, at: usize) -> ReadError {
-        let (partition, offset) = (wanted.partition, wanted.from);
-        let (before, after) = known.segments.split_at(at);
-        let (mut lost, mut start) = (None, offset);
-        for segment in before.iter().rev() {
-            match self.look(wanted, segment).await {
-                Ok(None) => {}
-                Ok(Some(found)) => {
-                    start = found.share.partition().range.end();
-                    break;
-                }
-                Err(error) if error.is_loss() => lost = Some(error),
-                Err(error) => return error,
-            }
-        }
-        let mut end = wanted.to;
-        for segment in after {
-            match self.look(wanted, segment).await {
-                Ok(None) => {}
-                Ok(Some(found)) => {
-                    end = end.min(found.share.partition().range.start());
-                    break;
-                }
-                Err(error) if error.is_loss() => {
-                    lost.get_or_insert(error);
-                }
-                Err(error) => return error,
-            }
-        }
-        match lost {
-            Some(error) => error.touching(partition, start.min(offset), end),
-            None => ReadError::Uncovered { partition, offset },
-        }
-    }
-
-    /// The first segment above `place` that holds something of the partition, which must begin at
-    /// `next`. Lost ones on the way are passed over.
-    ///
-    /// # Errors
-    /// As [`Manifests::holding`].
-    pub(crate) async fn after(
-        &self,
-        known: &Known,
-        wanted: &Wanted,
-        place: SegmentPlace,
-        next: Offset,
-    ) -> Result<Found, ReadError> {
-        let from = known
-            .segments
-            .partition_point(|segment| segment.place() <= place);
-        let (partition, mut lost, mut end) = (wanted.partition, None, wanted.to);
-        for segment in &known.segments[from..] {
-            match self.look(wanted, segment).await {
-                Ok(None) => {}
-                Ok(Some(found)) if found.share.partition().range.start() == next => {
-                    return Ok(found);
-                }
-                Ok(Some(found)) => {
-                    end = end.min(found.share.partition().range.start());
-                    break;
-                }
-                Err(error) if error.is_loss() => {
-                    lost.get_or_insert(error);
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Err(match lost {
-            Some(error) => error.touching(partition, next, end),
-            None => ReadError::Uncovered {
-                partition,
-                offset: next,
-            },
-        })
     }
 
     /// The first offset at `wanted.from` or above of a batch with a record of `time` or later, in
@@ -229,7 +145,9 @@ impl Manifests {
         // Up to where it is known that nothing before `time` was missed.
         let (mut reached, mut lost) = (from, None);
         for segments in known.segments.chunks(TIME_LOOKS_IN_FLIGHT) {
-            let looks = segments.iter().map(|segment| self.held(wanted, segment));
+            let looks = segments
+                .iter()
+                .map(|segment| self.held_of_topic(wanted, segment));
             for (segment, held) in segments.iter().zip(join_all(looks).await) {
                 let held = match held {
                     Ok(Some(held)) => held,
@@ -265,8 +183,8 @@ impl Manifests {
         }
     }
 
-    /// What `segment` holds of the partition, as it is remembered, or looked up and remembered.
-    async fn held(
+    /// As [`Manifests::held`]; what is looked up is remembered of the topic's other partitions too.
+    async fn held_of_topic(
         &self,
         wanted: &Wanted,
         segment: &MixedSegment,
@@ -276,14 +194,26 @@ impl Manifests {
             return Ok(held);
         }
         let Some(found) = self.look(wanted, segment).await? else {
-            self.times.nothing(partition, id);
             return Ok(None);
         };
         // Who looks for a time looks for it in all partitions of a topic.
         for other in found.share.of_topic() {
             self.times.remember(id, other);
         }
-        Ok(Some(self.times.remember(id, found.share.partition())))
+        Ok(Some(Held::of(found.share.partition())))
+    }
+
+    /// What `segment` holds of the partition, as it is remembered, or looked up and remembered.
+    async fn held(
+        &self,
+        wanted: &Wanted,
+        segment: &MixedSegment,
+    ) -> Result<Option<Held>, ReadError> {
+        if let Some(held) = self.times.get(wanted.partition, segment.segment) {
+            return Ok(held);
+        }
+        let found = self.look(wanted, segment).await?;
+        Ok(found.map(|found| Held::of(found.share.partition())))
     }
 
     /// The first offset in `segment` of a batch with a record of `time` or later.
@@ -306,6 +236,7 @@ impl Manifests {
         Ok(None)
     }
 
+    /// Opens `segment`, and remembers what it holds of the partition.
     async fn look(
         &self,
         wanted: &Wanted,
@@ -314,7 +245,12 @@ impl Manifests {
         let (shard, lane) = (wanted.shard, wanted.lane);
         let opened = self.segments.open(shard, segment, lane).await?;
         let share = self.segments.share(&opened, wanted.partition, lane).await?;
-        Ok(share.map(|share| Found {
+        let Some(share) = share else {
+            self.times.nothing(wanted.partition, segment.segment);
+            return Ok(None);
+        };
+        self.times.remember(segment.segment, share.partition());
+        Ok(Some(Found {
             place: segment.place(),
             share,
         }))

@@ -106,6 +106,13 @@ impl Readers {
         self.room.taken()
     }
 
+    /// Segments of the manifests as these readers know them, in memory: as many as there are, and
+    /// for a short time those that were taken out since.
+    #[must_use]
+    pub fn known_segments(&self) -> usize {
+        self.manifests.count()
+    }
+
     /// The watermarks of a partition, not older than the call.
     ///
     /// # Errors

@@ -6,6 +6,7 @@ mod claims;
 mod collector;
 mod damage;
 mod order;
+mod reads;
 mod retention;
 mod times;
 

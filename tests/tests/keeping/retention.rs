@@ -10,7 +10,7 @@ use esker_types::{Lane, Offset, PartitionId};
 use crate::{Kept, at, days, key_of, pass, start};
 
 impl Kept {
-    async fn retain(&mut self) -> Retained {
+    pub(crate) async fn retain(&mut self) -> Retained {
         let round = self.retention.round(SHARD, TimeState::Runs).await;
         round.expect("retained")
     }

@@ -1,5 +1,5 @@
-//! What is remembered of segments so that a time is found without opening them again: which offsets
-//! of a partition they hold, and the latest record among them. Segments never change, so it is
+//! What is remembered of segments so that an offset or a time is found without opening them again:
+//! which offsets of a partition they hold, if any, and the latest record among them. Segments never change, so it is
 //! never wrong; what is forgotten is looked up anew.
 //!
 //! Nothing that the manifest knows would do instead: when a segment was written bounds no time that
@@ -42,13 +42,18 @@ impl Times {
         self.held.insert((partition, segment), None);
     }
 
-    pub(super) fn remember(&self, segment: SegmentId, of_it: &Partition) -> Held {
-        let latest = of_it.pages.iter().map(|page| page.max_timestamp).max();
-        let held = Held {
-            range: of_it.range,
+    pub(super) fn remember(&self, segment: SegmentId, of_it: &Partition) {
+        let held = Some(Held::of(of_it));
+        self.held.insert((of_it.id, segment), held);
+    }
+}
+
+impl Held {
+    pub(super) fn of(partition: &Partition) -> Self {
+        let latest = partition.pages.iter().map(|page| page.max_timestamp).max();
+        Self {
+            range: partition.range,
             latest: latest.unwrap_or(Timestamp(i64::MIN)),
-        };
-        self.held.insert((of_it.id, segment), Some(held));
-        held
+        }
     }
 }
