@@ -18,10 +18,10 @@
 //!
 //! ```text
 //!   budget     2 × 256 MiB
-//!   streams    1024 (`APPEND_STREAMS_MAX`) × 9 MiB (`MESSAGE_BYTES_MAX`) that do not end
-//!   HTTP/2     2048 (`CONNECTIONS_MAX`) × 4 MiB (`SERVER_CONNECTION_WINDOW_BYTES`) that nobody reads
+//!   streams    4096 (`APPEND_STREAMS_MAX`) × 9 MiB (`MESSAGE_BYTES_MAX`) that do not end
+//!   HTTP/2     4096 (`CONNECTIONS_MAX`) × 4 MiB (`SERVER_CONNECTION_WINDOW_BYTES`) that nobody reads
 //! ```
-//! of which only the first line is what sound clients come to. Calls of other kinds are not weighed:
+//! of which only the first line is what sound clients come to, so the port is not for strangers. Calls of other kinds are not weighed:
 //! each holds one message while it comes in, and their number is bounded for each connection alone.
 
 use std::collections::HashMap;

@@ -321,7 +321,7 @@ pub const HEADER_BYTES_MAX: usize = 16 * KIB;
 /// What a unary call, or the beginning of a stream, may take at most; a client may ask for less.
 pub const CALL_TIME_MAX: Duration = Duration::from_secs(300);
 /// Connections of one listener; one more is closed as soon as it is made.
-pub const CONNECTIONS_MAX: usize = 2048;
+pub const CONNECTIONS_MAX: usize = 4096;
 /// How long a listener rests that has no descriptor left for the next connection.
 pub const ACCEPT_REST: Duration = Duration::from_millis(100);
 /// How often it says so while that lasts.
@@ -340,13 +340,13 @@ pub const STREAM_APPENDS_MAX: usize = 256;
 pub const STREAM_CHECKS_MAX: usize = 8;
 /// Streams of appends that an agent has open: what it is sent before it can weigh it is bounded by
 /// their number alone.
-pub const APPEND_STREAMS_MAX: usize = 1024;
+pub const APPEND_STREAMS_MAX: usize = 4096;
 /// Bytes that an agent holds for appends on their way, all streams together.
 pub const APPEND_BUDGET_BYTES: usize = 256 * MIB;
 /// What an append on its way costs beside its batch.
 pub const APPEND_OVERHEAD_BYTES: usize = KIB;
-/// Streams of reads that an agent has open.
-pub const READ_STREAMS_MAX: usize = 1024;
+/// Streams of reads that an agent has open: one a partition that somebody follows.
+pub const READ_STREAMS_MAX: usize = 4096;
 /// Bytes that an agent holds for reads beside the one reply that each may always have: replies that
 /// wait for their clients, and batches that are being decoded.
 pub const READ_BUDGET_BYTES: usize = 256 * MIB;

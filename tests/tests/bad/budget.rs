@@ -194,9 +194,10 @@ fn streams_of_appends_are_counted_and_one_too_many_is_told_so() {
         let status = world.log().append(requests).await.expect_err("too many");
         let (code, error) = told(&status);
         assert_eq!(code, tonic::Code::ResourceExhausted);
-        let words = ["1024 streams of appends", "not begun"];
+        let limit = APPEND_STREAMS_MAX as u64;
+        let words = [&*format!("{limit} streams of appends"), "not begun"];
         is_told(&error, Code::Overloaded, Durability::NotWritten, &words);
-        assert_eq!((error.limit, error.value), (Some(1024), Some(1025)));
+        assert_eq!((error.limit, error.value), (Some(limit), Some(limit + 1)));
         assert!(error.retriable);
         // Whoever goes makes room.
         drop(streams.swap_remove(0));
