@@ -35,6 +35,7 @@ mod chain; // which segments are the log
 mod load; // blocks fetched, batches opened
 mod read; // the batches of a partition, ahead of who reads them
 mod survey; // what stands in a bucket
+mod trimmed; // what is not there any more, and is no loss
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -258,6 +259,7 @@ impl Direct {
         Ok(Plan {
             env: self.env.clone(),
             bucket: self.bucket.clone(),
+            incarnation: self.incarnation,
             shard: seen.map(|(shard, _)| Arc::clone(shard)),
             broken: self.broken(found, id).cloned(),
             wanted,
@@ -284,7 +286,7 @@ impl Direct {
             .and_then(|name| self.topics.get(&name))
             .ok_or_else(|| {
                 let url = self.bucket.0.url();
-                let broken = self.shards.values().find_map(|shard| shard.broken.as_ref());
+                let broken = self.shards.values().find_map(|shard| shard.why_more(None));
                 let (code, why) = match broken {
                     Some(why) => (Code::DataLoss, format!("as far as it can be read: {why}")),
                     None => (Code::UnknownTopic, "as far as it was flushed".to_owned()),
@@ -298,14 +300,10 @@ impl Direct {
     /// shard may hold more.
     fn broken(&self, topic: &Topic, partition: PartitionId) -> Option<&String> {
         let placed = topic.placement.get(partition.index.0 as usize);
-        let shard = match (self.seen(partition), placed) {
-            (Some((shard, _)), _) => Some(shard),
-            (None, Some(shard)) => Some(self.shards.get(shard)?),
-            (None, None) => None,
-        };
-        match shard {
-            Some(shard) => shard.broken.as_ref(),
-            None => self.shards.values().find_map(|shard| shard.broken.as_ref()),
+        match (self.seen(partition), placed) {
+            (Some((shard, seen)), _) => shard.why_more(Some(seen)),
+            (None, Some(shard)) => self.shards.get(shard)?.why_more(None),
+            (None, None) => self.shards.values().find_map(|shard| shard.why_more(None)),
         }
     }
 

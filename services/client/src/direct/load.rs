@@ -29,7 +29,16 @@ pub(super) struct Load {
 }
 
 impl Load {
+    /// The batches of `blocks`.
     pub(super) async fn run(self, blocks: Blocks) -> Result<Vec<Batch>, Error> {
+        let plan = self.plan.clone();
+        match self.load(blocks).await {
+            Ok(batches) => Ok(batches),
+            Err(error) => Err(plan.or_trimmed_there(error).await),
+        }
+    }
+
+    async fn load(self, blocks: Blocks) -> Result<Vec<Batch>, Error> {
         let open = &self.share.open;
         let first = blocks.first().map_or(BlockNumber(0), |(number, _)| *number);
         let last = blocks.last().map_or(first, |(number, _)| *number);

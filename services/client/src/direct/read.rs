@@ -7,7 +7,7 @@ use esker_env::Env;
 use esker_proto::v1;
 use esker_segment::{Entry, IndexPage};
 use esker_types::limits::MIB;
-use esker_types::{Durability, Offset, PartitionId, Timestamp};
+use esker_types::{Durability, Incarnation, Offset, PartitionId, Timestamp};
 use futures::{Stream, StreamExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::{AbortHandle, JoinHandle};
@@ -40,6 +40,7 @@ pub(super) struct Wanted {
 pub(super) struct Plan {
     pub(super) env: Env,
     pub(super) bucket: Bucket,
+    pub(super) incarnation: Incarnation,
     /// `None` if no segment holds anything of the partition.
     pub(super) shard: Option<Arc<Shard>>,
     /// Why there may be more than can be read.
@@ -80,8 +81,9 @@ impl DirectReader {
     ///
     /// # Errors
     /// [`Code::DataLoss`] with the offsets that cannot be read, if an object is missing or damaged
-    /// or the shard's log is broken behind the last batch; [`Code::BucketUnavailable`]. The reader
-    /// has ended then; [`DirectReader::next_offset`] is where to go on.
+    /// or the shard's log is broken behind the last batch; [`Code::OffsetOutOfRange`] with the range
+    /// if they were trimmed since the bucket was opened, [`Code::UnknownTopic`] if the topic was
+    /// deleted; [`Code::BucketUnavailable`]. The reader has ended then; [`DirectReader::next_offset`] is where to go on.
     pub async fn next(&mut self) -> Result<Option<Batch>, Error> {
         loop {
             if let Some(batch) = self.ready.next() {
@@ -174,18 +176,47 @@ impl Plan {
     /// For each of `times`, the first batch in offset order that has a record of that time or
     /// later.
     pub(super) async fn by_time(&self, times: &[Timestamp]) -> Result<Vec<Option<Offset>>, Error> {
+        match self.look_for(times).await {
+            Ok(found) => Ok(found),
+            Err(error) => Err(self.or_trimmed(error, self.wanted.from).await),
+        }
+    }
+
+    async fn look_for(&self, times: &[Timestamp]) -> Result<Vec<Option<Offset>>, Error> {
         let mut found = vec![None; times.len()];
         let missing = |found: &[Option<Offset>]| found.iter().any(Option::is_none);
-        let mut shares = std::pin::pin!(self.shares(self.wanted.from));
+        // As in a read: a segment that is lost may hold nothing of this partition.
+        let (mut next, mut lost) = (self.wanted.from, None);
+        let mut shares = std::pin::pin!(self.shares(next));
         while missing(&found)
             && let Some(share) = shares.next().await
         {
-            let Some(share) = share? else { continue };
+            let share = match share {
+                Ok(Some(share)) => share,
+                Ok(None) => continue,
+                Err(error) if error.code() == Code::DataLoss => {
+                    lost.get_or_insert(error);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            if share.partition.range.start() > next
+                && let Some(error) = lost
+            {
+                return Err(error);
+            }
+            next = next.max(share.partition.range.end());
             for (time, found) in times.iter().zip(&mut found) {
                 if found.is_none() {
                     *found = self.in_share(&share, *time).await?;
                 }
             }
+        }
+        if missing(&found)
+            && next < self.wanted.to
+            && let Some(error) = lost
+        {
+            return Err(error);
         }
         Ok(found)
     }
@@ -287,6 +318,7 @@ impl From<Error> for Stop {
 impl Planner {
     async fn run(self) {
         if let Err(Stop::Failed(error)) = self.all().await {
+            let error = self.plan.or_trimmed_there(error).await;
             // Nobody listens if the reader has gone.
             let _ = self.coming.send(Err(error)).await;
         }
@@ -344,8 +376,16 @@ impl Planner {
             if page.first >= to {
                 break;
             }
-            let page = share.index_page(number).await?;
-            let entries = page.map_or(Vec::new(), IndexPage::into_entries);
+            let from = next.max(page.first);
+            let page = share.index_page(number).await;
+            let page = page.map_err(|error| match error.code() {
+                Code::DataLoss => {
+                    let (end, key) = (share.partition.range.end(), share.open.key.to_string());
+                    self.plan.lost(from, end.min(to), &key, error.message())
+                }
+                _ => error,
+            });
+            let entries = page?.map_or(Vec::new(), IndexPage::into_entries);
             let entries = entries.into_iter();
             let wanted = entries.filter(|entry| entry.range().end() > next && entry.offset < to);
             for blocks in runs(by_block(wanted), &share.open.segment) {

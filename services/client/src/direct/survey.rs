@@ -33,10 +33,21 @@ pub(super) struct Shard {
     pub(super) end: RaftIndex,
     /// Why it does not go on, although there is more.
     pub(super) broken: Option<String>,
+    /// Its last hole, if no checkpoint says where it begins and that it has none.
+    pub(super) hole: Option<Hole>,
     /// What segments above the checkpoint say of their partitions.
     pub(super) partitions: BTreeMap<PartitionId, Seen>,
     /// Topics of which such a segment says that they have ended.
     pub(super) ended: BTreeSet<TopicId>,
+}
+
+/// Entries that no segment holds: those that did were removed, once all in them was trimmed, or they
+/// are lost. What partitions lack by it shows where their offsets go on.
+#[derive(Debug)]
+pub(super) struct Hole {
+    entries: RaftRange,
+    /// In words.
+    why: String,
 }
 
 /// A partition as segments and checkpoint show it.
@@ -45,6 +56,8 @@ pub(super) struct Seen {
     pub(super) topic: TopicName,
     pub(super) log_start: Offset,
     pub(super) end: Offset,
+    /// The last entry of the last segment that has something of it; that of the checkpoint.
+    at: RaftIndex,
 }
 
 /// What one segment says.
@@ -181,6 +194,7 @@ impl Shard {
             incarnation,
             shard: &mut shard,
             damaged: BTreeMap::new(),
+            notes,
         };
         follow.chain(&candidates).await?;
         let damaged = follow.damaged;
@@ -213,6 +227,7 @@ impl Shard {
                 topic: topic.name().clone(),
                 log_start: known.log_start(),
                 end: known.tiered_end().max(known.log_start()),
+                at: end,
             };
             partitions.insert(partition, seen);
         }
@@ -221,10 +236,19 @@ impl Shard {
             segments,
             end,
             broken: None,
+            hole: None,
             partitions,
             ended: BTreeSet::new(),
             state,
         }
+    }
+
+    /// Why there may be more of a partition than is seen of it.
+    pub(super) fn why_more(&self, seen: Option<&Seen>) -> Option<&String> {
+        // What goes on behind a hole shows itself what it lacks.
+        let hole = self.hole.as_ref();
+        let hole = hole.filter(|hole| seen.is_none_or(|seen| seen.at <= hole.entries.from));
+        self.broken.as_ref().or(hole.map(|hole| &hole.why))
     }
 
     fn take(&mut self, place: Place, look: Look) {
@@ -236,8 +260,10 @@ impl Shard {
                 topic,
                 log_start,
                 end: range.end(),
+                at: place.raft.to,
             };
             let seen = self.partitions.entry(partition).or_insert_with(fresh);
+            seen.at = place.raft.to;
             seen.log_start = seen.log_start.max(log_start);
             seen.end = seen.end.max(range.end()).max(seen.log_start);
         }
@@ -249,12 +275,7 @@ impl Shard {
         damaged: &BTreeMap<SegmentId, Error>,
     ) -> Option<String> {
         let end = self.end;
-        let goes_on = |candidate: &&Candidate| {
-            damaged.contains_key(&candidate.id)
-                && candidate.raft.from <= end
-                && candidate.raft.to > end
-        };
-        if let Some(candidate) = candidates.iter().find(goes_on) {
+        if let Some(candidate) = goes_on(end, candidates, damaged) {
             let why = damaged[&candidate.id].message();
             return Some(format!("the log of {} ends at {end}: {why}", self.id));
         }
@@ -274,6 +295,17 @@ impl Shard {
     }
 }
 
+/// A damaged segment that would lead on from `end`.
+fn goes_on<'a>(
+    end: RaftIndex,
+    candidates: &'a [Candidate],
+    damaged: &BTreeMap<SegmentId, Error>,
+) -> Option<&'a Candidate> {
+    candidates.iter().find(|candidate| {
+        damaged.contains_key(&candidate.id) && candidate.raft.from <= end && candidate.raft.to > end
+    })
+}
+
 fn candidate(object: &Object) -> Option<Candidate> {
     match object.key {
         Key::FlushedSegment { range, id, .. } => Some(Candidate {
@@ -291,19 +323,37 @@ struct Follow<'a> {
     incarnation: Incarnation,
     shard: &'a mut Shard,
     damaged: BTreeMap<SegmentId, Error>,
+    notes: &'a mut Vec<String>,
 }
 
 impl Follow<'_> {
     /// Takes the longest chain of segments that can be opened. What cannot is passed over if
-    /// another leads on: it may be what a flush that failed has left.
+    /// another leads on: it may be what a flush that failed has left. By segments alone the chain
+    /// begins at the lowest one there is, and anew behind a hole: any segment may have been removed
+    /// once nothing in it could be read any more.
     async fn chain(&mut self, candidates: &[Candidate]) -> Result<(), Error> {
         loop {
             let sound = candidates.iter().copied();
             let sound = sound.filter(|candidate| !self.damaged.contains_key(&candidate.id));
             let links = chain(self.shard.end, &sound.collect::<Vec<_>>());
-            if !self.take(links).await? {
+            if self.take(links).await? {
+                continue;
+            }
+            let end = self.shard.end;
+            if self.shard.state.is_some() || goes_on(end, candidates, &self.damaged).is_some() {
                 return Ok(());
             }
+            let Some(entries) = gap(end, candidates) else {
+                return Ok(());
+            };
+            let why = format!(
+                "no segment holds the entries {entries} of {}: they were removed once all in them \
+                 was trimmed, or they are lost, and there is no checkpoint to tell",
+                self.shard.id
+            );
+            self.notes.push(why.clone());
+            self.shard.end = entries.to;
+            self.shard.hole = Some(Hole { entries, why });
         }
     }
 
@@ -349,7 +399,7 @@ async fn look(bucket: &Bucket, place: &Place) -> Result<Look, Error> {
 }
 
 /// The newest checkpoint that can be read: one that cannot may be what a PUT that failed has left.
-async fn newest_checkpoint(
+pub(super) async fn newest_checkpoint(
     bucket: &Bucket,
     incarnation: Incarnation,
     id: ShardId,
