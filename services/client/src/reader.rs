@@ -32,7 +32,7 @@ pub enum From {
     End,
     /// With this offset.
     Offset(Offset),
-    /// With the first batch, in offset order, that has a record of this time or later.
+    /// With the first record, in offset order, of this time or later.
     Time(Timestamp),
 }
 
@@ -44,7 +44,7 @@ pub enum Until {
     End,
     /// Before this offset.
     Offset(Offset),
-    /// Before the first batch, in offset order, that has a record of this time or later.
+    /// Before the first record, in offset order, of this time or later.
     Time(Timestamp),
 }
 

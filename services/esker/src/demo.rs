@@ -6,13 +6,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use esker_client::{Client, Options, ProducerOptions, ReadOptions, Record};
+use esker_client::{Acked, Client, Offset, Options, ProducerOptions, ReadOptions, Record};
 use esker_env::Env;
 use esker_types::limits::MIB;
+use serde_json::{Value, json};
 
 use crate::config::{Config, Kind, Size};
 use crate::run::{Failed, say};
 use crate::sample::Lines;
+use crate::screen;
 use crate::serve::{Server, cache_directory};
 use crate::tally::{Share, Tally};
 
@@ -41,7 +43,8 @@ pub(crate) struct DemoArgs {
 }
 
 impl DemoArgs {
-    pub(crate) async fn run(self) -> Result<(), Failed> {
+    /// Runs it; says each step, or with `json` all of them at the end, in one object.
+    pub(crate) async fn run(self, json: bool) -> Result<(), Failed> {
         let bytes = Size::parse(&self.bytes);
         let bytes = bytes
             .ok_or_else(|| Failed::new(format!("--bytes {}: no size; write 64MiB", self.bytes)))?;
@@ -52,15 +55,21 @@ impl DemoArgs {
             scratch: scratch.clone(),
             args: self.clone(),
             bytes: bytes.0,
+            json,
         }
         .run()
         .await;
-        if self.keep || done.is_err() {
-            say(&format!("the scratch folder is {}\n", scratch.display()));
-        } else {
-            crate::run::remove(&scratch);
+        let kept = self.keep || done.is_err();
+        match (kept, json) {
+            (false, _) => crate::run::remove(&scratch),
+            (true, false) => say(&format!("the scratch folder is {}\n", scratch.display())),
+            (true, true) => screen::note(&format!("the scratch folder is {}", scratch.display())),
         }
-        done
+        let told = done?;
+        if json {
+            say(&format!("{told}\n"));
+        }
+        Ok(())
     }
 }
 
@@ -69,13 +78,16 @@ struct Demo {
     scratch: PathBuf,
     args: DemoArgs,
     bytes: u64,
+    /// A program reads what is said: nothing before the end.
+    json: bool,
 }
 
 impl Demo {
-    async fn run(&self) -> Result<(), Failed> {
+    /// What it came to, for a program.
+    async fn run(&self) -> Result<Value, Failed> {
         let began = self.env.clock.monotonic();
         let server = self.start().await?;
-        say(&format!(
+        self.say(&format!(
             "1. started everything in {}\n",
             self.scratch.display()
         ));
@@ -85,33 +97,37 @@ impl Demo {
             .create_topic(TOPIC, PARTITIONS, &BTreeMap::new())
             .await?;
 
-        let (written, took) = self.timed(self.write(&client)).await?;
-        self.figure("2. appended, each batch synced to the WAL", &written, took);
+        let (written, appended) = self.timed(self.write(&client)).await?;
+        self.figure(
+            "2. appended, each batch synced to the WAL",
+            &written,
+            appended,
+        );
 
-        let (live, took) = self.timed(self.read(&client, false)).await?;
+        let (live, read) = self.timed(self.read(&client, false)).await?;
         compare(&written, &live)?;
-        self.figure("3. read back and compared", &written, took);
+        self.figure("3. read back and compared", &written, read);
 
-        let (flushed, took) = self
+        let (flushed, flush) = self
             .timed(async { Ok(client.admin().flush().await?) })
             .await?;
         let stored = self.stored(&client).await?;
-        say(&format!(
+        self.say(&format!(
             "4. flushed to the bucket: {} segments just now, {:.1} MiB in it ({:.1} times smaller), in {:.2} s\n",
             flushed.segments,
             mib(stored),
             written.bytes() as f64 / stored.max(1) as f64,
-            took.as_secs_f64(),
+            flush.as_secs_f64(),
         ));
         drop(client);
         server.close().await;
         crate::run::remove(&cache_directory(&self.scratch));
         let server = self.start().await?;
-        say("5. stopped, dropped the cache, started again\n");
+        self.say("5. stopped, dropped the cache, started again\n");
 
         let client = self.connect(&server).await?;
         let before = server.bucket_counters();
-        let (history, took) = self.timed(self.read(&client, true)).await?;
+        let (history, replay) = self.timed(self.read(&client, true)).await?;
         compare(&written, &history)?;
         let after = server.bucket_counters();
         let (gets, got) = (
@@ -123,18 +139,39 @@ impl Demo {
                 "the bucket served {got} bytes of the {stored} it holds: what was read came from elsewhere"
             )));
         }
-        self.figure("6. read from the bucket and compared", &written, took);
-        say(&format!(
+        self.figure("6. read from the bucket and compared", &written, replay);
+        self.say(&format!(
             "   {gets} ranged GETs, {:.1} MiB fetched\n",
             mib(got)
         ));
         server.close().await;
         let took = self.env.clock.monotonic().since(began);
-        say(&format!(
+        self.say(&format!(
             "done in {:.1} s: every record is where it was acknowledged, twice.\n",
             took.as_secs_f64()
         ));
-        Ok(())
+        let mut told = written.object(TOPIC);
+        told["append_seconds"] = appended.as_secs_f64().into();
+        told["read_seconds"] = read.as_secs_f64().into();
+        told["flush"] = json!({
+            "segments": flushed.segments,
+            "stored_bytes": stored,
+            "seconds": flush.as_secs_f64(),
+        });
+        told["bucket"] = json!({
+            "gets": gets,
+            "bytes": got,
+            "read_seconds": replay.as_secs_f64(),
+        });
+        told["seconds"] = took.as_secs_f64().into();
+        Ok(told)
+    }
+
+    /// Says it to a person.
+    fn say(&self, text: &str) {
+        if !self.json {
+            say(text);
+        }
     }
 
     async fn start(&self) -> Result<Server, Failed> {
@@ -165,7 +202,7 @@ impl Demo {
 
     fn figure(&self, what: &str, total: &Tally, took: Duration) {
         let seconds = took.as_secs_f64();
-        say(&format!(
+        self.say(&format!(
             "{what}: {} records, {:.1} MiB, in {seconds:.2} s: {:.0} MiB/s\n",
             total.records(),
             mib(total.bytes()),
@@ -178,7 +215,7 @@ impl Demo {
         let producer = client.producer(TOPIC, ProducerOptions::default()).await?;
         let mut shares = vec![Share::new(true); PARTITIONS as usize];
         let mut waiting = Vec::with_capacity(DELIVERIES_WAITING);
-        let mut source = self.source()?;
+        let (mut source, mut places) = (self.source()?, Places::default());
         let (mut number, mut line) = (0u64, Vec::new());
         while source.next(&mut line)? {
             let turn = number / LINES_IN_TURN % u64::from(PARTITIONS);
@@ -189,17 +226,20 @@ impl Demo {
             waiting.push(producer.send(record).await?);
             if waiting.len() == DELIVERIES_WAITING {
                 for delivery in waiting.drain(..) {
-                    delivery.await?;
+                    let acked: Acked = delivery.await?;
+                    places.take("acknowledged", acked.partition, acked.offset)?;
                 }
             }
             number += 1;
         }
         producer.flush().await?;
         for delivery in waiting {
-            delivery.await?;
+            let acked: Acked = delivery.await?;
+            places.take("acknowledged", acked.partition, acked.offset)?;
         }
         let mut written = Tally::default();
-        for (partition, share) in (0..PARTITIONS).zip(shares) {
+        for (partition, mut share) in (0..PARTITIONS).zip(shares) {
+            share.next_offset = places.end(partition);
             written.set(partition, share);
         }
         Ok(written)
@@ -207,7 +247,7 @@ impl Demo {
 
     /// Reads everything back.
     async fn read(&self, client: &Client, backfill: bool) -> Result<Tally, Failed> {
-        let mut tally = Tally::default();
+        let (mut tally, mut places) = (Tally::default(), Places::default());
         for partition in 0..PARTITIONS {
             let options = ReadOptions {
                 backfill,
@@ -217,9 +257,11 @@ impl Demo {
             let mut share = Share::new(true);
             while let Some(batch) = reader.next().await? {
                 for record in batch.records() {
+                    places.take("read", partition, record.offset)?;
                     share.add(record.value.unwrap_or_default());
                 }
             }
+            share.next_offset = places.end(partition);
             tally.set(partition, share);
         }
         Ok(tally)
@@ -255,6 +297,32 @@ impl Demo {
                 })
             }
         }
+    }
+}
+
+/// Where records are, of a topic that nobody else writes to: each in the order in which it was sent,
+/// at the next offset of its partition. What is so for what was acknowledged and for what is read is
+/// where it was acknowledged, if the values are the same in the same order.
+#[derive(Debug, Default)]
+struct Places {
+    ends: BTreeMap<u32, u64>,
+}
+
+impl Places {
+    fn take(&mut self, what: &str, partition: u32, offset: Offset) -> Result<(), Failed> {
+        let due = self.ends.entry(partition).or_default();
+        if offset.get() != *due {
+            return Err(Failed::new(format!(
+                "the record that is due at offset {due} of partition {partition} was {what} at \
+                 {offset}"
+            )));
+        }
+        *due += 1;
+        Ok(())
+    }
+
+    fn end(&self, partition: u32) -> u64 {
+        self.ends.get(&partition).copied().unwrap_or_default()
     }
 }
 
@@ -311,4 +379,28 @@ fn compare(written: &Tally, read: &Tally) -> Result<(), Failed> {
 #[expect(clippy::cast_precision_loss, reason = "for a person to read")]
 fn mib(bytes: u64) -> f64 {
     bytes as f64 / MIB as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_elsewhere_is_told() {
+        let mut places = Places::default();
+        let mut take = |partition, offset| {
+            let offset = Offset::new(offset).unwrap();
+            places.take("read", partition, offset)
+        };
+        for offset in 0..3 {
+            take(0, offset).unwrap();
+            take(2, offset).unwrap();
+        }
+        for wrong in [2, 4] {
+            let said = take(2, wrong).unwrap_err().to_string();
+            let told = format!("due at offset 3 of partition 2 was read at {wrong}");
+            assert!(said.contains(&told), "{said}");
+        }
+        assert_eq!((places.end(2), places.end(1)), (3, 0));
+    }
 }

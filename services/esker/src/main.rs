@@ -75,7 +75,7 @@ async fn run(command: Command, shell: &Shell) -> Result<(), Failure> {
     match command {
         Command::Dev(args) => Ok(args.run().await?),
         Command::Serve(args) => Ok(args.run().await?),
-        Command::Demo(args) => Ok(args.run().await?),
+        Command::Demo(args) => Ok(args.run(shell.json).await?),
         Command::Topic(args) => topic::run(args, shell).await,
         Command::Produce(args) => produce::run(args, shell).await,
         Command::Consume(args) => consume::run(args, shell).await,

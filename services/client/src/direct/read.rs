@@ -173,8 +173,7 @@ impl Plan {
         }
     }
 
-    /// For each of `times`, the first batch in offset order that has a record of that time or
-    /// later.
+    /// For each of `times`, the first record in offset order of that time or later.
     pub(super) async fn by_time(&self, times: &[Timestamp]) -> Result<Vec<Option<Offset>>, Error> {
         match self.look_for(times).await {
             Ok(found) => Ok(found),

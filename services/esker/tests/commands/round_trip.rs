@@ -5,7 +5,7 @@ use std::process::Command;
 
 use sha2::{Digest, Sha256};
 
-use crate::server::{Server, used};
+use crate::server::{Server, esker, used};
 
 /// Lines of every kind but the usual one; the last one has no newline.
 const ODD: &[u8] = b"\n\nplain\r\n\r\n\xff\xfe\x00\n  two  words \n\xe2\x98\x83\nlast";
@@ -181,4 +181,23 @@ fn keys_pick_partitions_and_times_pick_records() {
         let replay = ["replay", "timed", "--from", from, "--to", until];
         assert_eq!(server.out(&replay), expected.as_bytes(), "{from} {until}");
     }
+}
+
+#[test]
+fn the_demo_tells_a_program_once_it_is_over() {
+    let output = esker(&["demo", "--json", "--bytes", "300KiB"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let partitions = told["partitions"].as_array().unwrap();
+    assert_eq!(partitions.len(), 4);
+    for partition in partitions {
+        assert_eq!(partition["next_offset"], partition["records"]);
+    }
+    // A line is counted with its newline where it is made, without it where it is kept.
+    let [records, bytes] = ["records", "bytes"].map(|name| told[name].as_u64().unwrap());
+    assert!(bytes + records >= 300 << 10, "{told}");
+    assert!(told["bucket"]["gets"].as_u64() > Some(0), "{told}");
 }
