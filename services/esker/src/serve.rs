@@ -20,7 +20,7 @@ use esker_log::{
     ClaimError, Ended, Engine, EngineOptions, FlushTriggers, Owner, UpkeepTimes, claim, confirm,
     nothing_written,
 };
-use esker_object::{Counters, Kind, Store};
+use esker_object::{Counters, Kind, Prefix, Store};
 use esker_record::ZstdLevel;
 use esker_types::limits::{FLUSHES_IN_FLIGHT, OPENED_SEGMENTS_BYTES, READ_AHEAD_ALL_BYTES};
 use esker_wal::KeeperOptions;
@@ -111,6 +111,7 @@ impl Server {
         let store = open_bucket(env, config, environment)?;
         let directory = Directory::take(env, &config.data_dir).await?;
         let identity = claimed(env, config, &directory, &store).await?;
+        remove_unfinished(&store, &identity).await;
         stand.send_replace(Stand::Starting("reading the log"));
         let node = Node::start(env, directory, &identity, node_options(config)).await?;
         let blocks = BlockCache::open(cache_settings(config), &*env.files).await?;
@@ -285,6 +286,19 @@ async fn claimed(
     identity.claimed = true;
     directory.belongs_to(env, &identity)?;
     Ok(identity)
+}
+
+/// Nobody writes under our claim yet: what lies there half-written is of a life that was killed.
+async fn remove_unfinished(store: &Store, identity: &Identity) {
+    let ours = Prefix::Incarnation(identity.incarnation);
+    match store.remove_unfinished(ours).await {
+        Ok(0) => {}
+        Ok(removed) => tracing::info!(removed, "removed objects that were never finished"),
+        // They cost room, no more.
+        Err(error) => {
+            tracing::warn!(%error, "objects that were never finished stay where they are")
+        }
+    }
 }
 
 /// Looks again at a bucket that was ours already. One that is away keeps nobody from appending:

@@ -24,6 +24,7 @@ mod counting; // requests and bytes, as billed
 pub mod faults; // a store that misbehaves on purpose
 mod backend; // the adapter to object_store
 mod open; // a store from a URL
+mod unfinished; // what puts that never ended left in a folder
 mod probe; // does this store do what we rely on
 #[cfg(feature = "testing")]
 pub mod conformance; // one suite for every kind of store
