@@ -11,6 +11,7 @@ use std::time::Duration;
 use esker_env::{Env, Monotonic};
 use esker_proto::v1::log_client::LogClient;
 use esker_proto::v1::{self, AppendReply, append_reply};
+use esker_record::Batch;
 use esker_types::{Durability, Offset};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
@@ -47,6 +48,8 @@ struct Partition {
     gather: Gather,
     /// Number of the first letter of the batch that is being made, if one is.
     sealing: Option<u64>,
+    /// Batches are made anew for the next session.
+    renewing: bool,
     window: Window<Sealed>,
     /// As they stand in the pump's sets.
     filed: Filed,
@@ -66,6 +69,20 @@ struct Pressed {
     press: Press,
     opened: Monotonic,
     sealed: Result<Sealed, (Receipts, esker_record::Error)>,
+}
+
+/// Batches of a partition made anew for its next session, oldest first; `None` for one that cannot
+/// be.
+struct Renewed {
+    partition: u32,
+    press: Press,
+    batches: Vec<(Serial, Option<Batch>)>,
+}
+
+/// What another thread has done.
+enum Done {
+    Pressed(Pressed),
+    Renewed(Renewed),
 }
 
 struct Waiting {
@@ -89,7 +106,8 @@ pub(super) struct Pump {
     dues: BTreeSet<(Monotonic, u32)>,
     /// Those with something that is not settled, by the number of their first such letter.
     unsettled: BTreeSet<(u64, u32)>,
-    pressing: FuturesUnordered<Pin<Box<dyn Future<Output = Pressed> + Send>>>,
+    /// At most one of each partition.
+    pressing: FuturesUnordered<Pin<Box<dyn Future<Output = Done> + Send>>>,
     presses: Vec<Press>,
     link: Link,
     /// Requests before this link's first.
@@ -161,7 +179,10 @@ impl Pump {
                     Ok(reply) => self.take_reply(reply),
                     Err(ended) => self.take_end(ended),
                 },
-                Some(pressed) = self.pressing.next() => self.take_pressed(pressed),
+                Some(done) = self.pressing.next() => match done {
+                    Done::Pressed(pressed) => self.take_pressed(pressed),
+                    Done::Renewed(renewed) => self.take_renewed(renewed),
+                },
                 () = room => {}
                 count = self.orders.recv_many(&mut orders, LETTERS_MAX), if !self.closed => {
                     if count == 0 {
@@ -192,6 +213,7 @@ impl Pump {
         self.partitions.entry(index).or_insert_with(|| Partition {
             gather: Gather::default(),
             sealing: None,
+            renewing: false,
             window: Window::new(producer.map(|(id, epoch)| Session::new(id, epoch))),
             filed: Filed::default(),
         })
@@ -242,9 +264,7 @@ impl Pump {
             opened,
             sealed,
         } = pressed;
-        if self.presses.len() < PRESSES_MAX {
-            self.presses.push(press);
-        }
+        self.keep(press);
         let deadline = Monotonic(opened.0 + self.settings.delivery_timeout());
         let partition = self.partition(index);
         partition.sealing = None;
@@ -254,6 +274,12 @@ impl Pump {
                 partition.window.push(sealed, records, deadline);
             }
             Err((receipts, error)) => receipts.fail(&refused_here(&error)),
+        }
+    }
+
+    fn keep(&mut self, press: Press) {
+        if self.presses.len() < PRESSES_MAX {
+            self.presses.push(press);
         }
     }
 

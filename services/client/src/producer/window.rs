@@ -51,12 +51,17 @@ impl Session {
         }
     }
 
-    const fn stamp(&self) -> ProducerStamp {
+    pub(super) const fn stamp(&self) -> ProducerStamp {
         ProducerStamp {
             id: self.id,
             epoch: self.epoch,
             sequence: self.next,
         }
+    }
+
+    /// A batch of so many records has its stamp.
+    pub(super) fn advance(&mut self, records: u32) {
+        self.next = self.next.after(records);
     }
 }
 
@@ -137,7 +142,7 @@ impl<B> Window<B> {
     /// which must not lie before that of the batch before.
     pub(super) fn push(&mut self, batch: B, records: u32, deadline: Monotonic) {
         if let Some(session) = &mut self.session {
-            session.next = session.next.after(records);
+            session.advance(records);
         }
         self.serials += 1;
         self.entries.push_back(Entry {
@@ -314,6 +319,18 @@ impl<B> Window<B> {
         self.broken && !self.entries.iter().any(in_the_air)
     }
 
+    /// The next session; `None` if there is no epoch left.
+    pub(super) fn next_session(&self) -> Option<Session> {
+        let session = self.session.as_ref()?;
+        let epoch = session.epoch.as_i16().checked_add(1)?;
+        Some(Session::new(session.id, ProducerEpoch::from_i16(epoch)?))
+    }
+
+    /// Names of the batches, oldest first.
+    pub(super) fn serials(&self) -> impl Iterator<Item = Serial> {
+        self.entries.iter().map(|entry| entry.serial)
+    }
+
     /// Begins the next session: `restamp` makes each batch anew with a stamp of it. What it cannot
     /// make, and everything if there is no epoch left, comes back as failed.
     pub(super) fn begin_session(
@@ -324,10 +341,7 @@ impl<B> Window<B> {
             self.is_between_sessions(),
             "what is in doubt keeps its stamp"
         );
-        let next = self.session.as_ref().and_then(|session| {
-            let epoch = session.epoch.as_i16().checked_add(1)?;
-            Some(Session::new(session.id, ProducerEpoch::from_i16(epoch)?))
-        });
+        let next = self.next_session();
         let entries = std::mem::take(&mut self.entries);
         let mut failed = Vec::new();
         let Some(mut session) = next else {
@@ -339,7 +353,7 @@ impl<B> Window<B> {
         };
         for mut entry in entries {
             if restamp(&mut entry.batch, session.stamp()) {
-                session.next = session.next.after(entry.records);
+                session.advance(entry.records);
                 self.entries.push_back(entry);
             } else {
                 failed.push(Failed {

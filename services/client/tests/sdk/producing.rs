@@ -1,13 +1,17 @@
 //! Producing: each record once, in order, and no word too much about what became of it.
 
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use esker_client::{
-    Code, Compression, Delivery, Durability, Error, Header, ProducerOptions, ReadOptions, Record,
-    Timestamp,
+    Client, Code, Compression, Delivery, Durability, Error, Header, Options, ProducerOptions,
+    ReadOptions, Record, Timestamp,
 };
-use esker_env::sim::SeededEntropy;
+use esker_env::sim::{SeededEntropy, SimClock};
+use esker_env::{Env, Job, Waker, Worker, Workers};
 use esker_record::Batch;
 use esker_types::limits::APPENDS_IN_FLIGHT_PER_PARTITION;
 
@@ -343,6 +347,83 @@ async fn a_failed_batch_takes_no_other_with_it() {
         .producer
         .unwrap();
     assert_eq!(stamp.epoch.as_i16(), 1, "the session after the failure");
+}
+
+/// Workers that take their time, and count.
+#[derive(Debug)]
+struct Slow {
+    inner: Arc<dyn Workers>,
+    takes: Duration,
+    jobs: Arc<AtomicUsize>,
+}
+
+impl Workers for Slow {
+    fn start(&self, name: &str, worker: Box<dyn Worker>) -> Waker {
+        self.inner.start(name, worker)
+    }
+
+    fn submit(&self, job: Job) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        self.jobs.fetch_add(1, Ordering::Relaxed);
+        let (inner, takes) = (Arc::clone(&self.inner), self.takes);
+        Box::pin(async move {
+            tokio::time::sleep(takes).await;
+            inner.submit(job).await;
+        })
+    }
+}
+
+/// What is left of a session is decoded and compressed again, and no task waits for that.
+#[tokio::test(start_paused = true)]
+async fn a_session_is_renewed_elsewhere_and_what_expires_meanwhile_hinders_nothing() {
+    // The second time what was sent at once expires, and what came later goes on.
+    for (takes, expected) in [(1, 7), (12, 4)] {
+        let world = World::new(1, &[]).await;
+        let mut seen = 0;
+        world.service.fates(move |_| {
+            seen += 1;
+            match seen {
+                1 => Fate::Refuse(Code::Fenced, Durability::NotWritten),
+                _ => Fate::Decide,
+            }
+        });
+        let env = Env::simulated(7).0;
+        let jobs = Arc::new(AtomicUsize::new(0));
+        let slow = Slow {
+            inner: Arc::clone(&env.workers),
+            takes: Duration::from_secs(takes),
+            jobs: Arc::clone(&jobs),
+        };
+        let env = Env {
+            clock: Arc::new(SimClock::following_tokio()),
+            network: Arc::new(world.network.clone()),
+            workers: Arc::new(slow),
+            ..env
+        };
+        let uri = format!("http://{ADDRESS}");
+        let client = Client::connect(&uri, Options::default(), &env).await;
+        let options = ProducerOptions {
+            delivery_timeout: Duration::from_secs(10),
+            ..small()
+        };
+        let producer = client.unwrap().producer(TOPIC, options).await.unwrap();
+        let mut deliveries = Vec::new();
+        for number in 0..8 {
+            deliveries.push(producer.send(wide(0, number)).await.unwrap());
+            if number == 3 {
+                tokio::time::sleep(Duration::from_secs(4)).await;
+            }
+        }
+        let outcomes = outcomes(deliveries).await;
+        assert_eq!(outcomes[0].as_ref().unwrap_err().code(), Code::Fenced);
+        let written = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
+        for failed in outcomes.iter().filter_map(|outcome| outcome.as_ref().err()) {
+            assert_eq!(failed.durability(), Durability::NotWritten, "{failed}");
+        }
+        assert_eq!(world.service.values(TOPIC, 0).len(), written);
+        let jobs = jobs.load(Ordering::Relaxed);
+        assert_eq!((written, jobs), (expected, 1), "{outcomes:?}");
+        assert!(producer.send(wide(0, 8)).await.unwrap().await.is_ok());
+    }
 }
 
 /// A service forgets producers that are silent for a day.

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use esker_env::{Monotonic, WorkersExt};
 use esker_proto::v1::{AppendRequest, append_request};
+use esker_record::Batch;
 use esker_types::{Durability, ProducerStamp};
 
 use super::super::gather::{Bundle, Press, Sealed};
 use super::super::link::Link;
 use super::super::settings::Settings;
 use super::super::window::Failed;
-use super::{Filed, IDLE, Partition, Pressed, Pump, SEAL_HERE_BYTES};
+use super::{Done, Filed, IDLE, Partition, Pressed, Pump, Renewed, SEAL_HERE_BYTES};
 use crate::error::{Code, Error};
 
 impl Pump {
@@ -118,18 +119,70 @@ impl Pump {
         format!("not settled within delivery_timeout, {timeout:?}; at last: {last}")
     }
 
+    /// Begins to make anew what is left of a session that is over: up to a window of batches, each
+    /// decoded and compressed again, so it is done on another thread. Meanwhile nothing of the
+    /// partition is sent or sealed, for its window is between sessions.
     fn renew_session(&mut self, index: u32) {
         let partition = self.partition(index);
-        if partition.sealing.is_some() || !partition.window.is_between_sessions() {
+        let busy = partition.sealing.is_some() || partition.renewing;
+        if busy || !partition.window.is_between_sessions() {
             return;
         }
+        let next = partition.window.next_session();
+        let Some(mut session) = next.filter(|_| !partition.window.is_empty()) else {
+            return self.begin_session(index, Vec::new());
+        };
+        partition.renewing = true;
+        let window = &partition.window;
+        let left = window.batches().map(|sealed| sealed.batch.clone());
+        let left: Vec<_> = window.serials().zip(left).collect();
         let mut press = self.press();
+        let renew = move || {
+            let anew = left.into_iter().map(|(serial, batch)| {
+                let anew = press.restamp(&batch, session.stamp()).ok();
+                if anew.is_some() {
+                    session.advance(batch.header().records);
+                }
+                (serial, anew)
+            });
+            let batches = anew.collect();
+            Renewed {
+                partition: index,
+                press,
+                batches,
+            }
+        };
+        let workers = Arc::clone(&self.env.workers);
+        let job = async move { Done::Renewed(workers.run(renew).await) };
+        self.pressing.push(Box::pin(job));
+    }
+
+    /// What was made anew takes its place, unless some of it expired meanwhile: then what is left
+    /// has to begin with the session's first sequence.
+    pub(super) fn take_renewed(&mut self, renewed: Renewed) {
+        let Renewed {
+            partition: index,
+            press,
+            batches,
+        } = renewed;
+        self.keep(press);
+        let partition = self.partition(index);
+        partition.renewing = false;
+        let made = batches.iter().map(|(serial, _)| *serial);
+        if made.eq(partition.window.serials()) {
+            let batches = batches.into_iter().map(|(_, batch)| batch);
+            self.begin_session(index, batches.collect());
+        }
+    }
+
+    fn begin_session(&mut self, index: u32, batches: Vec<Option<Batch>>) {
+        let mut batches = batches.into_iter();
         let restamp = |sealed: &mut Sealed, stamp: ProducerStamp| {
-            let again = press.restamp(&sealed.batch, stamp);
-            again.map(|batch| sealed.batch = batch).is_ok()
+            let anew = batches.next().flatten();
+            let anew = anew.filter(|batch| batch.header().producer == Some(stamp));
+            anew.map(|batch| sealed.batch = batch).is_some()
         };
         let failed = self.partition(index).window.begin_session(restamp);
-        self.presses.push(press);
         for Failed { batch, durability } in failed {
             let text = "the batch cannot go on in another session; make another producer";
             batch
@@ -190,7 +243,7 @@ impl Pump {
             self.take_pressed(seal());
         } else {
             let workers = Arc::clone(&self.env.workers);
-            let job = async move { workers.run(seal).await };
+            let job = async move { Done::Pressed(workers.run(seal).await) };
             self.pressing.push(Box::pin(job));
         }
         here
