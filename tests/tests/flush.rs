@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use esker_env::sim::SeededEntropy;
-use esker_log::{Error, Flusher, HeadError, Owner, claim};
+use esker_log::{Checkpointer, Error, Flusher, HeadError, Owner, claim, confirm};
 use esker_object::faults::{Fault, FaultStore, Rule};
 use esker_object::{Key, Options, Prefix, Store, Verb};
 use esker_record::ZstdLevel;
@@ -16,8 +16,8 @@ use esker_tests::bucket::{self, Values};
 use esker_tests::hooked::Hooked;
 use esker_tests::node::{self, Node, SHARD, World, partition, run};
 use esker_types::{
-    ClusterId, Incarnation, PartitionId, ProducerEpoch, ProducerId, ProducerStamp, Sequence,
-    ShardId,
+    ClusterId, Incarnation, Lane, PartitionId, ProducerEpoch, ProducerId, ProducerStamp, SegmentId,
+    Sequence, ShardId,
 };
 use esker_wal::KeeperOptions;
 
@@ -167,6 +167,42 @@ fn a_bucket_that_stores_something_else_is_found_out_and_the_head_keeps_everythin
             .expect("flushed")
             .expect("something");
         assert_eq!(tiered(&node, &store).await, expected);
+    });
+}
+
+#[test]
+fn a_flush_waits_behind_no_reader_of_history_however_many_there_are() {
+    run(async {
+        let mut world = World::new(8);
+        let node = world.start().await.expect("a fresh node");
+        let (store, faults) = bucket_of(&node, "flush-8").await;
+        node.put_topic(3).await;
+        load(&node, &SeededEntropy::new(8), 50).await;
+        let old = Key::Probe(SegmentId(1));
+        store.put(&old, vec![vec![7; 9].into()]).await.expect("put");
+        let slow = Rule::new(Fault::Slow(Duration::from_secs(10))).on(Verb::Get);
+        faults.script(slow.under(old).always());
+        let readers: Vec<_> = (0..300)
+            .map(|_| {
+                let store = store.clone();
+                tokio::spawn(async move { store.get_range(&old, 0..9, Lane::Backfill).await })
+            })
+            .collect();
+        tokio::task::yield_now().await;
+        let flushed = flusher(&node, &store).flush(OWNER, SHARD, ALL).await;
+        assert!(flushed.expect("flushed").is_some());
+        let head = node.head();
+        let mut checkpoints = Checkpointer::new(head, store.clone(), node.env.clone(), OWNER);
+        let written = checkpoints.round(SHARD).await;
+        assert!(written.expect("written").is_some());
+        confirm(&store, OWNER.cluster, OWNER.incarnation)
+            .await
+            .expect("ours");
+        let done = readers.iter().filter(|reader| reader.is_finished()).count();
+        assert_eq!(done, 0, "readers that were waited for");
+        for reader in readers {
+            reader.await.expect("no panic").expect("read");
+        }
     });
 }
 

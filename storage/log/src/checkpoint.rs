@@ -21,7 +21,7 @@ use esker_types::limits::{
     BUCKET_CHECKPOINT_AGE, BUCKET_CHECKPOINT_GET_BYTES, BUCKET_CHECKPOINT_SEGMENTS,
     OBJECT_PUT_BYTES_MAX,
 };
-use esker_types::{Incarnation, Lane, RaftIndex, SegmentId, ShardId};
+use esker_types::{Incarnation, RaftIndex, SegmentId, ShardId};
 
 use crate::claim::{self, Owner};
 use crate::error::KeepError;
@@ -381,7 +381,7 @@ pub(crate) async fn read(store: &Store, env: &Env, of: &Listed) -> Result<Stored
     while (bytes.len() as u64) < of.length {
         let at = bytes.len() as u64;
         let end = of.length.min(at + BUCKET_CHECKPOINT_GET_BYTES as u64);
-        let part = store.get_range(&key, at..end, Lane::Backfill).await;
+        let part = store.get_for_upkeep(&key, at..end).await;
         bytes.extend_from_slice(&part.map_err(|source| match source.kind() {
             Kind::NotFound | Kind::Corrupt => damaged(source.to_string()),
             _ => KeepError::Bucket { shard, source },

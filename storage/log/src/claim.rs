@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use esker_object::{Foreign, Key, Kind, Prefix, Store};
-use esker_types::{ClusterId, Incarnation, Lane, RaftIndex, ShardId};
+use esker_types::{ClusterId, Incarnation, RaftIndex, ShardId};
 use serde::{Deserialize, Serialize};
 
 use crate::error::ClaimError;
@@ -236,7 +236,7 @@ async fn found(store: &Store, claim: &Claim) -> Result<Found, ClaimError> {
         Err(error) => return Err(error.into()),
     };
     let bytes = store
-        .get_range(&key, 0..length.min(CLAIM_BYTES_MAX), Lane::Tail)
+        .get_for_upkeep(&key, 0..length.min(CLAIM_BYTES_MAX))
         .await?;
     match Claim::decode(&bytes) {
         Ok(written) if written == *claim => Ok(Found::Ours),

@@ -19,7 +19,7 @@ use esker_segment::{
 };
 use esker_shard::{Command, CommitSegment, ObjectChecksum, Outcome};
 use esker_types::limits::{LOG_READ_BYTES_MAX, MIB, PRODUCER_WINDOW, PRODUCERS_PER_PARTITION_MAX};
-use esker_types::{Lane, PartitionId, ProducerId, RaftIndex, RaftRange, SegmentId, ShardId};
+use esker_types::{PartitionId, ProducerId, RaftIndex, RaftRange, SegmentId, ShardId};
 
 use crate::claim::Owner;
 use crate::error::Error;
@@ -285,7 +285,7 @@ impl Flusher {
         let mut at = 0;
         while at < length {
             let end = length.min(at + VERIFY_BYTES);
-            let bytes = self.store.get_range(key, at..end, Lane::Backfill).await;
+            let bytes = self.store.get_for_upkeep(key, at..end).await;
             digest.update(&bytes.map_err(bucket)?);
             at = end;
         }

@@ -49,6 +49,8 @@ pub(crate) struct Segments {
     env: Env,
     blocks: BlockCache<ReadError>,
     opened: Arc<Cache<SegmentId, Arc<OpenSegment>, ByBytes>>,
+    /// Read to keep the bucket, not for anybody: no request waits behind those of readers.
+    for_upkeep: bool,
 }
 
 /// A segment that is opened.
@@ -107,6 +109,7 @@ impl Segments {
             env,
             blocks,
             opened: Arc::new(opened),
+            for_upkeep: false,
         }
     }
 
@@ -115,11 +118,14 @@ impl Segments {
         &self.env.workers
     }
 
-    /// The same, but with opened segments of its own: a walk through all of them leaves those of
-    /// readers alone.
+    /// The same for upkeep, with opened segments and a class of requests of its own: a walk
+    /// through all of them leaves those of readers alone.
     pub(crate) fn apart(&self, opened_bytes: usize) -> Self {
         let (store, env) = (self.store.clone(), self.env.clone());
-        Self::new(store, env, self.blocks.clone(), opened_bytes)
+        Self {
+            for_upkeep: true,
+            ..Self::new(store, env, self.blocks.clone(), opened_bytes)
+        }
     }
 
     /// Opens `segment` of `shard`: one GET, or two if its footer is large; none if it is open.
@@ -335,7 +341,11 @@ impl Segments {
         range: Range<u64>,
         lane: Lane,
     ) -> Result<Bytes, ReadError> {
-        let got = self.store.get_range(key, range, lane).await;
+        let got = if self.for_upkeep {
+            self.store.get_for_upkeep(key, range).await
+        } else {
+            self.store.get_range(key, range, lane).await
+        };
         got.map_err(|source| match source.kind() {
             Kind::NotFound => ReadError::Gone { segment },
             _ => ReadError::Bucket { segment, source },

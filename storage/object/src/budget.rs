@@ -28,6 +28,9 @@ pub struct Budget {
     pub background: usize,
     /// Writes at once. Default: 16.
     pub writes: usize,
+    /// Requests of upkeep at once: heads, listings, deletes, and what was written read back.
+    /// Default: 32, so that a whole run of deletes leaves room.
+    pub upkeep: usize,
     /// Requests of each class that may wait for a permit; one more is refused. Default: 4096.
     pub waiting: usize,
 }
@@ -46,6 +49,7 @@ impl Default for Budget {
             foreground: 64,
             background: 32,
             writes: 16,
+            upkeep: 32,
             waiting: 4096,
         }
     }

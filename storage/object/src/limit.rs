@@ -19,6 +19,7 @@ pub(crate) struct Limit {
     foreground: Gate,
     background: Gate,
     writes: Gate,
+    upkeep: Gate,
     tally: Arc<Tally>,
 }
 
@@ -44,6 +45,7 @@ impl Limit {
             foreground: gate(budget.foreground),
             background: gate(budget.background),
             writes: gate(budget.writes),
+            upkeep: gate(budget.upkeep),
             tally,
         }
     }
@@ -53,6 +55,7 @@ impl Limit {
             Class::Foreground => &self.foreground,
             Class::Background => &self.background,
             Class::Write => &self.writes,
+            Class::Upkeep => &self.upkeep,
         }
     }
 }

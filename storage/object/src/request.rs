@@ -82,12 +82,15 @@ pub enum Verb {
 /// Who competes with whom for permits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Class {
-    /// Reads that somebody waits for at the tail, and heads.
+    /// Reads that somebody waits for at the tail.
     Foreground,
-    /// Reads of history; listings and deletes.
+    /// Reads of history.
     Background,
     /// Writes.
     Write,
+    /// What keeps the bucket: what was written read back, heads, listings, deletes. It stands in no
+    /// line with what readers ask for, however many they are.
+    Upkeep,
 }
 
 impl Request {
@@ -105,8 +108,7 @@ impl Request {
         match self {
             Self::Put { .. } => Class::Write,
             Self::Get { class, .. } => *class,
-            Self::Head { .. } => Class::Foreground,
-            Self::List { .. } | Self::Delete { .. } => Class::Background,
+            Self::Head { .. } | Self::List { .. } | Self::Delete { .. } => Class::Upkeep,
         }
     }
 
@@ -177,6 +179,7 @@ impl fmt::Display for Class {
             Self::Foreground => "foreground",
             Self::Background => "background",
             Self::Write => "write",
+            Self::Upkeep => "upkeep",
         })
     }
 }

@@ -163,6 +163,22 @@ impl Store {
         range: Range<u64>,
         lane: Lane,
     ) -> Result<Bytes, Error> {
+        let class = match lane {
+            Lane::Tail => Class::Foreground,
+            Lane::Backfill => Class::Background,
+        };
+        self.get(key, range, class).await
+    }
+
+    /// As [`Store::get_range`], for whoever keeps the bucket: it waits behind no reader.
+    ///
+    /// # Errors
+    /// As [`Store::get_range`].
+    pub async fn get_for_upkeep(&self, key: &Key, range: Range<u64>) -> Result<Bytes, Error> {
+        self.get(key, range, Class::Upkeep).await
+    }
+
+    async fn get(&self, key: &Key, range: Range<u64>, class: Class) -> Result<Bytes, Error> {
         if range.end < range.start {
             return Err(Error::BackwardRange {
                 key: key.to_string(),
@@ -176,10 +192,7 @@ impl Store {
         let request = Request::Get {
             path: key.to_string(),
             range,
-            class: match lane {
-                Lane::Tail => Class::Foreground,
-                Lane::Backfill => Class::Background,
-            },
+            class,
         };
         within(&request, OBJECT_GET_BYTES_MAX)?;
         match self.inner.retry.call(request).await? {
