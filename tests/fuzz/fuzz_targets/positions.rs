@@ -51,9 +51,14 @@ fuzz_target!(|data: &[u8]| {
     replace_file(&*files, path, &[IoSlice::new(data)]).expect("written");
     let open = || Positions::open(Arc::clone(&files), path, "t", 7);
     if let Ok(mut positions) = open() {
-        let resumed = positions.resumed();
-        positions.keep([(0, 5)].into_iter()).expect("kept");
-        let again = open().expect("what we write we read").resumed();
-        assert!(resumed.keys().all(|partition| again.contains_key(partition)));
+        assert_eq!(positions.path(), path);
+        let mut resumed = positions.resumed();
+        let kept = positions.keep([(0, 5, Some(2))].into_iter());
+        kept.expect("kept");
+        let mut again = open().expect("what we write we read").resumed();
+        let first = again.remove(&0).expect("it was kept");
+        assert_eq!((first.next.get(), first.incarnation), (5, Some(2)));
+        resumed.remove(&0);
+        assert_eq!(resumed, again);
     }
 });
