@@ -17,6 +17,7 @@ use esker_types::{
 };
 
 type Answering = dyn Fn(ShardId, &Command) -> Option<Result<Outcome, HeadError>> + Send + Sync;
+type Stands = dyn Fn(Progress) -> Progress + Send + Sync;
 type Before = dyn Fn(&'static str) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync;
 
 pub struct Hooked {
@@ -26,6 +27,8 @@ pub struct Hooked {
     /// Runs before these calls, by their names: `accepted`, `bounds`, `by_time`, `manifest`,
     /// `propose`, `shard_topics`.
     pub before: Box<Before>,
+    /// What the head says of how a shard stands, as it is to be heard.
+    pub stands: Box<Stands>,
 }
 
 impl Hooked {
@@ -34,6 +37,7 @@ impl Hooked {
             inner,
             answer: Box::new(|_, _| None),
             before: Box::new(|_| Box::pin(async {})),
+            stands: Box::new(|progress| progress),
         }
     }
 }
@@ -124,7 +128,7 @@ impl Head for Hooked {
     }
 
     fn progress(&self, shard: ShardId) -> Answer<'_, Progress> {
-        self.inner.progress(shard)
+        Box::pin(async move { Ok((self.stands)(self.inner.progress(shard).await?)) })
     }
 
     fn progress_past(
@@ -133,7 +137,10 @@ impl Head for Hooked {
         seen: RaftIndex,
         patience: Duration,
     ) -> Answer<'_, Progress> {
-        self.inner.progress_past(shard, seen, patience)
+        Box::pin(async move {
+            let progress = self.inner.progress_past(shard, seen, patience).await?;
+            Ok((self.stands)(progress))
+        })
     }
 
     fn tick(&self, shard: ShardId) -> Answer<'_, ()> {

@@ -1,7 +1,7 @@
 //! The whole engine: topics, appends and reads, wherever what is read lies at the moment.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,16 +9,17 @@ use esker_cache::BlockCache;
 use esker_env::Entropy;
 use esker_env::sim::{Crash, SeededEntropy};
 use esker_log::{
-    Alteration, AppendError, Engine, EngineOptions, HeadError, NewAppend, ReadError, TopicError,
+    Alteration, AppendError, Engine, EngineOptions, HeadError, NewAppend, Progress, ReadError,
+    TopicError,
 };
-use esker_object::Verb;
 use esker_object::faults::{Fault, Rule};
+use esker_object::{Prefix, Verb};
 use esker_shard::{Command, CommitRefusal, ConfigChange, Outcome, RequestId, TopicConfig};
 use esker_tests::hooked::Hooked;
 use esker_tests::node::run;
 use esker_tests::whole::{Site, Whole, batch, topic};
-use esker_types::limits::MIB;
-use esker_types::{Durability, Lane, Offset, PartitionIndex, Timestamp};
+use esker_types::limits::{MIB, MIXED_SEGMENTS_MAX};
+use esker_types::{Durability, Incarnation, Lane, Offset, PartitionIndex, Timestamp};
 
 type Values = Vec<(u64, Vec<u8>)>;
 
@@ -394,6 +395,64 @@ fn a_shard_that_takes_no_more_segments_is_told_about_and_is_asked_less_and_less(
         let told = engine.head().shards().into_iter();
         let told: Vec<_> = told.filter_map(|s| engine.flush_trouble(s)).collect();
         assert!(told.len() == 1 && told[0].contains("limit"), "{told:?}");
+        running.abort();
+        assert_eq!(flushed_objects(&whole).await, 0, "what was refused is gone");
+    });
+}
+
+async fn flushed_objects(whole: &Whole) -> usize {
+    let mut objects = 0;
+    for shard in whole.engine.head().shards() {
+        let prefix = Prefix::Flushed(Incarnation::FIRST, shard);
+        let listed = whole.engine.store().list_all(prefix).await;
+        objects += listed.expect("listed").0.len();
+    }
+    objects
+}
+
+#[test]
+fn for_a_manifest_that_is_full_nothing_is_written_until_it_has_room() {
+    run(async {
+        let mut site = Site::new(18);
+        site.flush.age = Duration::from_secs(1);
+        let whole = site.start().await.expect("started");
+        whole.create("gravel", 1).await;
+        whole.stop_flushing();
+        let line = [b"a line".to_vec()];
+        let done = whole.append("gravel", 0, &line, None).await;
+        done.expect("appended");
+
+        let full = Arc::new(AtomicBool::new(true));
+        let mut head = Hooked::over(Arc::clone(whole.engine.head()));
+        let stands = Arc::clone(&full);
+        head.stands = Box::new(move |progress| match stands.load(Ordering::Relaxed) {
+            true => Progress {
+                segments: MIXED_SEGMENTS_MAX as u64,
+                ..progress
+            },
+            false => progress,
+        });
+        let options = EngineOptions {
+            flush: site.flush,
+            ..EngineOptions::default()
+        };
+        let engine = engine_over(&whole, head, options);
+        let (running, owner) = (engine.clone(), whole.owner);
+        let running = tokio::spawn(async move { running.run(owner).await });
+        let before = whole.engine.store().counters();
+        tokio::time::sleep(Duration::from_secs(300)).await;
+        assert_eq!(flushed_objects(&whole).await, 0);
+        let after = whole.engine.store().counters();
+        let shards = whole.engine.head().shards().len() as u64;
+        let checkpoints = after.put.done - before.put.done;
+        assert!(checkpoints <= shards + 1, "{checkpoints} PUTs");
+        let told = engine.head().shards().into_iter();
+        let told: Vec<_> = told.filter_map(|s| engine.flush_trouble(s)).collect();
+        let said = |what: &str| told.len() == 1 && told[0].contains(what);
+        assert!(said("1048576") && said("retention"), "{told:?}");
+        full.store(false, Ordering::Relaxed);
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        assert_eq!(flushed_objects(&whole).await, 1, "it has room again");
         running.abort();
     });
 }

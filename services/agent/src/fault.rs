@@ -273,7 +273,7 @@ pub(crate) fn of_flush(error: FlushError) -> Error {
         | FlushError::NotConfirmed { .. } => Code::BucketUnavailable,
         FlushError::Batch { .. } => Code::DataLoss,
         FlushError::Segment(_) | FlushError::Job { .. } => Code::Internal,
-        FlushError::Refused { .. } => Code::Unavailable,
+        FlushError::Refused { .. } | FlushError::ManifestFull { .. } => Code::Unavailable,
     };
     Error::new(code, Durability::Durable, text)
 }

@@ -4,6 +4,7 @@ mod keep; // in keeping a bucket
 
 use esker_object::{Key, Kind};
 use esker_shard::{CommitRefusal, Refusal};
+use esker_types::limits::MIXED_SEGMENTS_MAX;
 use esker_types::{Durability, Offset, OffsetRange, PartitionId, RaftIndex, SegmentId, ShardId};
 
 pub use keep::{ClaimError, Ended, KeepError};
@@ -166,6 +167,19 @@ pub enum Error {
         /// The partition.
         partition: PartitionId,
     },
+    /// The manifest takes no segment more. Nothing was written.
+    #[error(
+        "the manifest of {shard} has {segments} segments, the limit is {MIXED_SEGMENTS_MAX}: nothing \
+         of it is flushed, and the head fills. Raise `flush.age` or `flush.bytes`, so that there \
+         are fewer, and give topics a shorter retention, or truncate or delete some, so that old \
+         ones go"
+    )]
+    ManifestFull {
+        /// The shard.
+        shard: ShardId,
+        /// Segments it has.
+        segments: u64,
+    },
     /// The shard did not take the segment: see [`Error::is_overtaken`]. The object is an orphan.
     #[error("{shard} refused the segment {segment}: {refusal}")]
     Refused {
@@ -190,6 +204,18 @@ impl Error {
                 ..
             }
         )
+    }
+
+    /// Whether the segment was next and was refused all the same, so that none of this name can be
+    /// committed any more. One that was overtaken may have been committed by an attempt whose answer was lost.
+    pub(crate) const fn is_refused_for_good(&self) -> bool {
+        matches!(
+            self,
+            Self::Refused {
+                refusal: Refusal::Commit(_),
+                ..
+            }
+        ) && !self.is_overtaken()
     }
 
     /// Our claim, if the bucket has lost it.

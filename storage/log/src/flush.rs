@@ -18,7 +18,9 @@ use esker_segment::{
     SealedBlock, Sealer, Summary, Writer,
 };
 use esker_shard::{Command, CommitSegment, ObjectChecksum, Outcome};
-use esker_types::limits::{LOG_READ_BYTES_MAX, MIB, PRODUCER_WINDOW, PRODUCERS_PER_PARTITION_MAX};
+use esker_types::limits::{
+    LOG_READ_BYTES_MAX, MIB, MIXED_SEGMENTS_MAX, PRODUCER_WINDOW, PRODUCERS_PER_PARTITION_MAX,
+};
 use esker_types::{PartitionId, ProducerId, RaftIndex, RaftRange, SegmentId, ShardId};
 
 use crate::claim::Owner;
@@ -84,12 +86,23 @@ impl Flusher {
             let Some(job) = self.head.flush_job(shard, bytes_max).await? else {
                 return Ok(None);
             };
+            self.has_place(shard).await?;
             match self.carry_out(owner, job).await {
                 // A topic ended meanwhile, say. A head that contradicts itself is told about.
                 Err(error) if error.is_of_an_old_plan() && plans < FLUSH_PLANS_MAX => plans += 1,
                 flushed => return flushed.map(Some),
             }
         }
+    }
+
+    /// A manifest that is full takes no segment: what would be written for it would be refused,
+    /// and could not be collected before the next one is taken.
+    async fn has_place(&self, shard: ShardId) -> Result<(), Error> {
+        let segments = self.head.progress(shard).await?.segments;
+        if segments >= MIXED_SEGMENTS_MAX as u64 {
+            return Err(Error::ManifestFull { shard, segments });
+        }
+        Ok(())
     }
 
     /// One job under a segment name of its own.
@@ -133,7 +146,23 @@ impl Flusher {
         self.still_ours(owner, shard, segment).await?;
         self.verify(&key, shard, &summary).await?;
         tracing::debug!(%shard, %segment, "a segment is verified");
-        self.commit(job, key, summary).await
+        let committed = self.commit(job, key, summary).await;
+        if let Err(error) = &committed
+            && error.is_refused_for_good()
+        {
+            self.take_back(shard, &key).await;
+        }
+        committed
+    }
+
+    /// Deletes a segment that was refused though it was next: no command will ever name it, and
+    /// the collector could not tell before another one is taken in its place.
+    async fn take_back(&self, shard: ShardId, key: &Key) {
+        for result in self.store.delete(&[*key]).await {
+            if let Err(error) = result {
+                tracing::warn!(%shard, %key, %error, "a refused segment is left behind; the collector deletes it once another has taken its place");
+            }
+        }
     }
 
     fn new_id(&self) -> SegmentId {
