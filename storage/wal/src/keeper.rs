@@ -50,10 +50,20 @@ impl Default for KeeperOptions {
 #[derive(Debug)]
 pub struct Keeper {
     wal: Arc<Wal>,
-    replicas: Vec<(Replica, Monotonic)>,
+    replicas: Vec<Kept>,
     clock: Arc<dyn Clock>,
     options: KeeperOptions,
     holders: watch::Sender<Arc<BTreeSet<ShardId>>>,
+}
+
+/// A replica that is looked after.
+#[derive(Debug)]
+struct Kept {
+    replica: Replica,
+    /// When it was last checkpointed, or was to be.
+    checkpointed_at: Monotonic,
+    /// The disk had no room for it then.
+    postponed: bool,
 }
 
 impl Keeper {
@@ -66,7 +76,12 @@ impl Keeper {
         options: KeeperOptions,
     ) -> Self {
         let now = clock.monotonic();
-        let replicas = replicas.into_iter().map(|replica| (replica, now)).collect();
+        let kept = |replica| Kept {
+            replica,
+            checkpointed_at: now,
+            postponed: false,
+        };
+        let replicas = replicas.into_iter().map(kept).collect();
         Self {
             wal,
             replicas,
@@ -105,21 +120,17 @@ impl Keeper {
             .collect();
         self.holders.send_replace(Arc::new(holders.clone()));
         let now = self.clock.monotonic();
-        for (replica, checkpointed_at) in &mut self.replicas {
-            if is_due(
-                replica,
-                now.since(*checkpointed_at),
-                &holders,
-                &self.options,
-            ) {
-                let shard = replica.shard();
+        for kept in &mut self.replicas {
+            if is_due(kept, now, &holders, &self.options) {
+                let shard = kept.replica.shard();
+                let wanted = kept.replica.state().applied().index;
                 tracing::debug!(%shard, "a checkpoint begins");
-                replica.checkpoint().await?;
-                *checkpointed_at = now;
+                let last = kept.replica.checkpoint().await?;
+                (kept.checkpointed_at, kept.postponed) = (now, last < wanted);
                 tracing::debug!(%shard, "a checkpoint has ended");
             }
-            replica.forget().await?;
-            replica.release();
+            kept.replica.forget().await?;
+            kept.replica.release();
         }
         if !self
             .wal
@@ -136,11 +147,16 @@ impl Keeper {
 }
 
 fn is_due(
-    replica: &Replica,
-    age: Duration,
+    kept: &Kept,
+    now: Monotonic,
     holders: &BTreeSet<ShardId>,
     options: &KeeperOptions,
 ) -> bool {
+    let (replica, age) = (&kept.replica, now.since(kept.checkpointed_at));
+    // A disk that is full is not filled to the brim again at every look.
+    if kept.postponed && age < options.age {
+        return false;
+    }
     let state = replica.state();
     let (last, flushed) = replica.checkpointed();
     // An installed checkpoint is current a moment before its state is shown.

@@ -368,7 +368,8 @@ impl Replica {
     }
 
     /// Makes a durable checkpoint of the state as it is now, and lets raft forget what lies below
-    /// it. Returns its last entry.
+    /// it. Returns its last entry; that of the older one, which stays current, if the disk has no
+    /// room for it.
     ///
     /// # Errors
     /// [`Error::Raft`] if raft ended, which a failed disk makes it do.
@@ -379,9 +380,11 @@ impl Replica {
         };
         let wanted = self.view.borrow().applied().index;
         let mut durable = self.durable.clone();
+        let postponed = durable.borrow().postponed;
         let last = loop {
-            let last = durable.borrow_and_update().last.index;
-            if last >= wanted {
+            let now = *durable.borrow_and_update();
+            let last = now.last.index;
+            if last >= wanted || now.postponed > postponed {
                 break last;
             }
             self.raft
@@ -463,7 +466,9 @@ fn purpose(command: &Command) -> Purpose {
         Command::CommitSegment(_)
         | Command::Swap(_)
         | Command::Trim(_)
+        | Command::DeleteTopic { .. }
         | Command::EndTopic { .. }
+        | Command::TopicEnded { .. }
         | Command::DropTombstone { .. }
         | Command::RaiseGcBoundary { .. } => Purpose::Command,
         _ => Purpose::Append,

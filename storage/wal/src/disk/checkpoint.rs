@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::{Buf, BufMut, Bytes};
 use crc_fast::{CrcAlgorithm, Digest};
-use esker_env::{Env, OpenMode, replace_file};
+use esker_env::{Env, OpenMode, is_out_of_room, replace_file};
 use esker_types::{EntryId, RaftIndex, ShardId, Term};
 
 use crate::Error;
@@ -107,7 +107,8 @@ impl Checkpoints {
     /// Makes `checkpoint` the current one of its shard, durably.
     ///
     /// # Errors
-    /// [`Error::Io`]; then the old one, or this one, is current.
+    /// [`Error::Io`]; then the old one, or this one, is current. If there was no room for it, the
+    /// old one is, and nothing is left behind.
     pub fn save(&self, checkpoint: &Checkpoint) -> Result<(), Error> {
         let path = self.path(checkpoint.shard);
         let state_bytes: usize = checkpoint.state.iter().map(Bytes::len).sum();
@@ -128,10 +129,13 @@ impl Checkpoints {
             .expect("a CRC-32 has 32 bits")
             .to_le_bytes();
         parts.push(IoSlice::new(&crc));
-        replace_file(&*self.env.files, &path, &parts).map_err(|source| Error::Io {
-            doing: "writing",
-            path,
-            source,
+        replace_file(&*self.env.files, &path, &parts).map_err(|source| {
+            if is_out_of_room(&source) {
+                // What there was room for takes room that others need more. It is overwritten by
+                // the next one otherwise.
+                drop(self.env.files.remove(&path.with_extension("ckp.tmp")));
+            }
+            io_error("writing", &path, source)
         })
     }
 

@@ -6,10 +6,11 @@
 //! view of it.
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use esker_env::{Env, WorkersExt};
+use esker_env::{Env, WorkersExt, is_out_of_room};
 use esker_shard::checkpoint::{self, Scope};
 use esker_shard::{Genesis, State};
 use esker_types::{EntryId, RaftIndex, Term};
@@ -52,6 +53,8 @@ struct Shared {
     current: Mutex<Option<Arc<Checkpoint>>>,
     /// Its state's readings that release goes by.
     durable: watch::Sender<Durable>,
+    /// The disk had no room for the last one that was to be current; said once.
+    postponing: AtomicBool,
 }
 
 /// What the current, durable checkpoint says.
@@ -61,6 +64,8 @@ pub(crate) struct Durable {
     pub(crate) last: EntryId,
     /// Up to where nothing is unflushed in it.
     pub(crate) flushed: RaftIndex,
+    /// Newer ones that the disk had no room for, so far.
+    pub(crate) postponed: u64,
 }
 
 /// A machine read from disk, and the ends that its replica keeps.
@@ -103,6 +108,7 @@ impl Machine {
             .map_or_else(Durable::default, |checkpoint| Durable {
                 last: checkpoint.last,
                 flushed: state.flushed(),
+                postponed: 0,
             });
         let (view, view_end) = watch::channel(state.clone());
         let (durable, durable_end) = watch::channel(durable);
@@ -114,6 +120,7 @@ impl Machine {
             turn: tokio::sync::Mutex::default(),
             current,
             durable,
+            postponing: AtomicBool::new(false),
         });
         let machine = Self {
             state,
@@ -263,7 +270,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
             .await
             .unwrap_or_else(|_| Err(io::Error::other("the WAL is closed")))?;
         self.shared
-            .make_current(snapshot.checkpoint().clone(), &state)
+            .make_current(Arc::new(snapshot.checkpoint().clone()), &state)
             .await?;
 
         self.state = state;
@@ -310,14 +317,20 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
         };
         let Ok(state) = self.shared.env.workers.run(encode).await;
         let membership = encode_membership(&self.membership);
-        let checkpoint = Checkpoint {
+        let checkpoint = Arc::new(Checkpoint {
             shard,
             last,
             membership,
             state,
-        };
-        let checkpoint = self.shared.make_current(checkpoint, &self.state).await?;
-        self.shared.raft_snapshot(checkpoint)
+        });
+        let made = self
+            .shared
+            .make_current(Arc::clone(&checkpoint), &self.state);
+        match made.await {
+            Ok(current) => self.shared.raft_snapshot(current),
+            Err(error) if is_out_of_room(&error) => self.shared.postpone(checkpoint, &error),
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -330,11 +343,10 @@ impl Shared {
     /// is left aside: builder and installer may overtake each other.
     async fn make_current(
         &self,
-        checkpoint: Checkpoint,
+        checkpoint: Arc<Checkpoint>,
         state: &State,
     ) -> io::Result<Arc<Checkpoint>> {
         let _turn = self.turn.lock().await;
-        let checkpoint = Arc::new(checkpoint);
         let newer = self
             .current()
             .clone()
@@ -348,12 +360,35 @@ impl Shared {
         };
         self.env.workers.run(save).await?;
         *self.current() = Some(Arc::clone(&checkpoint));
-        let flushed = state.flushed();
-        self.durable.send_replace(Durable {
-            last: checkpoint.last,
-            flushed,
+        self.durable.send_modify(|durable| {
+            (durable.last, durable.flushed) = (checkpoint.last, state.flushed());
         });
+        if self.postponing.swap(false, Ordering::Relaxed) {
+            let shard = checkpoint.shard;
+            tracing::info!(%shard, "the disk has room for a checkpoint again");
+        }
         Ok(checkpoint)
+    }
+
+    /// `checkpoint` found no room on the disk: nothing is lost by that, only nothing is let go of.
+    /// Raft is handed what is current, or, if nothing is, what covers nothing.
+    fn postpone(&self, checkpoint: Arc<Checkpoint>, error: &io::Error) -> io::Result<RaftSnapshot> {
+        if !self.postponing.swap(true, Ordering::Relaxed) {
+            let shard = checkpoint.shard;
+            tracing::warn!(%shard, %error, "the disk has no room for a checkpoint: the WAL lets go of nothing, appends are refused once it is full, and it is tried again; make room on the disk");
+        }
+        self.durable
+            .send_modify(|durable| durable.postponed = durable.postponed.saturating_add(1));
+        let current = self.current().clone();
+        current.map_or_else(
+            || {
+                Ok(RaftSnapshot {
+                    meta: SnapshotMeta::default(),
+                    snapshot: Snapshot::own(checkpoint, Arc::clone(&self.wal)),
+                })
+            },
+            |current| self.raft_snapshot(current),
+        )
     }
 
     fn raft_snapshot(&self, checkpoint: Arc<Checkpoint>) -> io::Result<RaftSnapshot> {

@@ -319,6 +319,17 @@ async fn fill_and_flush(world: &mut World, sizes: &[usize]) -> u64 {
         }
         let refused = refused.expect("ticks have no end");
         assert!(refused.to_string().contains("bytes of room"), "{refused}");
+        // Deleting a topic begins and ends at the catalog, and makes room like what lies between.
+        // A data shard takes neither; the log does.
+        let topic = first.partition().topic;
+        let shard = first.replica.shard();
+        for deletes in [
+            Command::DeleteTopic { topic },
+            Command::TopicEnded { topic, shard },
+        ] {
+            let outcome = first.propose(deletes).await.expect("the reserve takes it");
+            assert!(matches!(outcome, Outcome::Refused(_)), "{outcome:?}");
+        }
 
         // A kill here, at the worst moment, loses nothing, and the next life has room to start in.
         if round % 2 == 0 {
@@ -404,4 +415,78 @@ fn a_shard_that_cannot_flush_stops_alone() {
         let held: Vec<_> = (0..20).collect();
         assert_eq!(node.shards[0].head().await, held);
     });
+}
+
+/// Somebody else takes all that is free on the disk.
+fn crowd(world: &World) {
+    let capacity = 1 << 40;
+    world.disk.set_capacity(capacity);
+    let free = world.disk.space(Path::new("/")).expect("told").free;
+    world.disk.set_capacity(capacity - free);
+}
+
+#[test]
+fn a_disk_that_somebody_else_fills_costs_no_node_its_life() {
+    for checkpointed in [false, true] {
+        run(async {
+            let mut world = World::new(4);
+            let mut node = world.start().await.expect("a fresh node");
+            node.put_topics().await;
+            if checkpointed {
+                node.keep().await;
+                for shard in &node.shards {
+                    shard.flush().await.expect("room");
+                }
+                node.keep().await;
+            }
+            let mut ends = vec![0; SHARDS as usize];
+            let before: Vec<_> = checkpoints(&node);
+            crowd(&world);
+            // What appends leave to do, checkpoints among it, goes on around them.
+            for round in 0..3 {
+                let (taken, refusals) = node.fill(9000).await;
+                for (end, taken) in ends.iter_mut().zip(&taken) {
+                    *end += taken;
+                }
+                for refusal in refusals {
+                    let full = matches!(refusal, AppendRefusal::DiskFull { .. });
+                    let durability = refusal.durability();
+                    assert!(full && durability == Durability::NotWritten, "{refusal}");
+                }
+                if round == 0 {
+                    for shard in &node.shards {
+                        shard.flush().await.expect("the reserve takes it");
+                    }
+                }
+                node.keep().await;
+            }
+            assert_eq!(checkpoints(&node), before, "there is no room for any");
+            let left = world.disk.list(Path::new("/checkpoints")).expect("listed");
+            let part = |path: &std::path::PathBuf| path.extension().is_some_and(|e| e == "tmp");
+            assert!(!left.iter().any(part), "{left:?}");
+            for (shard, end) in node.shards.iter().zip(&ends) {
+                assert_eq!(shard.end(), *end, "readable");
+            }
+            world.disk.set_capacity(1 << 40);
+            node.keep().await;
+            for (now, before) in checkpoints(&node).iter().zip(&before) {
+                assert!(now > before, "{now} after {before}");
+            }
+            let (taken, _) = node.fill(9000).await;
+            assert!(taken.iter().sum::<u64>() > 20, "{taken:?}");
+            for (end, taken) in ends.iter_mut().zip(&taken) {
+                *end += taken;
+            }
+            node.stop().await;
+            let node = world.start().await.expect("it comes back");
+            for (shard, end) in node.shards.iter().zip(&ends) {
+                assert_eq!(shard.end(), *end, "all of it");
+            }
+        });
+    }
+}
+
+fn checkpoints(node: &Node) -> Vec<RaftIndex> {
+    let shards = node.shards.iter();
+    shards.map(|shard| shard.replica.checkpointed().0).collect()
 }
