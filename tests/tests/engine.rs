@@ -1,13 +1,14 @@
 //! The whole engine: topics, appends and reads, wherever what is read lies at the moment.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use esker_cache::BlockCache;
-use esker_env::Entropy;
 use esker_env::sim::{Crash, SeededEntropy};
+use esker_env::{Entropy, Files as _};
 use esker_log::{
     Alteration, AppendError, Engine, EngineOptions, HeadError, NewAppend, Progress, ReadError,
     TopicError,
@@ -355,6 +356,46 @@ fn a_bucket_that_is_away_fills_the_head_and_what_was_acked_drains_when_it_is_bac
             .expect("there is room");
         assert_eq!(appended.range.start().get(), acked);
         assert_eq!(whole.read("gravel", 0, 0).await.len() as u64, acked + 100);
+    });
+}
+
+#[test]
+fn a_topic_is_deleted_though_the_disk_is_full() {
+    run(async {
+        let mut site = Site::new(19);
+        let whole = site.start().await.expect("started");
+        whole.create("gravel", 1).await;
+        whole.create("kept", 1).await;
+        whole.faults.away(true);
+        // Somebody else takes what is free.
+        let capacity = 1 << 40;
+        site.disk.set_capacity(capacity);
+        let free = site.disk.space(Path::new("/")).expect("told").free;
+        site.disk.set_capacity(capacity - free);
+        let values: Vec<_> = (0..100).map(|_| vec![7; 1000]).collect();
+        let mut refused = 0;
+        // Smaller ones find room a while longer.
+        for count in [100, 10, 1] {
+            for _ in 0..1000 {
+                let full = whole.append("gravel", 0, &values[..count], None).await;
+                if let Err(error) = full {
+                    let full = matches!(error, AppendError::Head(HeadError::DiskFull { .. }));
+                    assert!(full, "{error}");
+                    refused += 1;
+                    break;
+                }
+            }
+        }
+        assert_eq!(refused, 3, "there is an end to the disk");
+        let read = whole.read("gravel", 0, 0).await.len();
+        assert!(read > 100, "{read} records are there");
+        let deleted = whole.engine.topics().delete(&topic("gravel")).await;
+        deleted.expect("what makes room gets through");
+        site.disk.set_capacity(capacity);
+        whole.faults.away(false);
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        let done = whole.append("kept", 0, &values, None).await;
+        done.expect("there is room again");
     });
 }
 
