@@ -14,7 +14,7 @@ use esker_shard::{AppendBatch, AppendOutcome, Command, Genesis, Outcome, PutTopi
 use esker_types::limits::{BATCH_BYTES_DEFAULT, GIB, MIB};
 use esker_types::{
     Incarnation, LeaderEpoch, NodeId, PartitionId, PartitionIndex, ProducerStamp, ShardId,
-    Timestamp, TopicId, TopicName, TopicVersion,
+    ShardTime, Timestamp, TopicId, TopicName, TopicVersion,
 };
 use esker_wal::disk::{Checkpoints, Recovery, Wal, WalOptions};
 use esker_wal::{Alone, AppendAnswer, Appender, Error, Keeper, KeeperOptions, Replica, Share};
@@ -109,7 +109,12 @@ impl World {
             shard: SHARD,
             what: error.to_string(),
         })?;
-        let appender = Appender::start(replica.clone(), Arc::clone(&env.clock), Share::of(GIB));
+        let appender = Appender::start(
+            replica.clone(),
+            Arc::clone(&env.clock),
+            Share::of(GIB),
+            ShardTime::ZERO,
+        );
         Ok(Node {
             env,
             wal,

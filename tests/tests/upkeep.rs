@@ -133,7 +133,10 @@ fn a_start_with_a_clock_far_ahead_trims_nothing_until_somebody_accepts_it() {
         assert_eq!(log_start(&whole, "short").await, 0);
         let stand = skews(&client).await;
         let stand = stand.iter().filter(|skew| skew.is_some()).count();
-        assert_eq!(stand, 1, "the other shard has no time yet");
+        assert_eq!(
+            stand, 2,
+            "the other shard has no time yet, and goes by this one"
+        );
         let done = whole.append("short", 0, &[vec![1]], None).await;
         done.expect("appends go on");
         drop(client);
@@ -155,10 +158,35 @@ fn a_start_with_a_clock_far_ahead_trims_nothing_until_somebody_accepts_it() {
         let client = whole.serve().await;
         pass(HOUR / 2).await;
         assert_eq!(log_start(&whole, "short").await, 0);
-        assert_eq!(client.admin().accept_time().await.expect("accepted"), 1);
+        assert_eq!(client.admin().accept_time().await.expect("accepted"), 2);
         assert!(skews(&client).await.iter().all(Option::is_none));
         pass(HOUR / 2).await;
         assert_eq!(log_start(&whole, "short").await, 11);
+    });
+}
+
+#[test]
+fn a_clock_set_right_after_a_start_far_ahead_is_told_about() {
+    run(async {
+        let mut site = Site::new(58);
+        // The very first start, by a clock that stands at 2090: there is nothing to hold it against.
+        site.wall_ahead = 64 * 365 * 24 * HOUR;
+        let whole = site.start().await.expect("started");
+        tiered(&whole, "short", kept_for(2 * HOUR)).await;
+        whole.close().await;
+
+        site.wall_ahead = Duration::ZERO;
+        let whole = site.start().await.expect("started");
+        let client = whole.serve().await;
+        let apart = skews(&client).await;
+        let years = |skew: &Option<u64>| skew.is_some_and(|ms| ms > 63 * 365 * 24 * 3_600_000);
+        assert!(apart.iter().all(years), "{apart:?}");
+        let refused = client.admin().accept_time().await.expect_err("behind");
+        assert!(refused.to_string().contains("never goes back"), "{refused}");
+        assert!(skews(&client).await.iter().all(Option::is_some));
+        let done = whole.append("short", 0, &[vec![1]], None).await;
+        done.expect("appends go on");
+        assert_eq!(whole.read("short", 0, 0).await.len(), 11);
     });
 }
 

@@ -267,7 +267,11 @@ impl Head for LocalHead {
     fn accept_time(&self, shard: ShardId) -> Answer<'_, ()> {
         Box::pin(async move {
             if let Some(queue) = &self.led(shard)?.appender {
-                queue.accept_time();
+                let accepted = queue.accept_time();
+                accepted.map_err(|behind| HeadError::Refused {
+                    shard,
+                    what: behind.to_string(),
+                })?;
             }
             Ok(())
         })

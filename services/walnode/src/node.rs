@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use esker_env::Env;
 use esker_shard::{Command, Genesis, Outcome};
-use esker_types::{LeaderEpoch, NodeId, ShardId};
+use esker_types::{LeaderEpoch, NodeId, ShardId, ShardTime};
 use esker_wal::disk::{Checkpoints, Fatal, OnFatal, Recovery, Wal, WalOptions};
 use esker_wal::{Alone, Appender, Error, Keeper, KeeperOptions, ProposeError, Replica};
 use tokio::sync::{mpsc, watch};
@@ -125,12 +125,14 @@ impl Node {
             led = begin(env, replicas, identity, &path) => led?,
         };
         let share = equal_part(options.head_bytes, identity.data_shards);
+        let times = replicas.iter().map(|replica| replica.state().time());
+        let latest = times.max().unwrap_or(ShardTime::ZERO);
         let led = replicas.iter().map(|replica| {
             let data = replica.shard().carries_data();
             let clock = Arc::clone(&env.clock);
             Led {
                 replica: replica.clone(),
-                appender: data.then(|| Appender::start(replica.clone(), clock, share)),
+                appender: data.then(|| Appender::start(replica.clone(), clock, share, latest)),
             }
         });
         let led: Vec<_> = led.collect();

@@ -19,12 +19,12 @@ use esker_types::limits::{
     APPEND_BYTES_IN_FLIGHT, APPENDS_WAITING_MAX, BATCH_BYTES_MAX, CLOCK_GAP_MAX, ENTRIES_IN_FLIGHT,
     ENTRY_BATCHES_MAX, ENTRY_PAYLOAD_BYTES_MAX, HEAD_BATCHES_MAX,
 };
-use esker_types::{Durability, EntryId, ShardId};
+use esker_types::{Durability, EntryId, ShardId, ShardTime};
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use crate::disk::{Promise, Purpose};
 use crate::replica::{ProposeError, Replica};
-use crate::shard_clock::{ShardClock, Stamp};
+use crate::shard_clock::{Behind, ShardClock, Stamp};
 
 /// Bytes that describe one batch in an entry's head, at most.
 const DESCRIBED_BYTES_MAX: usize = 256;
@@ -138,11 +138,17 @@ struct Waiting {
 }
 
 impl Appender {
-    /// Starts the queue of `replica`, which leads. Its head may hold `share`.
+    /// Starts the queue of `replica`, which leads. Its head may hold `share`. A shard that has no
+    /// time yet holds its wall clock against the latest `elsewhere`, of the node's other shards.
     #[must_use]
-    pub fn start(replica: Replica, clock: Arc<dyn Clock>, share: Share) -> Self {
+    pub fn start(
+        replica: Replica,
+        clock: Arc<dyn Clock>,
+        share: Share,
+        elsewhere: ShardTime,
+    ) -> Self {
         let (queue, waiting) = mpsc::channel(APPENDS_WAITING_MAX);
-        let time = LeaderTime::take_office(clock, &replica);
+        let time = LeaderTime::take_office(clock, &replica, elsewhere);
         let task = Task {
             replica: replica.clone(),
             time: time.clone(),
@@ -173,8 +179,11 @@ impl Appender {
     }
 
     /// Accepts the wall clock as it is, after a jump: time goes on from here.
-    pub fn accept_time(&self) {
-        self.time.accept();
+    ///
+    /// # Errors
+    /// [`Behind`]: it is far behind the shard's time. Nothing has changed.
+    pub fn accept_time(&self) -> Result<(), Behind> {
+        self.time.accept()
     }
 
     /// Writes the time into the log, so that it passes on a shard to which nobody appends.
@@ -369,16 +378,16 @@ struct LeaderTime {
 }
 
 impl LeaderTime {
-    fn take_office(clock: Arc<dyn Clock>, replica: &Replica) -> Self {
+    fn take_office(clock: Arc<dyn Clock>, replica: &Replica, elsewhere: ShardTime) -> Self {
         let time = replica.state().time();
-        let told = ShardClock::take_office(clock.wall(), clock.monotonic(), time);
+        let told = ShardClock::take_office(clock.wall(), clock.monotonic(), time, elsewhere);
         let this = Self {
             told: Arc::new(Lock::new(told)),
             clock,
         };
         if let Stamp::Stopped { skew, .. } = this.stamp() {
             let shard = replica.shard();
-            tracing::error!(%shard, ?skew, limit = ?CLOCK_GAP_MAX, "the wall clock is far ahead of the last entry: expiry and retention stand still, appends go on; set the clock right or, after a long standstill, `esker cluster time --accept`");
+            tracing::error!(%shard, ?skew, limit = ?CLOCK_GAP_MAX, "the wall clock is far ahead of the last entry, or behind it: expiry and retention stand still, appends go on; set the clock right or, after a long standstill, `esker cluster time --accept`");
         }
         this
     }
@@ -388,9 +397,9 @@ impl LeaderTime {
         told.stamp(self.clock.wall(), self.clock.monotonic())
     }
 
-    fn accept(&self) {
+    fn accept(&self) -> Result<(), Behind> {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        told.accept(self.clock.wall(), self.clock.monotonic());
+        told.accept(self.clock.wall(), self.clock.monotonic())
     }
 }
 

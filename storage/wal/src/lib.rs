@@ -25,4 +25,4 @@ pub use appender::{AppendAnswer, AppendRefusal, Appender, Share};
 pub use error::Error;
 pub use keeper::{Keeper, KeeperOptions};
 pub use replica::{Accepted, ProposeError, Replica};
-pub use shard_clock::{ShardClock, Stamp};
+pub use shard_clock::{Behind, ShardClock, Stamp};

@@ -16,8 +16,24 @@ pub struct ShardClock {
     began: (WallMs, Monotonic),
     began_at: ShardTime,
     last: ShardTime,
-    /// The wall clock was too far ahead when the office began, and still is.
+    /// The wall clock was too far ahead or behind when the office began, and still is.
     waits: bool,
+}
+
+/// The wall clock is behind the shard's time, which never goes back: nothing can be accepted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error(
+    "the wall clock is {behind:?} behind the shard's time {time}, in milliseconds, which never goes \
+     back, so that there is nothing to accept: set the clock right. If the clock is right, the \
+     shard was stamped by one that was far ahead: appends and reads go on and all is kept, but \
+     nothing expires until the clock has come as far; to have retention again, copy what is needed \
+     to a new cluster", time = .time.0
+)]
+pub struct Behind {
+    /// The shard's time.
+    pub time: ShardTime,
+    /// By how much.
+    pub behind: Duration,
 }
 
 /// A reading of shard time.
@@ -47,19 +63,32 @@ impl Stamp {
 }
 
 impl ShardClock {
-    /// A leader takes office over a shard whose time is `time`, zero if it has none yet. A gap to
-    /// its wall clock of up to [`CLOCK_GAP_MAX`] is closed in one step. A larger one may be a long
-    /// standstill or a clock that is wrong, and a single voter has no other clock to ask: time
+    /// A leader takes office over a shard whose time is `time`, zero if it has none yet: then the
+    /// latest `elsewhere`, of the node's other shards, is what its wall clock is held against. A
+    /// gap of up to [`CLOCK_GAP_MAX`] is closed in one step. A larger one may be a long standstill
+    /// or a clock that is wrong, now or before, and a single voter has no other clock to ask: time
     /// stands still until the gap is smaller, or accepted.
     #[must_use]
-    pub fn take_office(wall: WallMs, monotonic: Monotonic, time: ShardTime) -> Self {
-        if time == ShardTime::ZERO || ShardTime(wall.0) <= time.after(CLOCK_GAP_MAX) {
+    pub fn take_office(
+        wall: WallMs,
+        monotonic: Monotonic,
+        time: ShardTime,
+        elsewhere: ShardTime,
+    ) -> Self {
+        // Late rather than early: what is stamped with a time long gone would expire at once.
+        let known = if time == ShardTime::ZERO {
+            elsewhere
+        } else {
+            time
+        };
+        let apart = apart(wall, known, known);
+        if known == ShardTime::ZERO || apart <= CLOCK_GAP_MAX {
             return Self::begin(wall, monotonic, time);
         }
         Self {
-            began: (WallMs(time.0), monotonic),
-            began_at: time,
-            last: time,
+            began: (WallMs(known.0), monotonic),
+            began_at: known,
+            last: known,
             waits: true,
         }
     }
@@ -75,8 +104,17 @@ impl ShardClock {
     }
 
     /// An operator accepts the wall clock as it is: the office begins anew.
-    pub fn accept(&mut self, wall: WallMs, monotonic: Monotonic) {
+    ///
+    /// # Errors
+    /// [`Behind`] by more than [`CLOCK_GAP_MAX`]; nothing has changed.
+    pub fn accept(&mut self, wall: WallMs, monotonic: Monotonic) -> Result<(), Behind> {
+        let behind = self.last.since(ShardTime(wall.0));
+        if behind > CLOCK_GAP_MAX {
+            let time = self.last;
+            return Err(Behind { time, behind });
+        }
         *self = Self::begin(wall, monotonic, self.last);
+        Ok(())
     }
 
     /// The time to stamp on the next entry.
@@ -84,7 +122,7 @@ impl ShardClock {
         let measured = monotonic.since(self.began.1);
         if self.waits {
             let due = self.began_at.after(measured);
-            let gap = ShardTime(wall.0).since(due);
+            let gap = apart(wall, self.began_at, due);
             if gap > CLOCK_GAP_MAX {
                 return Stamp::Stopped {
                     at: self.last,
@@ -115,6 +153,12 @@ impl ShardClock {
     }
 }
 
+/// How far the wall clock is from `[from, to]`.
+fn apart(wall: WallMs, from: ShardTime, to: ShardTime) -> Duration {
+    let wall = ShardTime(wall.0);
+    wall.since(to).max(from.since(wall))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,7 +166,7 @@ mod tests {
     const T0: u64 = 1_700_000_000_000;
 
     fn clock() -> ShardClock {
-        ShardClock::take_office(WallMs(T0), at(0), ShardTime::ZERO)
+        ShardClock::take_office(WallMs(T0), at(0), ShardTime::ZERO, ShardTime::ZERO)
     }
 
     fn at(ms: u64) -> Monotonic {
@@ -178,7 +222,8 @@ mod tests {
             clock.stamp(WallMs(T0 + 2_000), at(2_000)),
             Stamp::Time(ShardTime(T0 + 2_000))
         );
-        clock.accept(WallMs(T0 + hour), at(3_000));
+        let accepted = clock.accept(WallMs(T0 + hour), at(3_000));
+        assert_eq!(accepted, Ok(()));
         assert_eq!(
             clock.stamp(WallMs(T0 + hour), at(3_000)).time(),
             ShardTime(T0 + hour)
@@ -187,7 +232,8 @@ mod tests {
 
     #[test]
     fn an_office_begins_at_the_shards_time_even_if_the_wall_clock_is_behind() {
-        let mut clock = ShardClock::take_office(WallMs(T0), at(0), ShardTime(T0 + 5_000));
+        let mut clock =
+            ShardClock::take_office(WallMs(T0), at(0), ShardTime(T0 + 5_000), ShardTime(0));
         assert_eq!(
             clock.stamp(WallMs(T0 + 1), at(1)).time(),
             ShardTime(T0 + 5_000)
@@ -197,7 +243,8 @@ mod tests {
     #[test]
     fn a_clock_far_ahead_at_a_start_waits_until_it_is_right_or_accepted() {
         let gap = u64::try_from(CLOCK_GAP_MAX.as_millis()).expect("small");
-        let start = |wall| ShardClock::take_office(WallMs(wall), at(0), ShardTime(T0));
+        let start =
+            |wall| ShardClock::take_office(WallMs(wall), at(0), ShardTime(T0), ShardTime(0));
         let mut near = start(T0 + gap);
         let stamp = near.stamp(WallMs(T0 + gap + 5), at(5));
         assert_eq!(stamp, Stamp::Time(ShardTime(T0 + gap + 5)));
@@ -216,12 +263,59 @@ mod tests {
             let right = T0 + 3 * gap + 7_000;
             let stamp = set_right.stamp(WallMs(right), at(3 * gap));
             assert_eq!(stamp, Stamp::Time(ShardTime(right)));
-            far.accept(WallMs(T0 + ahead), at(4 * gap));
+            far.accept(WallMs(T0 + ahead), at(4 * gap)).expect("ahead");
             let stamp = far.stamp(WallMs(T0 + ahead + 9), at(4 * gap + 9));
             assert_eq!(stamp, Stamp::Time(ShardTime(T0 + ahead + 9)));
             // From then on it is bound like any other.
             let stamp = far.stamp(WallMs(T0 + 2 * ahead), at(4 * gap + 10));
             assert!(matches!(stamp, Stamp::Stopped { .. }), "{stamp:?}");
         }
+    }
+
+    #[test]
+    fn a_shard_without_a_time_goes_by_the_others_of_its_node() {
+        let gap = u64::try_from(CLOCK_GAP_MAX.as_millis()).expect("small");
+        let start =
+            |wall| ShardClock::take_office(WallMs(wall), at(0), ShardTime::ZERO, ShardTime(T0));
+        assert_eq!(
+            start(T0 + gap).stamp(WallMs(T0 + gap), at(0)),
+            Stamp::Time(ShardTime(T0 + gap))
+        );
+        // A clock at 2090: it stands where the others are, not at nothing and not there.
+        let ahead = 64 * 52 * gap;
+        let mut far = start(T0 + ahead);
+        assert_eq!(
+            far.stamp(WallMs(T0 + ahead), at(0)),
+            Stamp::Stopped {
+                at: ShardTime(T0),
+                skew: Duration::from_millis(ahead)
+            }
+        );
+        assert_eq!(
+            far.stamp(WallMs(T0 + 9_000), at(9_000)),
+            Stamp::Time(ShardTime(T0 + 9_000)),
+            "the clock was set right"
+        );
+    }
+
+    #[test]
+    fn a_clock_far_behind_the_shards_time_is_told_about_and_not_accepted() {
+        let gap = u64::try_from(CLOCK_GAP_MAX.as_millis()).expect("small");
+        let years = 64 * 52 * gap;
+        let time = ShardTime(T0 + years);
+        let mut clock = ShardClock::take_office(WallMs(T0), at(0), time, time);
+        let behind = |ms| Duration::from_millis(years - ms);
+        for ms in [0, 5_000, 2 * gap] {
+            let stopped = Stamp::Stopped {
+                at: time,
+                skew: behind(ms),
+            };
+            assert_eq!(clock.stamp(WallMs(T0 + ms), at(ms)), stopped);
+        }
+        let refused = clock.accept(WallMs(T0), at(3 * gap)).expect_err("behind");
+        assert_eq!((refused.time, refused.behind), (time, behind(0)));
+        assert!(refused.to_string().contains("never goes back"), "{refused}");
+        let stamp = clock.stamp(WallMs(T0 + years - gap), at(4 * gap));
+        assert_eq!(stamp, Stamp::Time(time), "it has come near enough");
     }
 }

@@ -93,7 +93,12 @@ impl World {
             let replica = Replica::open(&env, wal, checkpoints, node, genesis, Alone).await?;
             replica.found_alone().await?;
             replica.lead().await.expect("a single voter leads");
-            let appender = Appender::start(replica.clone(), Arc::clone(&env.clock), Share::of(GIB));
+            let appender = Appender::start(
+                replica.clone(),
+                Arc::clone(&env.clock),
+                Share::of(GIB),
+                ShardTime::ZERO,
+            );
             shards.push(Shard { replica, appender });
         }
         let replicas = shards.iter().map(|shard| shard.replica.clone()).collect();

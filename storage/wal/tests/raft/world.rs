@@ -15,8 +15,8 @@ use esker_shard::{
 use esker_types::limits::GIB;
 use esker_types::{
     ContentHash, Incarnation, LeaderEpoch, NodeId, PartitionId, PartitionIndex, ProducerEpoch,
-    ProducerId, ProducerStamp, RaftIndex, SegmentId, Sequence, ShardId, Timestamp, TopicId,
-    TopicName, TopicVersion,
+    ProducerId, ProducerStamp, RaftIndex, SegmentId, Sequence, ShardId, ShardTime, Timestamp,
+    TopicId, TopicName, TopicVersion,
 };
 use esker_wal::disk::{Checkpoints, Recovery, Wal, WalOptions};
 use esker_wal::{Alone, AppendAnswer, Appender, Error, Keeper, KeeperOptions, Replica, Share};
@@ -109,7 +109,12 @@ impl World {
             shard: SHARD,
             what: error.to_string(),
         })?;
-        let appender = Appender::start(replica.clone(), Arc::clone(&env.clock), Share::of(GIB));
+        let appender = Appender::start(
+            replica.clone(),
+            Arc::clone(&env.clock),
+            Share::of(GIB),
+            ShardTime::ZERO,
+        );
         Ok(Node {
             env,
             wal,
