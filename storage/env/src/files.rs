@@ -8,6 +8,10 @@ use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+/// Offset, length and memory of a read or write past the page cache are multiples of this. 4 KiB is
+/// the largest logical block of the disks in use.
+pub const DIRECT_ALIGN: usize = 4096;
+
 /// Bytes written at a time by [`File::write_zeroes`].
 pub(crate) const ZEROES_AT_ONCE: usize = 1 << 20;
 
@@ -67,6 +71,25 @@ pub trait File: Send + Sync + fmt::Debug {
     /// # Errors
     /// What the file system says; then any part of it may have been written.
     fn write_all_at(&self, parts: &[IoSlice<'_>], at: u64) -> io::Result<()>;
+
+    /// Like [`File::write_all_at`], but past the page cache where the file system lets it, and
+    /// `at` and the bytes of all parts are multiples of [`DIRECT_ALIGN`]. `through` is memory that
+    /// the parts are copied into, kept from call to call: it stays as large as the largest write.
+    ///
+    /// A page of the cache costs a write more than the disk does when it has to be found first;
+    /// what nobody reads back soon need not be there.
+    ///
+    /// # Errors
+    /// As [`File::write_all_at`].
+    fn write_past_cache_at(
+        &self,
+        parts: &[IoSlice<'_>],
+        at: u64,
+        through: &mut Aligned,
+    ) -> io::Result<()> {
+        let _ = through;
+        self.write_all_at(parts, at)
+    }
 
     /// Writes `bytes` zeroes from the start, past the page cache where the file system lets it:
     /// what nobody will read need not be copied there, nor push out what somebody will.
@@ -147,6 +170,59 @@ pub fn is_out_of_room(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
     )
+}
+
+/// Memory that begins at a multiple of [`DIRECT_ALIGN`].
+#[derive(Debug, Default)]
+pub struct Aligned {
+    memory: Vec<u8>,
+    start: usize,
+    bytes: usize,
+}
+
+impl Aligned {
+    /// None yet.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            memory: Vec::new(),
+            start: 0,
+            bytes: 0,
+        }
+    }
+
+    pub(crate) fn zeroed(bytes: usize) -> Self {
+        let memory = vec![0u8; bytes + DIRECT_ALIGN];
+        let start = memory.as_ptr().align_offset(DIRECT_ALIGN);
+        Self {
+            memory,
+            start,
+            bytes,
+        }
+    }
+
+    /// Makes it hold `parts`, one after the other.
+    pub(crate) fn fill(&mut self, parts: &[IoSlice<'_>]) {
+        let bytes = parts.iter().map(|part| part.len()).sum();
+        if self.start + bytes > self.memory.len() {
+            *self = Self::zeroed(bytes);
+        }
+        self.bytes = bytes;
+        let mut rest = self.bytes_mut();
+        for part in parts {
+            let (here, after) = rest.split_at_mut(part.len());
+            here.copy_from_slice(part);
+            rest = after;
+        }
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.memory[self.start..self.start + self.bytes]
+    }
+
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.memory[self.start..self.start + self.bytes]
+    }
 }
 
 /// Hands `block` to `write` over and over, with its position, until `bytes` are written.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use esker_env::{Clock, Env, Files, OpenMode, WorkersExt};
+use esker_env::{Aligned, Clock, Env, Files, OpenMode, WorkersExt};
 
 use super::histogram::Histogram;
 use crate::sample::Lines;
@@ -59,10 +59,11 @@ fn write(
     let mut content = vec![0; usize::try_from(write_bytes).unwrap_or(CHUNK_BYTES)];
     Lines::new(1).fill(&mut content);
     let file = files.open(path, OpenMode::CreateNew)?;
+    let mut through = Aligned::new();
     let mut chunk = vec![0; CHUNK_BYTES];
     Lines::new(2).fill(&mut chunk);
     for at in (0..FILE_BYTES).step_by(CHUNK_BYTES) {
-        file.write_all_at(&[IoSlice::new(&chunk)], at)?;
+        file.write_past_cache_at(&[IoSlice::new(&chunk)], at, &mut through)?;
     }
     file.sync_data()?;
     let mut latency = Histogram::new();
@@ -77,7 +78,7 @@ fn write(
                 latency,
             });
         }
-        file.write_all_at(&[IoSlice::new(&content)], at)?;
+        file.write_past_cache_at(&[IoSlice::new(&content)], at, &mut through)?;
         file.sync_data()?;
         latency.add(clock.monotonic().since(before));
         written += write_bytes;

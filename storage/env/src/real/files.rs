@@ -9,13 +9,12 @@ use std::fs;
 use std::io::{self, IoSlice};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use crate::files::{File, Files, Lock, OpenMode, Space, ZEROES_AT_ONCE, write_repeated};
+use crate::files::{
+    Aligned, DIRECT_ALIGN, File, Files, Lock, OpenMode, Space, ZEROES_AT_ONCE, write_repeated,
+};
 
-/// Offset, length and memory of a read or write past the page cache are multiples of this. 4 KiB is the
-/// largest logical block of the disks in use.
-const DIRECT_ALIGN: usize = 4096;
 /// Parts handed to one `pwritev` (Linux takes at most `IOV_MAX` = 1024).
 const PARTS_PER_WRITE: usize = 1024;
 
@@ -36,6 +35,7 @@ impl Files for SystemFiles {
         Ok(Arc::new(SystemFile {
             file,
             path: path.to_owned(),
+            direct: OnceLock::new(),
         }))
     }
 
@@ -110,7 +110,25 @@ impl Lock for SystemLock {}
 #[derive(Debug)]
 struct SystemFile {
     file: fs::File,
+    /// What it was opened by; it may have been renamed since.
     path: PathBuf,
+    /// To write past the page cache, once somebody has; `None` where that is refused.
+    direct: OnceLock<Option<fs::File>>,
+}
+
+impl SystemFile {
+    /// The handle to write past the page cache by, if the file system has such a thing.
+    fn direct(&self) -> io::Result<Option<&fs::File>> {
+        if let Some(direct) = self.direct.get() {
+            return Ok(direct.as_ref());
+        }
+        let opened = match open_direct(&self.path, OpenMode::ReadWrite) {
+            Ok(direct) => Some(direct),
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => None,
+            Err(error) => return Err(error),
+        };
+        Ok(self.direct.get_or_init(|| opened).as_ref())
+    }
 }
 
 impl File for SystemFile {
@@ -139,51 +157,63 @@ impl File for SystemFile {
         }
     }
 
-    fn write_all_at(&self, parts: &[IoSlice<'_>], mut at: u64) -> io::Result<()> {
-        for parts in parts.chunks(PARTS_PER_WRITE) {
-            // `advance_slices` needs slices of its own to move within.
-            let mut rest: Vec<IoSlice<'_>> = parts.to_vec();
-            let mut rest = rest.as_mut_slice();
-            IoSlice::advance_slices(&mut rest, 0);
-            while !rest.is_empty() {
-                let written = match rustix::io::pwritev(&self.file, rest, at) {
-                    Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                    Ok(written) => written,
-                    Err(rustix::io::Errno::INTR) => continue,
-                    Err(error) => return Err(error.into()),
-                };
-                at += written as u64;
-                IoSlice::advance_slices(&mut rest, written);
+    fn write_all_at(&self, parts: &[IoSlice<'_>], at: u64) -> io::Result<()> {
+        write_fully(&self.file, parts, at)
+    }
+
+    fn write_past_cache_at(
+        &self,
+        parts: &[IoSlice<'_>],
+        at: u64,
+        through: &mut Aligned,
+    ) -> io::Result<()> {
+        let bytes: usize = parts.iter().map(|part| part.len()).sum();
+        let whole = bytes.is_multiple_of(DIRECT_ALIGN) && at.is_multiple_of(DIRECT_ALIGN as u64);
+        let Some(direct) = self.direct()?.filter(|_| whole) else {
+            return self.write_all_at(parts, at);
+        };
+        through.fill(parts);
+        match write_fully(direct, &[IoSlice::new(through.bytes())], at) {
+            // The disk's blocks are larger than any we know of.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                self.write_all_at(parts, at)
             }
+            written => written,
         }
-        Ok(())
     }
 
     fn write_zeroes(&self, bytes: u64) -> io::Result<()> {
-        let aligned = Aligned::zeroed(ZEROES_AT_ONCE);
-        let direct = match open_direct(&self.path, OpenMode::ReadWrite) {
-            Ok(direct) => Some(direct),
-            Err(error) if error.kind() == io::ErrorKind::InvalidInput => None,
-            Err(error) => return Err(error),
-        };
-        write_repeated(aligned.bytes(), bytes, |part, at| match &direct {
-            Some(direct) if part.len().is_multiple_of(DIRECT_ALIGN) => {
-                match direct.write_all_at(part, at) {
-                    // The disk's blocks are larger than any we know of.
-                    Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
-                        self.file.write_all_at(part, at)
-                    }
-                    written => written,
-                }
-            }
-            // The end of a file that is no multiple of a block.
-            _ => self.file.write_all_at(part, at),
+        let zeroes = vec![0; ZEROES_AT_ONCE];
+        let mut through = Aligned::new();
+        write_repeated(&zeroes, bytes, |part, at| {
+            self.write_past_cache_at(&[IoSlice::new(part)], at, &mut through)
         })
     }
 
     fn sync_data(&self) -> io::Result<()> {
         self.file.sync_data()
     }
+}
+
+/// Writes all of `parts` from `at`.
+fn write_fully(file: &fs::File, parts: &[IoSlice<'_>], mut at: u64) -> io::Result<()> {
+    for parts in parts.chunks(PARTS_PER_WRITE) {
+        // `advance_slices` needs slices of its own to move within.
+        let mut rest: Vec<IoSlice<'_>> = parts.to_vec();
+        let mut rest = rest.as_mut_slice();
+        IoSlice::advance_slices(&mut rest, 0);
+        while !rest.is_empty() {
+            let written = match rustix::io::pwritev(file, rest, at) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => written,
+                Err(rustix::io::Errno::INTR) => continue,
+                Err(error) => return Err(error.into()),
+            };
+            at += written as u64;
+            IoSlice::advance_slices(&mut rest, written);
+        }
+    }
+    Ok(())
 }
 
 /// Reads until `buffer` is full or the file ends.
@@ -246,31 +276,4 @@ fn read_direct(file: &fs::File, buffer: &mut [u8], at: u64) -> io::Result<usize>
     let found = read.saturating_sub(skip).min(buffer.len());
     buffer[..found].copy_from_slice(&aligned.bytes()[skip..skip + found]);
     Ok(found)
-}
-
-/// Memory that begins at a multiple of [`DIRECT_ALIGN`].
-struct Aligned {
-    memory: Vec<u8>,
-    start: usize,
-    bytes: usize,
-}
-
-impl Aligned {
-    fn zeroed(bytes: usize) -> Self {
-        let memory = vec![0u8; bytes + DIRECT_ALIGN];
-        let start = memory.as_ptr().align_offset(DIRECT_ALIGN);
-        Self {
-            memory,
-            start,
-            bytes,
-        }
-    }
-
-    fn bytes(&self) -> &[u8] {
-        &self.memory[self.start..self.start + self.bytes]
-    }
-
-    fn bytes_mut(&mut self) -> &mut [u8] {
-        &mut self.memory[self.start..self.start + self.bytes]
-    }
 }

@@ -5,7 +5,7 @@ use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock, Weak};
 
-use esker_env::{Env, OpenMode, WorkersExt, replace_file};
+use esker_env::{Aligned, Env, OpenMode, WorkersExt, replace_file};
 use esker_types::{RaftIndex, ShardId};
 
 use super::book::Books;
@@ -97,6 +97,7 @@ pub(crate) async fn open(
         active,
         written,
         stalled: Vec::new(),
+        through: Aligned::new(),
     };
     let writer = env.workers.start("wal-writer", Box::new(writer));
     tokio::spawn(watch_syncs(

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use esker_env::{Env, Worker, is_out_of_room};
+use esker_env::{Aligned, DIRECT_ALIGN, Env, Worker, is_out_of_room};
 use esker_types::ShardId;
 use esker_types::limits::WAL_ALIGN;
 
@@ -25,6 +25,7 @@ use super::spare::{self, Spare};
 /// Parts below this are copied next to their frame's header: a page-table walk and an entry of
 /// the kernel's vector cost more than the copy.
 const COPY_BYTES_MAX: usize = 1024;
+const _: () = assert!(WAL_ALIGN.is_multiple_of(DIRECT_ALIGN));
 
 /// The file being written, and how far.
 pub(crate) struct Active {
@@ -44,6 +45,8 @@ pub(crate) struct Writer {
     pub(crate) written: BTreeMap<ShardId, LogBounds>,
     /// Taken from the queue, and still to be written once there is room.
     pub(crate) stalled: Vec<Item>,
+    /// What a group is written through, as large as the largest so far.
+    pub(crate) through: Aligned,
 }
 
 impl Worker for Writer {
@@ -128,11 +131,9 @@ impl Writer {
         let padded = padded_bytes(layout.bytes);
 
         self.shared.sync_began(self.env.clock.monotonic());
-        let written = self
-            .active
-            .file
-            .file
-            .write_all_at(&layout.slices(&header, &items, padded), self.active.end);
+        let slices = layout.slices(&header, &items, padded);
+        let file = &self.active.file.file;
+        let written = file.write_past_cache_at(&slices, self.active.end, &mut self.through);
         if let Err(error) = written {
             self.fail(items, "writing", &error);
             return false;
@@ -267,7 +268,11 @@ pub(crate) fn begin_file(
     preamble: &Preamble,
 ) -> io::Result<Active> {
     let bytes = preamble.encode();
-    spare.file.write_all_at(&[IoSlice::new(&bytes)], 0)?;
+    let preamble_in_full = [IoSlice::new(&bytes)];
+    // Also because from here on the file has another name.
+    spare
+        .file
+        .write_past_cache_at(&preamble_in_full, 0, &mut Aligned::new())?;
     spare.file.sync_data()?;
     let path = directory.join(WalFile::name(preamble.sequence, preamble.uuid));
     env.files.rename(&spare.path, &path)?;
