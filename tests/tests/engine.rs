@@ -389,6 +389,11 @@ fn a_topic_is_deleted_though_the_disk_is_full() {
         assert_eq!(refused, 3, "there is an end to the disk");
         let read = whole.read("gravel", 0, 0).await.len();
         assert!(read > 100, "{read} records are there");
+        // Who comes anew knows no topic yet, and may not write a word.
+        let head = Hooked::over(Arc::clone(whole.engine.head()));
+        let engine = engine_over(&whole, head, EngineOptions::default());
+        let found = engine.topics().find(&topic("gravel")).await;
+        assert_eq!(found.expect("found").partitions(), 1);
         let deleted = whole.engine.topics().delete(&topic("gravel")).await;
         deleted.expect("what makes room gets through");
         site.disk.set_capacity(capacity);

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use esker_log::{Bounds, Engine, Readers, TopicView};
 use esker_proto::v1::{Edge, Error, Position, position::At};
-use esker_types::{Offset, PartitionId, ShardId, Timestamp, TopicId, TopicName};
+use esker_types::{Offset, PartitionId, ShardId, Timestamp, TopicName};
 
 use crate::fault;
 
@@ -19,11 +19,13 @@ pub(crate) struct Found {
 
 /// Every partition of a topic that its shards know, from 0 on: one question a shard.
 pub(crate) async fn partitions(engine: &Engine, topic: &TopicView) -> Result<Vec<Found>, Error> {
-    let before = TopicId::new(topic.id.incarnation(), topic.id.sequence() - 1);
     let shards: BTreeSet<_> = topic.placement.iter().copied().collect();
     let mut partitions = Vec::with_capacity(topic.placement.len());
     for shard in shards {
-        let page = engine.head().shard_topics(shard, before, 1).await;
+        let page = engine
+            .head()
+            .shard_topics(shard, topic.id.before(), 1)
+            .await;
         let page = page.map_err(fault::of_head)?;
         let of_topic = page.items.into_iter().filter(|known| known.id == topic.id);
         let here = of_topic.flat_map(|known| known.partitions);

@@ -389,13 +389,27 @@ impl Topics {
         Ok(pushed)
     }
 
-    /// Makes sure that every shard of the topic has it, in this version or a newer one.
+    /// Makes sure that every shard of the topic has it, in this version or a newer one. Only what
+    /// has not is written to: a log that is full can still be read.
     async fn settle(&self, topic: &TopicView) -> Result<(), TopicError> {
-        let puts = topic
-            .shards()
-            .into_iter()
-            .map(|shard| self.put(topic, shard));
-        try_join_all(puts).await.map(drop)
+        let settled = topic.shards().into_iter().map(async |shard| {
+            if self.version_at(topic.id, shard).await? < Some(topic.version) {
+                self.put(topic, shard).await?;
+            }
+            Ok::<_, TopicError>(())
+        });
+        try_join_all(settled).await.map(drop)
+    }
+
+    /// The version of the topic that `shard` has, if it has it.
+    async fn version_at(
+        &self,
+        topic: TopicId,
+        shard: ShardId,
+    ) -> Result<Option<TopicVersion>, HeadError> {
+        let page = self.head.shard_topics(shard, topic.before(), 1).await?;
+        let found = page.items.into_iter().find(|found| found.id == topic);
+        Ok(found.map(|found| found.version))
     }
 
     async fn put(&self, topic: &TopicView, shard: ShardId) -> Result<(), TopicError> {
@@ -430,8 +444,7 @@ impl Topics {
     }
 
     async fn by_id(&self, topic: TopicId) -> Result<Option<TopicView>, HeadError> {
-        let before = TopicId::new(topic.incarnation(), topic.sequence().saturating_sub(1));
-        let page = self.head.topics(before, 1).await?;
+        let page = self.head.topics(topic.before(), 1).await?;
         Ok(page.items.into_iter().find(|view| view.id == topic))
     }
 

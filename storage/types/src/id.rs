@@ -117,6 +117,17 @@ id_of_incarnation! {
     ProducerId, 40, "p"
 }
 
+impl TopicId {
+    /// The id that a listing goes on behind, for this topic to come first; `None` for the beginning.
+    #[must_use]
+    pub const fn before(self) -> Option<Self> {
+        match self.sequence().checked_sub(1) {
+            Some(sequence) => Self::new(self.incarnation(), sequence),
+            None => None,
+        }
+    }
+}
+
 /// Number of a partition within its topic, from 0.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PartitionIndex(pub u32);
@@ -290,6 +301,9 @@ mod tests {
         assert_eq!((id.incarnation().get(), id.sequence()), (7, 42));
         assert_eq!(TopicId::from_u64(id.as_u64()), Some(id));
         assert_eq!(id.to_string(), "t7.42");
+        assert_eq!(id.before(), TopicId::new(Incarnation::new(7).unwrap(), 41));
+        let first = TopicId::new(Incarnation::FIRST, 0).unwrap();
+        assert_eq!(first.before(), None);
     }
 
     #[test]
