@@ -50,16 +50,29 @@ async fn refusal(world: &mut World, gone: &[PathBuf]) -> Error {
 }
 
 #[test]
-fn without_any_file_of_the_log() {
+fn without_any_file_of_the_log_and_once_they_are_back_it_goes_on() {
     run(async {
         let mut world = lived(1).await;
-        let all = files(&world, WAL);
-        let refused = refusal(&mut world, &all).await;
-        assert!(matches!(refused, Error::Incomplete { .. }), "{refused}");
-        assert!(
-            refused.to_string().contains("below its checkpoint"),
-            "{refused}"
-        );
+        let (all, disk) = (files(&world, WAL), world.disk.mount());
+        let away = |path: &PathBuf| path.with_extension("away");
+        for path in &all {
+            disk.rename(path, &away(path)).expect("moved away");
+        }
+        for _ in 0..2 {
+            let refused = refusal(&mut world, &[]).await;
+            assert!(matches!(refused, Error::Incomplete { .. }), "{refused}");
+            assert!(refused.to_string().contains("holds no file"), "{refused}");
+            assert_eq!(
+                files(&world, WAL),
+                [] as [PathBuf; 0],
+                "nothing stands in their place"
+            );
+        }
+        for path in &all {
+            disk.rename(&away(path), path).expect("moved back");
+        }
+        let node = world.start().await.expect("all of it is back");
+        assert_eq!(node.replica.state().head_size().batches, 40);
     });
 }
 

@@ -80,6 +80,8 @@ fn a_directory_that_lost_its_log_is_not_founded_again() {
                 other => unreachable!("{other:?}"),
             }
             assert!(refused.to_string().contains("as they were"), "{refused}");
+            let stands = env.files.list(Path::new("/data/wal")).expect("listed");
+            assert!(stands.is_empty(), "{stands:?}");
         }
     });
 }

@@ -1,6 +1,8 @@
 //! Every command and option. What they do is in the module of the same name.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::io::IsTerminal;
+
 use tracing_subscriber::EnvFilter;
 
 use crate::failure::Failure;
@@ -68,8 +70,11 @@ impl Logging {
             let text = format!("ESKER_LOG, --log-level: `{levels}` is no filter: {error}");
             Failure::usage(format!("{text}; write a level, such as info"))
         })?;
+        // https://no-color.org
+        let plain = std::env::var_os("NO_COLOR").is_some_and(|set| !set.is_empty());
         let lines = tracing_subscriber::fmt()
             .with_env_filter(filter)
+            .with_ansi(std::io::stderr().is_terminal() && !plain)
             .with_writer(std::io::stderr);
         match self.form {
             LogForm::Text => lines.init(),

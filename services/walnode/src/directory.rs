@@ -58,17 +58,20 @@ impl Directory {
     /// take its records for his own.
     pub fn identity(&self, env: &Env) -> Result<Option<Identity>, IdentityError> {
         let identity = Identity::load(&*env.files, &self.path)?;
-        let log = self.path.join("wal");
-        let holds_a_log = match env.files.list(&log) {
-            Ok(files) => !files.is_empty(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
-            Err(source) => return Err(IdentityError::Io { path: log, source }),
-        };
-        if identity.is_none() && holds_a_log {
+        if identity.is_none() && self.holds_a_log(env)? {
             let path = self.path.clone();
             return Err(IdentityError::Missing { path });
         }
         Ok(identity)
+    }
+
+    pub(crate) fn holds_a_log(&self, env: &Env) -> Result<bool, IdentityError> {
+        let path = self.path.join("wal");
+        match env.files.list(&path) {
+            Ok(files) => Ok(!files.is_empty()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(source) => Err(IdentityError::Io { path, source }),
+        }
     }
 
     /// Writes whose it is, durably.

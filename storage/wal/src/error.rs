@@ -43,8 +43,8 @@ pub enum Error {
     /// The log lacks what its shard's checkpoint, or its own account, counts on. Nothing was
     /// changed.
     #[error(
-        "the log of {shard} is not all there: {what}; put its files back as they were, or replace \
-         this node under a new id"
+        "the log of {shard} is not all there: {what}; put its files back as they were: nothing was \
+         changed, and what is missing was acknowledged"
     )]
     Incomplete {
         /// The shard.

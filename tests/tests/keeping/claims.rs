@@ -69,7 +69,7 @@ fn a_bucket_of_another_cluster_is_refused_by_name_and_left_alone() {
         ));
         let said = error.to_string();
         assert!(
-            said.contains(&OTHER.to_string()) && said.contains("esker recover"),
+            said.contains(&OTHER.to_string()) && said.contains("--direct"),
             "{said}"
         );
         assert_eq!(claims(&store).await, [key(OTHER, OURS)]);

@@ -15,9 +15,8 @@ pub enum ClaimError {
     /// The bucket is another cluster's. Nothing was written.
     #[error(
         "the bucket belongs to cluster {by}, incarnation {incarnation}: take an empty bucket or \
-         prefix, or, if that cluster is dead, rebuild it under a new incarnation with \
-         `esker recover --from` this bucket's URL; if it was only begun and never ran, delete its \
-         claim `{}`", Key::Cluster { incarnation: *incarnation, cluster: *by }
+         prefix, or start the cluster's own data directory; what is in the bucket can be read with \
+         --direct; if that cluster was only begun and never ran, delete its claim `{}`", Key::Cluster { incarnation: *incarnation, cluster: *by }
     )]
     Taken {
         /// Whose it is.
@@ -28,8 +27,7 @@ pub enum ClaimError {
     /// Objects stand where this cluster would write its own. Nothing was written.
     #[error(
         "the bucket holds objects of incarnation {incarnation} and no claim of ours on it, such as \
-         `{key}`: take an empty bucket or prefix, or rebuild the cluster that wrote them with \
-         `esker recover --from` this bucket's URL"
+         `{key}`: take an empty bucket or prefix; what is in this one can be read with --direct"
     )]
     NotEmpty {
         /// The life in which they were written.
@@ -146,9 +144,9 @@ pub enum KeepError {
     #[error(
         "the bucket has a checkpoint of {shard} of entry {newest}, and only {applied} entries are \
          here: the data directory is older than the bucket, such as one restored from a copy, and \
-         what was acknowledged since is not in it. Stop, and bring the newer directory back, or \
-         rebuild the cluster with `esker recover --from` this bucket's URL; no checkpoint of the \
-         shard is replaced meanwhile"
+         what was acknowledged since is not in it. Stop, and bring the newer directory back; no \
+         checkpoint of the shard is replaced meanwhile, and all of the bucket can be read with \
+         --direct"
     )]
     Ahead {
         /// The shard.
