@@ -54,6 +54,9 @@ pub(super) struct Files {
     pub(super) spares: Vec<Spare>,
     /// Spares being prewritten.
     pub(super) coming: u64,
+    /// Files in the writer's hands, neither spare nor in the sequence: one being begun, or one
+    /// being taken back.
+    pub(super) in_hand: u64,
     /// The disk had no room for the last spare, whatever the budget says.
     pub(super) disk_full: bool,
     /// What the active file's preamble, or frames synced since, say was purged.
@@ -104,6 +107,7 @@ impl Shared {
             sequence: start.sequence,
             spares: start.spares,
             coming: 0,
+            in_hand: 0,
             disk_full: false,
             purged,
             active_end: start.active_end,
@@ -244,15 +248,29 @@ impl Shared {
         self.wrote.notify_one();
     }
 
+    /// A spare to begin a file in, which is in hand from here on.
     pub(crate) fn take_spare(&self) -> Option<Spare> {
-        let spare = self.files().spares.pop();
+        let spare = {
+            let mut files = self.files();
+            let spare = files.spares.pop();
+            files.in_hand += u64::from(spare.is_some());
+            spare
+        };
         self.make_spare.wake();
         spare
     }
 
-    /// Whether one more file fits the budget.
+    /// Whether one more file fits the budget; it is in hand from here on.
     pub(crate) fn may_grow(&self) -> bool {
-        self.files().count() < self.measures.files_max
+        let mut files = self.files();
+        let fits = files.count() < self.measures.files_max;
+        files.in_hand += u64::from(fits);
+        fits
+    }
+
+    /// The file in hand could not be made.
+    pub(crate) fn not_grown(&self) {
+        self.files().in_hand -= 1;
     }
 
     /// A spare was prewritten, or failed to be. Returns whether the disk is found full, and was not
@@ -272,8 +290,12 @@ impl Shared {
         found_full
     }
 
+    /// The file in hand is a spare.
     pub(crate) fn add_spare(&self, spare: Spare) {
-        self.files().spares.push(spare);
+        let mut files = self.files();
+        files.in_hand -= 1;
+        files.spares.push(spare);
+        drop(files);
         self.wrote.notify_one();
         self.room_changed.notify_waiters();
     }
@@ -290,16 +312,19 @@ impl Shared {
         self.measures.queued(1, (FRAME_HEADER_BYTES + bytes) as u64)
     }
 
+    /// The file in hand is the active one.
     pub(crate) fn began_file(&self, file: &Arc<WalFile>, end: u64) {
         let mut files = self.files();
+        files.in_hand -= 1;
         files.sequence.push(Arc::clone(file));
         files.active_end = end;
     }
 
-    /// The oldest file, taken out of the sequence, if nothing refers to it any more.
+    /// The oldest file, taken out of the sequence and in hand, if nothing refers to it any more.
     pub(crate) fn take_unreferenced(&self) -> Option<Arc<WalFile>> {
         let mut files = self.files();
         let unreferenced = files.sequence.len() > 1 && Arc::strong_count(&files.sequence[0]) == 1;
+        files.in_hand += u64::from(unreferenced);
         unreferenced.then(|| files.sequence.remove(0))
     }
 
@@ -348,6 +373,52 @@ impl Shared {
 
 impl Files {
     pub(super) fn count(&self) -> u64 {
-        self.sequence.len() as u64 + self.spares.len() as u64 + self.coming
+        self.sequence.len() as u64 + self.spares.len() as u64 + self.coming + self.in_hand
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use esker_env::Env;
+
+    use super::super::spare::prewrite;
+    use super::*;
+
+    #[tokio::test]
+    async fn a_file_in_hand_is_one_of_those_that_the_budget_allows() {
+        let (env, _, _) = Env::simulated(1);
+        let directory = Path::new("/wal");
+        env.files.create_dir_all(directory).expect("made");
+        let options = WalOptions {
+            file_bytes: 256 << 10,
+            group_bytes: 64 << 10,
+            disk_bytes: 1 << 20,
+            ..WalOptions::default()
+        };
+        let spare = || prewrite(&env, directory, options.file_bytes).expect("written");
+        let shared = Shared::new(
+            options.clone(),
+            Start {
+                books: Books::new(1 << 20),
+                sequence: Vec::new(),
+                active_end: 0,
+                spares: (0..4).map(|_| spare()).collect(),
+                on_fatal: Arc::new(|_: &_| {}),
+                make_spare: env.workers.start("idle", Box::new(|| {})),
+                now: env.clock.monotonic(),
+            },
+        );
+        assert!(!shared.may_grow(), "four files of four");
+        let in_hand = shared.take_spare().expect("there are four");
+        assert!(!shared.may_grow() && !shared.wants_spare());
+        shared.add_spare(in_hand);
+        assert!(!shared.may_grow());
+        // One that could not be made leaves its place to another.
+        shared.files().spares.pop();
+        assert!(shared.may_grow() && !shared.may_grow());
+        shared.not_grown();
+        assert!(shared.may_grow());
     }
 }

@@ -208,9 +208,12 @@ impl Writer {
             Some(spare) => spare,
             None if self.shared.may_grow() => {
                 let made = spare::prewrite(&self.env, &self.directory, self.file_bytes);
-                made.map_err(|error| match is_out_of_room(&error) {
-                    true => Roll::Full,
-                    false => Roll::Failed(error),
+                made.map_err(|error| {
+                    self.shared.not_grown();
+                    match is_out_of_room(&error) {
+                        true => Roll::Full,
+                        false => Roll::Failed(error),
+                    }
                 })?
             }
             None => return Err(Roll::Full),

@@ -10,7 +10,7 @@ use esker_types::{RaftIndex, ShardId, Term};
 use esker_wal::Error;
 use esker_wal::disk::{FileReport, GroupReport, Vote};
 
-use crate::world::{Log, SHARD, World, body, id, run};
+use crate::world::{DIRECTORY, Log, SHARD, World, body, id, run};
 
 async fn append(log: &Log, shard: ShardId, indexes: std::ops::RangeInclusive<u64>, bytes: usize) {
     for index in indexes {
@@ -409,6 +409,17 @@ async fn ends_aloud(budget: u64, limit: impl Fn(&World)) {
         "{told}"
     );
     assert!(refused > 130 && log.wal.has_failed());
+    let files = world
+        .disk
+        .mount()
+        .list(Path::new(DIRECTORY))
+        .expect("listed");
+    let files = files.iter().filter(|path| path.extension().is_some());
+    assert!(
+        files.clone().count() as u64 <= budget,
+        "{:?}",
+        files.collect::<Vec<_>>()
+    );
     drop(log);
     world.options.disk_bytes *= 2;
     world.disk.set_capacity(u64::MAX);
