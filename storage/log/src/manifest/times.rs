@@ -1,6 +1,6 @@
 //! What is remembered of segments so that an offset or a time is found without opening them again:
-//! which offsets of a partition they hold, if any, and the latest record among them. Segments never change, so it is
-//! never wrong; what is forgotten is looked up anew.
+//! which offsets of a partition they hold, if any, and the latest record among them. Segments never
+//! change, so it is never wrong; what is forgotten is looked up anew.
 //!
 //! Nothing that the manifest knows would do instead: when a segment was written bounds no time that
 //! a producer gave its records.
