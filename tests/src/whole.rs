@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -31,6 +32,10 @@ use tokio::task::AbortHandle;
 
 /// Where the public API is served.
 pub const ENDPOINT: &str = "http://127.0.0.1:7070";
+
+/// Sites made in this process so far. Memory buckets are found by name, and two tests that happened
+/// to choose the same seed would otherwise write into each other's.
+static SITES: AtomicU64 = AtomicU64::new(0);
 
 /// What outlives the processes: a disk and a bucket.
 #[derive(Debug)]
@@ -72,7 +77,7 @@ impl Site {
         };
         Self {
             disk: SimDisk::new(seed),
-            bucket: format!("whole-{seed}"),
+            bucket: format!("whole-{seed}-{}", SITES.fetch_add(1, Ordering::Relaxed)),
             wal,
             flush: FlushTriggers {
                 bytes: 256 << 10,
