@@ -7,13 +7,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::{Bytes, BytesMut};
 use esker_log::ReadBatch;
 use esker_proto::v1;
-use esker_record::codec::{Codec, Compression, decoded_bytes_max};
+use esker_record::codec::{Codec, Compression};
 use esker_record::{
-    Batch, Builder, HEADER_BYTES, Header, NewRecord, Place, Record, RecordHeader, Records, Scratch,
+    Batch, Builder, Header, NewRecord, Place, Record, RecordHeader, Records, Scratch,
 };
 use esker_types::limits::{
-    BATCH_BYTES_MAX, BATCH_DECODED_BYTES_MAX, CHECK_INLINE_BYTES, MESSAGE_BYTES_MAX,
-    READ_REPLY_BYTES, READ_REPLY_RECORDS_MAX, SCRATCH_BYTES, SCRATCHES_MAX,
+    BATCH_BYTES_MAX, CHECK_INLINE_BYTES, MESSAGE_BYTES_MAX, READ_REPLY_BYTES,
+    READ_REPLY_RECORDS_MAX, SCRATCH_BYTES, SCRATCHES_MAX,
 };
 use esker_types::{ProducerStamp, Timestamp};
 
@@ -61,21 +61,6 @@ pub(crate) fn batch(
     Ok(batch
         .map_err(|error| fault::of_records(&error))?
         .into_bytes())
-}
-
-/// Bytes that a decoder of `batch` comes to hold beside it, as the batch's headers tell.
-pub(crate) fn decoded_bytes_most(batch: &Bytes) -> usize {
-    let Ok(header) = Header::parse(batch) else {
-        // Nothing of it is decoded.
-        return 0;
-    };
-    match header.attributes.codec() {
-        Codec::None => 0,
-        codec => {
-            let end = header.bytes.clamp(HEADER_BYTES, batch.len());
-            decoded_bytes_max(codec, &batch[HEADER_BYTES..end], BATCH_DECODED_BYTES_MAX)
-        }
-    }
 }
 
 /// Decoders of an agent that nobody uses now. Clones share them.
@@ -140,7 +125,7 @@ impl Unpacking {
     pub(crate) fn needs(&self) -> usize {
         match self.decoded {
             Some(_) => 0,
-            None => decoded_bytes_most(&self.batch.bytes),
+            None => esker_record::decoded_bytes_most(&self.batch.bytes),
         }
     }
 

@@ -12,7 +12,7 @@ use esker_shard::{Command, Genesis, Outcome};
 use esker_types::{LeaderEpoch, NodeId, ShardId, ShardTime};
 use esker_wal::disk::{Checkpoints, Fatal, OnFatal, Recovery, Wal, WalOptions};
 use esker_wal::{Alone, Appender, Error, Keeper, KeeperOptions, ProposeError, Replica};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::directory::Directory;
@@ -141,11 +141,11 @@ impl Node {
         let head = LocalHead::new(led.clone(), keeper.holders(), Arc::clone(&env.workers));
         let mut tasks = JoinSet::new();
         for replica in &replicas {
-            tasks.spawn(told_when_ended(
-                replica.watch(),
-                replica.shard(),
-                tell.clone(),
-            ));
+            let (ended, shard, tell) = (replica.ended(), replica.shard(), tell.clone());
+            tasks.spawn(async move {
+                ended.await;
+                let _ = tell.try_send(NodeError::Ended { shard });
+            });
         }
         let keeping = tell.clone();
         tasks.spawn(async move {
@@ -317,15 +317,6 @@ async fn lead(replicas: Vec<Replica>, node: NodeId) -> Result<Vec<Replica>, Node
             }
         }
     }
-}
-
-async fn told_when_ended(
-    mut states: watch::Receiver<esker_shard::State>,
-    shard: ShardId,
-    tell: mpsc::Sender<NodeError>,
-) {
-    while states.changed().await.is_ok() {}
-    let _ = tell.try_send(NodeError::Ended { shard });
 }
 
 /// How long to wait for the reason why the log ended, once something else has.

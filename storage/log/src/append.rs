@@ -11,8 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use esker_env::{Env, WorkersExt};
-use esker_record::codec::Codec;
-use esker_record::{Batch, Checked, Depth, Rules, Scratch, admit};
+use esker_record::{Checked, Depth, Rules, Scratch, admit, decoded_bytes_most};
 use esker_shard::{AppendBatch, AppendOutcome};
 use esker_types::limits::{CHECK_INLINE_BYTES, SCRATCH_BYTES, SCRATCHES_MAX};
 use esker_types::{
@@ -232,10 +231,7 @@ impl Appends {
     }
 
     async fn open(&self, bytes: Bytes, rules: Rules) -> Result<Checked, AppendError> {
-        if bytes.len() <= CHECK_INLINE_BYTES && is_plain(&bytes) {
-            // A thread's wake-up would cost more than the check.
-            return Ok(admit(owned(&bytes), &rules, &mut Scratch::new(0))?);
-        }
+        let quick = bytes.len() + decoded_bytes_most(&bytes) <= CHECK_INLINE_BYTES;
         let scratches = Arc::clone(&self.scratches);
         let check = move || {
             let lock = || scratches.lock().unwrap_or_else(PoisonError::into_inner);
@@ -248,6 +244,10 @@ impl Appends {
             }
             checked
         };
+        if quick {
+            // A thread's wake-up would cost more than the check.
+            return Ok(check()?);
+        }
         Ok(self.env.workers.run(check).await?)
     }
 }
@@ -256,12 +256,6 @@ impl Appends {
 /// would keep all of that buffer, which is two to three times as large, outside every budget.
 fn owned(bytes: &Bytes) -> Bytes {
     Bytes::copy_from_slice(bytes)
-}
-
-/// Whether its records are not compressed: then its size bounds the work of a check.
-fn is_plain(bytes: &Bytes) -> bool {
-    let batch = Batch::open(bytes.clone());
-    batch.is_ok_and(|batch| batch.header().attributes.codec() == Codec::None)
 }
 
 impl fmt::Debug for Appends {

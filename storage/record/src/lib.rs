@@ -52,4 +52,4 @@ pub use hash::content_hash;
 pub use header::{Attributes, HEADER_BYTES, Header, TimestampKind};
 pub use patch::patch;
 pub use records::{Headers, Place, Record, RecordHeader, Records};
-pub use scratch::{Plain, Scratch};
+pub use scratch::{Plain, Scratch, decoded_bytes_most};

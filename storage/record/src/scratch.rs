@@ -7,8 +7,9 @@ use bytes::Bytes;
 use esker_types::limits::BATCH_DECODED_BYTES_MAX;
 
 use crate::batch::Batch;
-use crate::codec::{Codec, Decoder};
+use crate::codec::{Codec, Decoder, decoded_bytes_max};
 use crate::error::Error;
+use crate::header::{HEADER_BYTES, Header};
 use crate::records::Records;
 
 /// A decoder and its buffer. Between two batches it keeps at most `retained_bytes_max`; while
@@ -125,6 +126,22 @@ impl Drop for Decoded<'_> {
     fn drop(&mut self) {
         if self.buffer.capacity() > self.retained_bytes_max {
             *self.buffer = Vec::new();
+        }
+    }
+}
+
+/// Bytes that a decoder of `batch` comes to hold beside it at most, as the batch's headers tell: 0 if
+/// nothing of it is decoded.
+#[must_use]
+pub fn decoded_bytes_most(batch: &[u8]) -> usize {
+    let Ok(header) = Header::parse(batch) else {
+        return 0;
+    };
+    match header.attributes.codec() {
+        Codec::None => 0,
+        codec => {
+            let end = header.bytes.clamp(HEADER_BYTES, batch.len());
+            decoded_bytes_max(codec, &batch[HEADER_BYTES..end], BATCH_DECODED_BYTES_MAX)
         }
     }
 }

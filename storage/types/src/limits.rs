@@ -143,7 +143,8 @@ pub const SETTLE_INTERVAL: Duration = Duration::from_secs(60);
 
 // ── Checking batches ─────────────────────────────────────────────────────────────────────────
 
-/// Bytes of a plain batch that is checked without a change of thread.
+/// Bytes that a check goes through, compressed ones and what they decode to, without a change of
+/// thread.
 pub const CHECK_INLINE_BYTES: usize = 64 * KIB;
 /// Buffers for decoding that an agent keeps.
 pub const SCRATCHES_MAX: usize = 16;

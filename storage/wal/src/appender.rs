@@ -248,7 +248,7 @@ impl Appender {
         self.queue.send(waiting).await.map_err(|_| ended())?;
         Ok(async move {
             answered.await.unwrap_or_else(|_| {
-                let what = "the leader's queue ended".into();
+                let what = "raft, or the leader's queue, ended".into();
                 Err(ProposeError::Unknown { shard, what }.into())
             })
         })
@@ -344,16 +344,12 @@ impl Task {
             batches,
         });
         let room = room.expect("an entry joins at least one append");
-        let proposed = self.replica.propose_promised(&command, payload, room);
-        match proposed.await {
-            Ok(outcome) => {
-                tokio::spawn(async move {
-                    let _turn = turn;
-                    tell(answers, outcome.await);
-                });
-            }
-            Err(error) => tell(answers, Err(error)),
-        }
+        let told = move |outcome| {
+            let _turn = turn;
+            tell(answers, outcome);
+        };
+        let proposed = self.replica.propose_promised(&command, payload, room, told);
+        proposed.await;
     }
 
     fn stamp(&mut self) -> Stamp {

@@ -11,14 +11,14 @@ use esker_shard::{Command, Genesis, HeadBatch, HeadEntry, HeadPosition, Outcome,
 use esker_types::limits::{ELECTION_MAX, ELECTION_MIN, HEARTBEAT};
 use esker_types::{ContentHash, EntryId, NodeId, RaftIndex, ShardId};
 use openraft::errors::{ClientWriteError, Fatal, LinearizableReadError, RaftError};
-use openraft::impls::ProgressResponder;
 use openraft::network::{NetSnapshot, RaftNetworkFactory};
+use openraft::raft::ClientWriteResult;
 use openraft::{BasicNode, SnapshotPolicy};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use crate::Error;
 use crate::disk::{Checkpoints, Promise, Purpose, Wal};
-use crate::raft::types::{Applied, Proposal, Runtime, TypeConfig, command_of, entry_id};
+use crate::raft::types::{Applied, Proposal, Runtime, Told, TypeConfig, command_of, entry_id};
 use crate::raft::{Durable, LogStore, Machine, Snapshot};
 
 type Raft = openraft::Raft<TypeConfig, Machine>;
@@ -196,6 +196,13 @@ impl Replica {
         self.view.clone()
     }
 
+    /// Waits until its raft has ended.
+    pub fn ended(&self) -> impl Future<Output = ()> + Send + use<> {
+        // What the state machine keeps, and what changes least often of that.
+        let mut durable = self.durable.clone();
+        async move { while durable.changed().await.is_ok() {} }
+    }
+
     /// Whether this replica believes to lead.
     #[must_use]
     pub fn leads(&self) -> bool {
@@ -228,22 +235,35 @@ impl Replica {
                 full.room
             ),
         })?;
-        self.hand_over(proposal.promised(promise)).await
+        let (tell, told) = oneshot::channel();
+        // Whoever has gone needs no answer.
+        let told_to = move |outcome| _ = tell.send(outcome);
+        self.hand_over(proposal.promised(promise), told_to).await?;
+        Ok(async move {
+            let ended = |_| ProposeError::Unknown {
+                shard,
+                what: "raft ended".into(),
+            };
+            told.await.map_err(ended)?
+        })
     }
 
-    /// As [`Replica::propose`], with room on disk that was taken already.
+    /// As [`Replica::propose`], with room on disk that was taken already. `told` is told what becomes
+    /// of it, where that is found out: it must be quick. Raft that ends drops it untold: then it is
+    /// unknown.
     pub(crate) async fn propose_promised(
         &self,
         command: &Command,
         payload: Vec<Bytes>,
         promise: Promise,
-    ) -> Result<
-        impl Future<Output = Result<(EntryId, Outcome), ProposeError>> + Send + use<>,
-        ProposeError,
-    > {
-        let proposal = self.proposal(command, payload)?;
+        told: impl FnOnce(Result<(EntryId, Outcome), ProposeError>) + Send + 'static,
+    ) {
+        let proposal = match self.proposal(command, payload) {
+            Ok(proposal) => proposal,
+            Err(error) => return told(Err(error)),
+        };
         promise.cover(proposal.entry_bytes());
-        self.hand_over(proposal.promised(promise)).await
+        let _ = self.hand_over(proposal.promised(promise), told).await;
     }
 
     fn proposal(&self, command: &Command, payload: Vec<Bytes>) -> Result<Proposal, ProposeError> {
@@ -264,31 +284,14 @@ impl Replica {
     async fn hand_over(
         &self,
         proposal: Proposal,
-    ) -> Result<
-        impl Future<Output = Result<(EntryId, Outcome), ProposeError>> + Send + use<>,
-        ProposeError,
-    > {
+        told: impl FnOnce(Result<(EntryId, Outcome), ProposeError>) + Send + 'static,
+    ) -> Result<(), ProposeError> {
         let shard = self.shard;
-        let (responder, answered) = ProgressResponder::complete_only();
+        let responder = Told::new(move |written| told(outcome_of(shard, written)));
         self.raft
             .client_write_ff(proposal, Some(responder))
             .await
-            .map_err(|error| self.unknown(&error))?;
-        Ok(async move {
-            let unknown = |what: String| ProposeError::Unknown { shard, what };
-            match answered.await {
-                Ok(Ok(written)) => match written.data {
-                    Applied::Outcome(outcome) => Ok((entry_id(&written.log_id), outcome)),
-                    Applied::Blank => unreachable!("a proposal carries a command"),
-                },
-                Ok(Err(ClientWriteError::ForwardToLeader(forward))) => {
-                    let leader = forward.leader_id.and_then(NodeId::from_u64);
-                    Err(ProposeError::NotLeader { shard, leader })
-                }
-                Ok(Err(other)) => Err(unknown(other.to_string())),
-                Err(_) => Err(unknown("raft ended".into())),
-            }
-        })
+            .map_err(|error| self.unknown(&error))
     }
 
     /// Asks a quorum whether this replica still leads, and waits until it has applied what was
@@ -457,6 +460,26 @@ impl fmt::Debug for Replica {
         f.debug_struct("Replica")
             .field("shard", &self.shard)
             .finish_non_exhaustive()
+    }
+}
+
+fn outcome_of(
+    shard: ShardId,
+    written: ClientWriteResult<TypeConfig>,
+) -> Result<(EntryId, Outcome), ProposeError> {
+    match written {
+        Ok(written) => match written.data {
+            Applied::Outcome(outcome) => Ok((entry_id(&written.log_id), outcome)),
+            Applied::Blank => unreachable!("a proposal carries a command"),
+        },
+        Err(ClientWriteError::ForwardToLeader(forward)) => {
+            let leader = forward.leader_id.and_then(NodeId::from_u64);
+            Err(ProposeError::NotLeader { shard, leader })
+        }
+        Err(other) => Err(ProposeError::Unknown {
+            shard,
+            what: other.to_string(),
+        }),
     }
 }
 

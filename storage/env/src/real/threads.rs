@@ -10,7 +10,7 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::mpsc::{RecvError, SyncSender, TrySendError, sync_channel};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use tokio::sync::Semaphore;
@@ -50,14 +50,14 @@ impl fmt::Debug for Threads {
 
 impl Workers for Threads {
     fn start(&self, name: &str, mut worker: Box<dyn Worker>) -> Waker {
-        // One pending wake-up says it all: a worker does everything that is queued.
-        let (bell, rung) = sync_channel::<()>(1);
-        thread::Builder::new()
+        let bell = Arc::new(Bell::default());
+        let heard = Arc::clone(&bell);
+        let thread = thread::Builder::new()
             .name(name.to_owned())
             .spawn(move || {
                 let body = AssertUnwindSafe(|| {
                     loop {
-                        let last = matches!(rung.recv(), Err(RecvError));
+                        let last = heard.wait();
                         worker.run();
                         if last {
                             break;
@@ -70,7 +70,11 @@ impl Workers for Threads {
                 }
             })
             .expect("the system has a thread left at start-up");
-        Waker::new(move || ring(&bell))
+        let rope = Rope {
+            bell,
+            thread: thread.thread().clone(),
+        };
+        Waker::new(move || rope.ring())
     }
 
     fn submit(&self, job: Job) -> Pin<Box<dyn Future<Output = ()> + Send>> {
@@ -93,10 +97,43 @@ impl Workers for Threads {
     }
 }
 
-fn ring(bell: &SyncSender<()>) {
-    match bell.try_send(()) {
-        Ok(()) | Err(TrySendError::Full(())) => {}
-        // Only a panic ends the worker before its wakers are gone, and that ends the process.
-        Err(TrySendError::Disconnected(())) => {}
+/// What a worker waits for. No lock: whoever rings would hold one that the woken wants first.
+#[derive(Default)]
+struct Bell {
+    /// One ring that was not heard yet says it all: a worker does everything that is queued.
+    rung: AtomicBool,
+    /// Nobody is left to ring.
+    last: AtomicBool,
+}
+
+impl Bell {
+    /// Waits for a ring; true if it is the last.
+    fn wait(&self) -> bool {
+        while !self.rung.swap(false, Ordering::AcqRel) {
+            thread::park();
+        }
+        // Read after the ring that it comes with.
+        self.last.load(Ordering::Acquire)
+    }
+}
+
+/// The end of a bell that is pulled. Dropped, it rings for the last time.
+struct Rope {
+    bell: Arc<Bell>,
+    thread: thread::Thread,
+}
+
+impl Rope {
+    fn ring(&self) {
+        if !self.bell.rung.swap(true, Ordering::AcqRel) {
+            self.thread.unpark();
+        }
+    }
+}
+
+impl Drop for Rope {
+    fn drop(&mut self) {
+        self.bell.last.store(true, Ordering::Release);
+        self.ring();
     }
 }

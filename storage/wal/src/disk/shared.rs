@@ -37,14 +37,23 @@ pub(crate) struct Shared {
     pub(super) counts: Counts,
     /// Each shard's last entry that is on disk.
     pub(super) synced: watch::Sender<BTreeMap<ShardId, EntryId>>,
-    /// When the last group that is no seal was synced, and none sealed it since.
-    pub(super) unsealed: Mutex<Option<Monotonic>>,
+    pub(super) tail: Mutex<Tail>,
+    /// Told of what the sealer awaits: a group, a stall that began or ended, the end of the log.
     pub(super) wrote: Notify,
     /// Something that bears on room has changed.
     pub(super) room_changed: Notify,
     pub(super) make_spare: Waker,
     /// Of the directory: let go with the last of those who share this.
     pub(super) lock: OnceLock<Box<dyn Lock>>,
+}
+
+/// What the sealer goes by.
+pub(super) struct Tail {
+    /// When the last group that is no seal was synced, and none sealed it since.
+    pub(super) unsealed: Option<Monotonic>,
+    /// The sealer wants to be told of the next group. While it waits for idleness it does not: each
+    /// group would wake it for nothing.
+    pub(super) awaited: bool,
 }
 
 #[derive(Default)]
@@ -126,7 +135,10 @@ impl Shared {
             sync_since: AtomicU64::new(0),
             counts: Counts::default(),
             synced: watch::Sender::new(synced),
-            unsealed: Mutex::new(Some(start.now)),
+            tail: Mutex::new(Tail {
+                unsealed: Some(start.now),
+                awaited: false,
+            }),
             wrote: Notify::new(),
             room_changed: Notify::new(),
             make_spare: start.make_spare,
@@ -151,10 +163,8 @@ impl Shared {
             .expect("a panic under this lock has ended the process")
     }
 
-    pub(super) fn unsealed(&self) -> MutexGuard<'_, Option<Monotonic>> {
-        self.unsealed
-            .lock()
-            .expect("nothing panics under this lock")
+    pub(super) fn tail(&self) -> MutexGuard<'_, Tail> {
+        self.tail.lock().expect("nothing panics under this lock")
     }
 
     pub(super) fn sync_age(&self, now: Monotonic) -> Option<Duration> {
@@ -244,8 +254,13 @@ impl Shared {
             }
             moved
         });
-        *self.unsealed() = (!sealed).then_some(now);
-        self.wrote.notify_one();
+        let mut tail = self.tail();
+        tail.unsealed = (!sealed).then_some(now);
+        let awaited = std::mem::take(&mut tail.awaited);
+        drop(tail);
+        if awaited {
+            self.wrote.notify_one();
+        }
     }
 
     /// A spare to begin a file in, which is in hand from here on.

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::RangeInclusive;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
 use esker_env::{Env, Lock, Waker, WorkersExt};
@@ -13,7 +13,7 @@ use esker_types::limits::{LOG_READ_BYTES_MAX, WAL_ALIGN, WAL_GROUP_BYTES_MAX};
 use esker_types::{EntryId, RaftIndex, ShardId};
 
 use super::body::Body;
-use super::book::{Found, LogBounds, Vote};
+use super::book::{Books, Found, LogBounds, Vote};
 use super::file::Place;
 use super::frame::FrameKind;
 use super::options::{OnFatal, Stats, WalOptions};
@@ -141,8 +141,7 @@ impl Wal {
             }
             items.push(Item::new(shard, FrameKind::Entry, id, body.into_parts()));
         }
-        self.enqueue(items, &promises, done);
-        drop(books);
+        self.enqueue(books, items, &promises, done);
         outcome
     }
 
@@ -165,7 +164,7 @@ impl Wal {
                 body.into_parts(),
             ));
         }
-        self.enqueue(items, &[], done);
+        self.enqueue(books, items, &[], done);
     }
 
     /// Stores a shard's vote.
@@ -179,6 +178,7 @@ impl Wal {
         books.book_mut(shard).bounds.vote = Some(vote);
         let (id, payload) = vote.encode();
         self.enqueue(
+            books,
             vec![Item::new(shard, FrameKind::Vote, id, vec![payload])],
             &[],
             done,
@@ -203,7 +203,7 @@ impl Wal {
             id: last,
         })?;
         let item = Item::new(shard, FrameKind::Truncate, last, Vec::new());
-        self.enqueue(vec![item.keeping(keeps)], &[], done);
+        self.enqueue(books, vec![item.keeping(keeps)], &[], done);
         Ok(())
     }
 
@@ -212,6 +212,7 @@ impl Wal {
         let mut books = self.shared.books();
         books.book_mut(shard).bounds.purge(id);
         self.enqueue(
+            books,
             vec![Item::new(shard, FrameKind::Purge, id, Vec::new())],
             &[],
             |_| {},
@@ -414,7 +415,7 @@ impl Wal {
         let count = items.len();
         let shared = Arc::clone(&self.shared);
         shared.moving.store(true, Ordering::Release);
-        self.enqueue(items, &[], move |_| {
+        self.enqueue(books, items, &[], move |_| {
             shared.moving.store(false, Ordering::Release)
         });
         Ok(count)
@@ -441,10 +442,12 @@ impl Wal {
         self.shared.stats()
     }
 
-    /// Adds `items` to the queue, for which `promises` were made; `done` is called with the last. The
-    /// caller holds the books, so that both tell the same order.
+    /// Adds `items` to the queue, for which `promises` were made; `done` is called with the last.
+    /// `books` are held until then, so that both tell the same order, and no longer: the writer that
+    /// is woken wants them.
     fn enqueue(
         &self,
+        books: MutexGuard<'_, Books>,
         mut items: Vec<Item>,
         promises: &[Arc<Promise>],
         done: impl FnOnce(io::Result<()>) + Send + 'static,
@@ -461,6 +464,7 @@ impl Wal {
             let promised = promises.iter().map(|promise| promise.spend()).sum();
             queue.push(items, promised).err().unwrap_or_default()
         };
+        drop(books);
         for done in refused.into_iter().filter_map(|item| item.done) {
             done(Err(io::Error::other("the WAL has failed or is closed")));
         }

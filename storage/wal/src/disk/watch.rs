@@ -85,8 +85,12 @@ fn watch_stall(shared: &Shared, now: Monotonic, said: &mut Option<Monotonic>, on
 pub(crate) async fn keep_sealed(shared: Arc<Shared>, env: Env, writer: Waker) {
     let idle = shared.options.seal_idle;
     while !shared.has_failed() && !shared.queue().refusing {
-        let unsealed = *shared.unsealed();
         let stalled = shared.stalled().is_some();
+        let unsealed = {
+            let mut tail = shared.tail();
+            tail.awaited = stalled || tail.unsealed.is_none();
+            tail.unsealed
+        };
         let Some(since) = unsealed.filter(|_| !stalled) else {
             // A stalled writer is woken now and then: room may come from outside.
             let nap = if stalled {
@@ -106,6 +110,7 @@ pub(crate) async fn keep_sealed(shared: Arc<Shared>, env: Env, writer: Waker) {
             let _ = tokio::time::timeout(idle - age, shared.wrote.notified()).await;
             continue;
         }
+        shared.tail().awaited = true;
         shared.queue().seal = true;
         writer.wake();
         shared.wrote.notified().await;

@@ -6,22 +6,63 @@ use bytes::{BufMut, Bytes};
 use esker_shard::{Command, Outcome};
 use esker_types::{EntryId, RaftIndex, Term};
 use openraft::impls::leader_id_std::LeaderId;
+use openraft::raft::responder::Responder;
 use openraft::rt::deterministic_rng::DeterministicRng;
 use openraft::vote::RaftLeaderId;
+use openraft::{OptionalSend, RaftTypeConfig};
 
 use crate::disk::{Body, Promise, Vote};
 
-openraft::declare_raft_types!(
-    /// What openraft is asked to work with.
-    pub TypeConfig:
-        D = Proposal,
-        R = Applied,
-        NodeId = u64,
-        Node = openraft::BasicNode,
-        Term = u64,
-        LeaderId = LeaderId<u64, u64>,
-        AsyncRuntime = Runtime,
-);
+/// What openraft is asked to work with.
+#[derive(Debug, Clone, Copy, Default, Eq, PartialEq, Ord, PartialOrd)]
+pub struct TypeConfig;
+
+impl RaftTypeConfig for TypeConfig {
+    type D = Proposal;
+    type R = Applied;
+    type NodeId = u64;
+    type Node = openraft::BasicNode;
+    type Term = u64;
+    type LeaderId = LeaderId<u64, u64>;
+    type AsyncRuntime = Runtime;
+    type Responder<T>
+        = Told<T>
+    where
+        T: OptionalSend + 'static;
+
+    // As openraft has them unless told otherwise.
+    type Vote = openraft::impls::Vote<Self::LeaderId>;
+    type Payload = openraft::EntryPayload<Proposal, u64, openraft::BasicNode>;
+    type Entry = openraft::impls::Entry<<Self::LeaderId as RaftLeaderId>::Committed, Self::Payload>;
+    type Batch<T>
+        = openraft::impls::InlineBatch<T>
+    where
+        T: OptionalSend + 'static;
+    type ErrorSource = openraft::impls::BoxedErrorSource;
+}
+
+/// Who is told what became of a proposal, at once and where it is found out: a channel would wake a
+/// task that only wakes others. Dropped untold if raft ends.
+pub struct Told<T>(Box<dyn FnOnce(T) + Send>);
+
+impl<T> Told<T> {
+    /// Tells `whom`, which must be quick and may not block.
+    pub(crate) fn new(whom: impl FnOnce(T) + Send + 'static) -> Self {
+        Self(Box::new(whom))
+    }
+}
+
+impl<T> fmt::Debug for Told<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Told")
+    }
+}
+
+impl<T: OptionalSend + 'static> Responder<TypeConfig, T> for Told<T> {
+    fn on_complete(self, result: T) {
+        (self.0)(result);
+    }
+}
 
 /// Tokio, with what raft leaves to chance (election timeouts, first ticks) drawn from a seed that
 /// [`Replica::open`](crate::Replica::open) takes from `env`.
