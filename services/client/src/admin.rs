@@ -59,7 +59,7 @@ impl Admin {
             after: after.to_owned(),
             limit: 0,
         };
-        let reply = self.call(Again::Yes, request, async |mut stub, request| {
+        let reply = self.call(Again::Reading, request, async |mut stub, request| {
             stub.list_topics(request).await
         });
         let reply = reply.await?;
@@ -77,7 +77,7 @@ impl Admin {
         let request = v1::DescribeTopicRequest {
             name: name.to_owned(),
         };
-        let reply = self.call(Again::Yes, request, async |mut stub, request| {
+        let reply = self.call(Again::Reading, request, async |mut stub, request| {
             stub.describe_topic(request).await
         });
         let reply = reply.await?;
@@ -149,7 +149,7 @@ impl Admin {
     /// What a call may meet.
     pub async fn cluster_status(&self) -> Result<v1::ClusterStatusReply, Error> {
         let request = v1::ClusterStatusRequest {};
-        let reply = self.call(Again::Yes, request, async |mut stub, request| {
+        let reply = self.call(Again::Reading, request, async |mut stub, request| {
             stub.cluster_status(request).await
         });
         reply.await
@@ -189,7 +189,7 @@ impl Admin {
         let request = v1::VerifyRequest {
             depth: depth.into(),
         };
-        let reply = self.call(Again::Yes, request, async |mut stub, request| {
+        let reply = self.call(Again::Reading, request, async |mut stub, request| {
             stub.verify(request).await
         });
         Ok(Verification(reply.await?))
@@ -218,7 +218,10 @@ impl Verification {
     /// # Errors
     /// What a call may meet; verifying has ended then.
     pub async fn next(&mut self) -> Result<Option<v1::VerifyReply>, Error> {
-        Ok(self.0.message().await?)
+        self.0
+            .message()
+            .await
+            .map_err(|status| Error::from(status).of_a_read())
     }
 }
 

@@ -7,11 +7,13 @@ use esker_env::Env;
 use esker_proto::v1::admin_client::AdminClient;
 use esker_proto::v1::log_client::LogClient;
 use esker_proto::{transport, tuning, v1};
+use tonic::Code::Unimplemented;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Response, Status};
 
 use crate::admin::Admin;
 use crate::error::{Code, Error};
+use crate::greeting::{Greeted, Greeting};
 use crate::patience::Patience;
 use crate::producer::{Producer, ProducerOptions};
 use crate::reader::{ReadOptions, Reader};
@@ -40,6 +42,7 @@ impl Default for Options {
 pub struct Client {
     endpoint: Endpoint,
     channel: Channel,
+    greeting: Greeting,
     pub(crate) options: Options,
     pub(crate) env: Env,
 }
@@ -47,7 +50,9 @@ pub struct Client {
 /// Whether a call whose outcome is unknown may be made again.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Again {
-    /// It changes nothing, or is recognised.
+    /// It changes nothing: its outcome is never unknown.
+    Reading,
+    /// It is recognised.
     Yes,
     /// Only if it is known not to have been done.
     IfNotWritten,
@@ -68,6 +73,15 @@ impl Client {
             let text = format!("`{uri}` is not http://host:port; TLS is not spoken yet");
             return Err(Error::invalid(text));
         }
+        let greeting = Greeting::default();
+        let network = Arc::new(Greeted {
+            network: Arc::clone(&env.network),
+            greeting: greeting.clone(),
+        });
+        let env = Env {
+            network,
+            ..env.clone()
+        };
         let channel = transport::connect(Arc::clone(&env.network), &endpoint)
             .await
             .map_err(|error| {
@@ -77,9 +91,17 @@ impl Client {
         Ok(Self {
             endpoint,
             channel,
+            greeting,
             options,
-            env: env.clone(),
+            env,
         })
+    }
+
+    /// Whether anything that may be an agent was heard yet: to connect takes no more than a system
+    /// that answers for its process.
+    #[must_use]
+    pub fn is_heard(&self) -> bool {
+        self.greeting.is_heard()
     }
 
     /// Topics and the cluster.
@@ -138,17 +160,43 @@ impl Client {
         loop {
             let error = match tokio::time::timeout(timeout, attempt()).await {
                 Ok(Ok(reply)) => return Ok(reply.into_inner()),
-                Ok(Err(status)) => Error::from(status),
+                Ok(Err(status)) => self.told(status),
                 Err(_) => {
-                    let text = format!("no reply within {timeout:?}");
+                    let endpoint = self.endpoint.uri();
+                    let text = format!("no reply from {endpoint} within {timeout:?}");
                     Error::new(Code::OutcomeUnknown, Durability::Unknown, text)
                 }
             };
-            let harmless = again == Again::Yes || error.durability() == Durability::NotWritten;
-            if !error.is_retriable() || !harmless || !patience.rest().await {
-                return Err(error);
+            let harmless =
+                again != Again::IfNotWritten || error.durability() == Durability::NotWritten;
+            let strange = self.greeting.other().is_some();
+            if strange || !error.is_retriable() || !harmless || !patience.rest().await {
+                return Err(match again {
+                    Again::Reading => error.of_a_read(),
+                    Again::Yes | Again::IfNotWritten => error,
+                });
             }
         }
+    }
+
+    /// What `status` tells, which may be that no agent is there at all.
+    fn told(&self, status: Status) -> Error {
+        let uri = self.endpoint.uri();
+        let what = match self.greeting.other() {
+            Some(other) => format!("speaks {other}"),
+            // A service of ours that refuses a call says why.
+            None if status.code() == Unimplemented && status.details().is_empty() => {
+                "does not know this call".to_owned()
+            }
+            None => return status.into(),
+        };
+        let text = format!("what answers at {uri} {what}: it is not Esker's gRPC API");
+        let below = uri.port_u16().and_then(|port| port.checked_sub(1));
+        let text = match below {
+            Some(below) => format!("{text}; if that is a server's metrics port, try {below}"),
+            None => text,
+        };
+        Error::new(Code::Unavailable, Durability::NotWritten, text)
     }
 
     /// Where partitions of `topic` begin and end; no partition stands for all of them.
@@ -166,7 +214,7 @@ impl Client {
             partitions: partitions.to_vec(),
             at,
         };
-        let reply = self.call(Again::Yes, || {
+        let reply = self.call(Again::Reading, || {
             let (mut log, request) = (self.log(), request.clone());
             async move { log.offsets(request).await }
         });

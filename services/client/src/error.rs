@@ -36,6 +36,23 @@ impl Error {
         self
     }
 
+    /// The same of a call that changes nothing: that is known, whatever became of it.
+    pub(crate) fn of_a_read(self) -> Self {
+        let code = match self.code() {
+            Code::OutcomeUnknown | Code::Unavailable => Code::Unavailable,
+            Code::Internal | Code::Overloaded => self.code(),
+            _ => return self,
+        };
+        if self.durability() != Durability::Unknown {
+            return self;
+        }
+        let text = format!(
+            "{}; nothing was changed, it can be tried again",
+            self.message()
+        );
+        Self::new(code, Durability::NotWritten, text)
+    }
+
     pub(crate) fn with_limit(self, limit: usize, value: usize) -> Self {
         let number = |n| u64::try_from(n).unwrap_or(u64::MAX);
         Self(Box::new(self.0.with_limit(number(limit), number(value))))

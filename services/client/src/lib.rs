@@ -37,6 +37,8 @@
 
 mod client; // a connection, and calls that are tried again
 
+mod greeting; // what answers there
+
 mod producer; // appends, in batches, in order, each once
 
 mod reader; // batches of a partition, one after the other, over any break

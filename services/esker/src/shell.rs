@@ -1,5 +1,6 @@
 //! What every command has at hand.
 
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use esker_client::{Client, Options};
@@ -13,6 +14,8 @@ use crate::screen;
 
 /// How long a short command goes on trying. Records are given the SDK's own patience.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// How long an agent may be silent before a person is told.
+const SILENCE: Duration = Duration::from_secs(1);
 
 /// What every command has at hand.
 #[derive(Debug)]
@@ -54,12 +57,34 @@ impl Shell {
 
     /// A connection to the agent.
     pub(crate) async fn client_with(&self, options: Options) -> Result<Client, Failure> {
+        let connected = Arc::new(OnceLock::<Client>::new());
+        tokio::spawn(self.tell_of_silence(Arc::clone(&connected)));
         let client = Client::connect(&self.endpoint, options, &self.env).await;
-        client.map_err(|error| {
+        let client = client.map_err(|error| {
             let program = &self.program;
             let next = format!("start one with `{program} dev`, or name another with --endpoint");
             Failure::reading(&error).and_next(next)
-        })
+        })?;
+        let _ = connected.set(client.clone());
+        Ok(client)
+    }
+
+    /// Says once what is waited for, if nothing is heard of the agent.
+    fn tell_of_silence(
+        &self,
+        connected: Arc<OnceLock<Client>>,
+    ) -> impl Future<Output = ()> + use<> {
+        let (endpoint, json) = (self.endpoint.clone(), self.json);
+        async move {
+            tokio::time::sleep(SILENCE).await;
+            if connected.get().is_some_and(Client::is_heard) {
+                return;
+            }
+            screen::note(&match json {
+                true => serde_json::json!({ "waiting_for": endpoint }).to_string(),
+                false => format!("esker: waiting for {endpoint}, which says nothing yet"),
+            });
+        }
     }
 
     /// Answers on stdout: `value` for a program, `text` for a person.

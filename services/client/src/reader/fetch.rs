@@ -137,7 +137,8 @@ impl Fetch {
                 let error = error.unwrap_or_else(|| {
                     Error::odd_reply("the service ends the read before its end, again and again")
                 });
-                let _ = self.batches.send(Coming::Arrived(Some(Err(error)))).await;
+                let told = Coming::Arrived(Some(Err(error.of_a_read())));
+                let _ = self.batches.send(told).await;
                 return;
             }
             if let Some(next) = self.next {

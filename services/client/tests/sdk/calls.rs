@@ -1,11 +1,15 @@
 //! Connecting, and calls that are made again.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use esker_client::v1::{Truncation, VerifyDepth};
 use esker_client::{Client, Code, Detail, Durability, Options, ProducerOptions};
+use esker_env::sim::SimNetwork;
 use esker_env::{Env, Network, Tcp};
+use tokio::io::AsyncWriteExt as _;
 
 use crate::service::Service;
 use crate::{ADDRESS, TOPIC, World, numbered, numbers};
@@ -100,6 +104,56 @@ async fn a_call_outlives_its_connection() {
     });
     world.client.admin().cluster_status().await.unwrap();
     world.client.admin().flush().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_that_nobody_answers_has_changed_nothing() {
+    let world = World::new(1, &[]).await;
+    world.network.refuse(ADDRESS, true);
+    assert_eq!(world.network.cut(ADDRESS), 1);
+    let error = world.client.admin().cluster_status().await.unwrap_err();
+    assert_eq!(
+        (error.code(), error.durability()),
+        (Code::Unavailable, Durability::NotWritten),
+        "{error}"
+    );
+    assert!(error.message().contains("can be tried again"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_no_agent_is_not_asked_twice() {
+    let network = SimNetwork::new();
+    let (env, ..) = Env::simulated(1);
+    let env = Env {
+        network: Arc::new(network.clone()),
+        ..env
+    };
+    let mut listener = network.listen(ADDRESS).await.unwrap();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    tokio::spawn(async move {
+        while let Ok(mut connection) = listener.accept().await {
+            count.fetch_add(1, Ordering::Relaxed);
+            let said = b"HTTP/1.1 400 Bad Request\r\n\r\n";
+            connection.write_all(said).await.unwrap();
+        }
+    });
+    let client = Client::connect("http://agent:7070", Options::default(), &env)
+        .await
+        .unwrap();
+    let error = client
+        .admin()
+        .create_topic("t", 1, &BTreeMap::new())
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (error.code(), error.durability()),
+        (Code::Unavailable, Durability::NotWritten)
+    );
+    assert!(error.message().contains("speaks HTTP/1"), "{error}");
+    assert!(error.message().contains("try 7069"), "{error}");
+    assert!(!client.is_heard());
+    assert!(asked.load(Ordering::Relaxed) <= 2);
 }
 
 #[tokio::test(start_paused = true)]

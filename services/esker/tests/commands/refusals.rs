@@ -1,5 +1,8 @@
 //! Exit codes, and what is said.
 
+use std::io::{BufRead as _, BufReader};
+use std::process::Stdio;
+
 use crate::server::{Server, esker};
 
 fn case(server: &Server, code: i32, args: &[&str], words: &[&str]) {
@@ -203,4 +206,50 @@ fn a_server_that_is_not_there_is_said_with_how_to_start_one() {
     let said: serde_json::Value = serde_json::from_slice(&output.stderr).unwrap();
     assert_eq!(said["error"]["code"], "UNAVAILABLE");
     assert_eq!(said["error"]["durability"], "NOT_WRITTEN");
+}
+
+#[test]
+fn what_answers_and_is_no_agent_is_said() {
+    let server = Server::start("no-agent");
+    let metrics = server.metrics().to_owned();
+    let below: u16 = metrics.rsplit(':').next().unwrap().parse().unwrap();
+    let hint = format!("try {}", below - 1);
+    let file = server.file("line", b"a line\n");
+    for args in [
+        &["status"][..],
+        &["topic", "create", "t"],
+        &["produce", "t", &file],
+        &["consume", "t"],
+        &["replay", "t"],
+        &["verify"],
+    ] {
+        let output = server.command(args).args(["--endpoint", &metrics]).output();
+        let output = output.unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {said}");
+        for word in [&metrics, "speaks HTTP/1", "not Esker's gRPC API", &hint] {
+            assert!(
+                said.contains(word),
+                "{args:?} does not say `{word}`: {said}"
+            );
+        }
+        assert!(!said.contains("UNKNOWN"), "nothing was sent: {said}");
+    }
+}
+
+#[test]
+fn a_server_that_is_silent_is_waited_for_aloud() {
+    let server = Server::start("silent");
+    server.freeze();
+    let mut child = server.command(&["consume", "t"]);
+    let mut child = child.stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let line = lines.next().unwrap().unwrap();
+    assert!(
+        line.starts_with("esker: waiting for http://127.0.0.1:"),
+        "{line}"
+    );
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(lines.next().is_none(), "once");
 }

@@ -91,6 +91,11 @@ impl Server {
         (status.parse().unwrap(), body.to_owned())
     }
 
+    /// Where metrics and health are, as a URL.
+    pub(crate) fn metrics(&self) -> &str {
+        &self.metrics
+    }
+
     /// A file of the scratch folder.
     pub(crate) fn path(&self, name: &str) -> String {
         self.scratch.join(name).to_str().unwrap().to_owned()
