@@ -2,13 +2,14 @@
 //!
 //! | URL | store | settings |
 //! |---|---|---|
-//! | `file:///abs/path` | a folder; made if missing, every write synced | none |
-//! | `s3://bucket/prefix` | S3 and its kin | `AWS_*` as the AWS tools know them |
+//! | `file:///abs/path` | a folder; made only if asked for, every write synced | none |
+//! | `s3://bucket/prefix` | S3 and its kin | `AWS_*` as the AWS tools know them; no profiles |
 //! | `gs://bucket/prefix` | Google Cloud Storage | `GOOGLE_*` |
 //! | `az://container/prefix` | Azure Blob Storage | `AZURE_*` |
 //! | `memory://name/prefix` | this process; the same name is the same bucket | none |
 
 use std::collections::BTreeMap;
+use std::io;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, Once};
 use std::time::Duration;
@@ -45,6 +46,9 @@ pub struct Options {
     /// Of use with S3's kin: `aws_endpoint`, `aws_region`, `aws_access_key_id`,
     /// `aws_secret_access_key`, `aws_virtual_hosted_style_request`, `aws_allow_http`.
     pub settings: BTreeMap<String, String>,
+    /// Whether the folder of a `file://` URL is made if it is not there: for who founds a bucket, not
+    /// for who reads one. Default: it is not.
+    pub make_folder: bool,
     /// What requests may spend.
     pub budget: Budget,
 }
@@ -68,7 +72,7 @@ pub(crate) fn backend(url: &str, options: &Options, env: &Env) -> Result<Backend
         ));
     }
     if scheme == "file" {
-        return open_folder(url, rest, env);
+        return open_folder(url, rest, options.make_folder, env);
     }
     let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
     if bucket.is_empty() {
@@ -96,15 +100,29 @@ pub(crate) fn backend(url: &str, options: &Options, env: &Env) -> Result<Backend
     Ok(Backend::new(store, Order::Ascending))
 }
 
-fn open_folder(url: &str, path: &str, env: &Env) -> Result<Backend, Error> {
+fn open_folder(url: &str, path: &str, make: bool, env: &Env) -> Result<Backend, Error> {
     let path = std::path::Path::new(path);
     if !path.is_absolute() {
         return Err(Error::open(url, "its path is not absolute"));
     }
-    // Durably: else a crash may take the folder away, and every synced object in it.
-    env.files
-        .create_dir_all(path)
-        .map_err(|error| Error::open(url, error.to_string()))?;
+    let there = match make {
+        // Durably: else a crash may take the folder away, and every synced object in it.
+        true => env.files.create_dir_all(path),
+        false => env.files.list(path).map(drop),
+    };
+    there.map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound if !make => {
+            let text = format!(
+                "there is no folder {}; who reads makes none",
+                path.display()
+            );
+            Error::open(url, text)
+        }
+        io::ErrorKind::NotADirectory => {
+            Error::open(url, format!("{} is no folder", path.display()))
+        }
+        _ => Error::open(url, error.to_string()),
+    })?;
     let store = LocalFileSystem::new_with_prefix(path)
         .map_err(|error| Error::open(url, error.to_string()))?
         .with_fsync(true);
@@ -148,6 +166,9 @@ fn open_s3(url: &str, bucket: &str, options: &Options) -> Result<Arc<dyn ObjectS
     if endpoint.as_deref().is_some_and(is_loopback) {
         builder = builder.with_allow_http(true);
     }
+    if let Some(missing) = missing_credentials(&builder) {
+        return Err(Error::open(url, missing));
+    }
     let store = builder
         .with_bucket_name(bucket)
         .with_client_options(client_options(endpoint.as_deref(), options))
@@ -156,6 +177,37 @@ fn open_s3(url: &str, bucket: &str, options: &Options) -> Result<Arc<dyn ObjectS
     Ok(Arc::new(
         store.map_err(|error| Error::open(url, error.to_string()))?,
     ))
+}
+
+/// What lacks, if nothing says who we are. Unasked, `object_store` would wait for the metadata service
+/// of a machine that may be none of Amazon's.
+fn missing_credentials(builder: &AmazonS3Builder) -> Option<&'static str> {
+    use AmazonS3ConfigKey as Name;
+    let is_set = |name| {
+        builder
+            .get_config_value(&name)
+            .is_some_and(|value| !value.is_empty())
+    };
+    match (is_set(Name::AccessKeyId), is_set(Name::SecretAccessKey)) {
+        (true, true) => return None,
+        (true, false) => return Some("AWS_ACCESS_KEY_ID is set, AWS_SECRET_ACCESS_KEY is not"),
+        (false, true) => return Some("AWS_SECRET_ACCESS_KEY is set, AWS_ACCESS_KEY_ID is not"),
+        (false, false) => {}
+    }
+    let is_unsigned = builder
+        .get_config_value(&Name::SkipSignature)
+        .is_some_and(|value| value == "true");
+    let is_known = is_unsigned
+        || is_set(Name::WebIdentityTokenFile) && is_set(Name::RoleArn)
+        || is_set(Name::ContainerCredentialsRelativeUri)
+        || is_set(Name::ContainerCredentialsFullUri)
+            && is_set(Name::ContainerAuthorizationTokenFile)
+        || is_set(Name::MetadataEndpoint);
+    (!is_known).then_some(
+        "there are no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (profiles and \
+         ~/.aws are not read); for the role of an EC2 instance, set \
+         AWS_METADATA_ENDPOINT=http://169.254.169.254",
+    )
 }
 
 fn open_gs(url: &str, bucket: &str, options: &Options) -> Result<Arc<dyn ObjectStore>, Error> {
@@ -322,6 +374,29 @@ mod tests {
     }
 
     #[test]
+    fn a_folder_is_made_only_for_who_founds_a_bucket() {
+        let scratch = tempfile::tempdir().unwrap();
+        let folder = scratch.path().join("typo/bucket");
+        let url = format!("file://{}", folder.display());
+        let error = open(&url, &[]).unwrap_err().to_string();
+        assert!(
+            error.contains(&format!("no folder {}", folder.display())),
+            "{error}"
+        );
+        assert!(!scratch.path().join("typo").exists(), "nothing was made");
+        let options = Options {
+            make_folder: true,
+            ..Options::default()
+        };
+        backend(&url, &options, &Env::real()).unwrap();
+        assert!(folder.is_dir());
+        open(&url, &[]).unwrap();
+        std::fs::write(folder.join("file"), b"").unwrap();
+        let error = open(&format!("{url}/file"), &[]).unwrap_err().to_string();
+        assert!(error.contains("is no folder"), "{error}");
+    }
+
+    #[test]
     fn credentials_in_a_url_are_refused_and_not_repeated() {
         let error = open("s3://id:secret@bucket/x", &[]).unwrap_err();
         assert!(!error.to_string().contains("secret"), "{error}");
@@ -332,10 +407,45 @@ mod tests {
         let error = open("s3://bucket", &[("aws_reigon", "x")]).unwrap_err();
         assert!(error.to_string().contains("aws_reigon"), "{error}");
         let options = Options {
-            environment: [("AWS_PAGER".to_owned(), "less".to_owned())].into(),
+            environment: [
+                ("AWS_PAGER", "less"),
+                ("AWS_ACCESS_KEY_ID", "id"),
+                ("AWS_SECRET_ACCESS_KEY", "secret"),
+            ]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into(),
             ..Options::default()
         };
         backend("s3://bucket", &options, &Env::real()).unwrap();
+    }
+
+    #[test]
+    fn an_s3_that_nobody_said_who_we_are_to_is_refused_before_it_is_asked() {
+        let id = ("aws_access_key_id", "id");
+        let secret = ("aws_secret_access_key", "secret");
+        let token = ("aws_web_identity_token_file", "/token");
+        for (settings, says) in [
+            (&[][..], "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"),
+            (&[id], "AWS_SECRET_ACCESS_KEY is not"),
+            (&[secret], "AWS_ACCESS_KEY_ID is not"),
+            (
+                &[("aws_access_key_id", ""), ("aws_secret_access_key", "")],
+                "no credentials",
+            ),
+            (&[token], "no credentials"),
+        ] {
+            let error = open("s3://bucket", settings).unwrap_err().to_string();
+            assert!(error.contains(says), "{error}");
+        }
+        for settings in [
+            &[id, secret][..],
+            &[token, ("aws_role_arn", "arn:aws:iam::1:role/r")],
+            &[("aws_container_credentials_relative_uri", "/x")],
+            &[("aws_metadata_endpoint", "http://169.254.169.254")],
+            &[("aws_skip_signature", "true")],
+        ] {
+            open("s3://bucket", settings).unwrap();
+        }
     }
 
     #[test]

@@ -4,7 +4,11 @@ use esker_env::Env;
 use esker_object::{Options, Store, conformance};
 
 fn open(url: &str) -> Store {
-    Store::open(url, &Options::default(), &Env::real()).expect("the URL is good")
+    let options = Options {
+        make_folder: true,
+        ..Options::default()
+    };
+    Store::open(url, &options, &Env::real()).expect("the URL is good")
 }
 
 #[tokio::test]
