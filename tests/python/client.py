@@ -1,14 +1,24 @@
-"""A gRPC client made from `proto/` alone: python client.py HOST:PORT PROTO_FOLDER.
+"""A gRPC client made from `proto/` alone.
+
+usage: python client.py HOST:PORT PROTO_FOLDER      such as: client.py 127.0.0.1:7070 proto
 
 Creates a topic, appends plain records and a raw batch, reads both forms back, follows, and looks at
-an error's details. Prints what it read; anything unexpected ends it with an exception.
+an error's details. Prints what it read; anything unexpected ends it with an exception. It needs
+grpcio and grpcio-tools.
 """
 import importlib, struct, sys, tempfile
 from pathlib import Path
 
-import grpc
-import grpc_tools
-from grpc_tools import protoc
+if {"-h", "--help"} & set(sys.argv[1:]):
+    sys.exit(print(__doc__.strip()))
+if len(sys.argv) != 3 or ":" not in sys.argv[1] or not (Path(sys.argv[2]) / "esker/v1").is_dir():
+    print(__doc__.strip().splitlines()[2], file=sys.stderr)
+    sys.exit(2)
+try:
+    import grpc, grpc_tools
+    from grpc_tools import protoc
+except ImportError as missing:
+    sys.exit(f"client.py: {missing}; install grpcio and grpcio-tools")
 
 # What every gRPC server sends details in; not part of ours.
 STATUS = """syntax = "proto3"; package google.rpc; import "google/protobuf/any.proto";

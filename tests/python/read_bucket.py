@@ -1,10 +1,20 @@
-"""Prints the values of a partition, one per line: read_bucket.py BUCKET_FOLDER TOPIC PARTITION.
+"""Prints the values of a partition, one per line. Written from storage/FORMAT.md alone.
 
-Written from storage/FORMAT.md alone."""
+usage: python read_bucket.py BUCKET_FOLDER TOPIC PARTITION      such as: esker-data/bucket hello 0
+
+It needs zstandard."""
 import re, struct, sys
 from pathlib import Path
 
-import zstandard
+if {"-h", "--help"} & set(sys.argv[1:]):
+    sys.exit(print(__doc__.strip()))
+if len(sys.argv) != 4 or not sys.argv[3].isdigit() or not Path(sys.argv[1]).is_dir():
+    print(__doc__.splitlines()[2], file=sys.stderr)
+    sys.exit(2)
+try:
+    import zstandard
+except ImportError as missing:
+    sys.exit(f"read_bucket.py: {missing}; install zstandard")
 
 KEY = re.compile(r"(\d{20})-(\d{20})-([0-9A-HJKMNP-TV-Z]{26})\.seg")
 TABLE = range(256)
@@ -128,7 +138,9 @@ def chain(folder):
         yield Segment(path)
 
 def main(bucket, topic, number):
-    life = max(path.name for path in bucket.iterdir() if re.fullmatch(r"\d{20}", path.name))
+    lives = [path.name for path in bucket.iterdir() if re.fullmatch(r"\d{20}", path.name)]
+    refuse(not lives, "it is no bucket, or nothing was flushed into it yet")
+    life = max(lives)
     shards = [list(chain(folder)) for folder in bucket.glob(f"{life}/shards/*/segments")]
     ended = set().union(*(segment.ended for shard in shards for segment in shard))
     known = [key for shard in shards for segment in shard for key in segment.partitions
