@@ -160,7 +160,7 @@ impl Client {
         loop {
             let error = match tokio::time::timeout(timeout, attempt()).await {
                 Ok(Ok(reply)) => return Ok(reply.into_inner()),
-                Ok(Err(status)) => self.told(status),
+                Ok(Err(status)) => self.told(status).await,
                 Err(_) => {
                     let endpoint = self.endpoint.uri();
                     let text = format!("no reply from {endpoint} within {timeout:?}");
@@ -180,8 +180,11 @@ impl Client {
     }
 
     /// What `status` tells, which may be that no agent is there at all.
-    fn told(&self, status: Status) -> Error {
+    async fn told(&self, status: Status) -> Error {
         let uri = self.endpoint.uri();
+        let port = uri.port_u16().unwrap_or(transport::DEFAULT_PORT);
+        let address = format!("{}:{port}", uri.host().unwrap_or_default());
+        self.greeting.ask(&*self.env.network, &address).await;
         let what = match self.greeting.other() {
             Some(other) => format!("speaks {other}"),
             // A service of ours that refuses a call says why.
@@ -191,8 +194,7 @@ impl Client {
             None => return status.into(),
         };
         let text = format!("what answers at {uri} {what}: it is not Esker's gRPC API");
-        let below = uri.port_u16().and_then(|port| port.checked_sub(1));
-        let text = match below {
+        let text = match port.checked_sub(1) {
             Some(below) => format!("{text}; if that is a server's metrics port, try {below}"),
             None => text,
         };

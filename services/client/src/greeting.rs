@@ -6,14 +6,19 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use esker_env::{Connection, Listener, Network, Pending};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 
 /// Bytes that open every frame of HTTP/2 (RFC 9113, 4.1).
 const FRAME_HEADER_BYTES: usize = 9;
 /// The type of the frame that a server must open with (RFC 9113, 3.4).
 const SETTINGS: u8 = 4;
+/// What a server of HTTP/1 answers, whichever paths it has.
+const QUESTION: &[u8] = b"GET / HTTP/1.0\r\n\r\n";
+/// How long that may take.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(1);
 
 /// What the servers behind a client's connections greeted with.
 #[derive(Clone, Default, Debug)]
@@ -24,6 +29,11 @@ enum Heard {
     /// Nothing yet.
     #[default]
     Nothing,
+    /// Nothing, and the connection was closed: a server of HTTP/1 may do so, one of ours that has no
+    /// place left, too.
+    HungUp,
+    /// The same, and it was asked in HTTP/1.
+    Asked,
     /// HTTP/2, once at least: whatever answers now, a server was there.
     Http2,
     /// This, which is not HTTP/2.
@@ -40,7 +50,32 @@ impl Greeting {
     pub(crate) fn other(&self) -> Option<&'static str> {
         match *self.heard() {
             Heard::Other(what) => Some(what),
-            Heard::Nothing | Heard::Http2 => None,
+            Heard::Nothing | Heard::HungUp | Heard::Asked | Heard::Http2 => None,
+        }
+    }
+
+    /// Asks in HTTP/1 what hung up on HTTP/2, once: its answer is its greeting.
+    pub(crate) async fn ask(&self, network: &dyn Network, address: &str) {
+        {
+            let mut heard = self.heard();
+            if !matches!(*heard, Heard::HungUp) {
+                return;
+            }
+            *heard = Heard::Asked;
+        }
+        let asked = async {
+            let mut connection = network.connect(address).await?;
+            connection.write_all(QUESTION).await?;
+            connection.read(&mut [0; FRAME_HEADER_BYTES]).await
+        };
+        // Whatever it came to, what was heard is noted.
+        let _ = tokio::time::timeout(ANSWER_PATIENCE, asked).await;
+    }
+
+    fn hung_up(&self) {
+        let mut heard = self.heard();
+        if matches!(*heard, Heard::Nothing) {
+            *heard = Heard::HungUp;
         }
     }
 
@@ -118,8 +153,9 @@ impl Listening {
         let enough =
             first.len() == FRAME_HEADER_BYTES || ended || !first.is_empty() && !is_settings(first);
         if enough {
-            if !first.is_empty() {
-                self.greeting.hear(first);
+            match first.is_empty() {
+                true => self.greeting.hung_up(),
+                false => self.greeting.hear(first),
             }
             self.first = None;
         }
@@ -140,7 +176,7 @@ impl AsyncRead for Listening {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.connection).poll_read(context, buffer);
-        if self.first.is_some() && matches!(polled, Poll::Ready(Ok(()))) {
+        if self.first.is_some() && polled.is_ready() {
             let read = &buffer.filled()[before..];
             self.heard(read, read.is_empty());
         }

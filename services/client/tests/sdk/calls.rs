@@ -9,7 +9,7 @@ use esker_client::v1::{Truncation, VerifyDepth};
 use esker_client::{Client, Code, Detail, Durability, Options, ProducerOptions};
 use esker_env::sim::SimNetwork;
 use esker_env::{Env, Network, Tcp};
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::service::Service;
 use crate::{ADDRESS, TOPIC, World, numbered, numbers};
@@ -154,6 +154,34 @@ async fn what_is_no_agent_is_not_asked_twice() {
     assert!(error.message().contains("try 7069"), "{error}");
     assert!(!client.is_heard());
     assert!(asked.load(Ordering::Relaxed) <= 2);
+}
+
+/// As hyper's server of HTTP/1 does.
+#[tokio::test(start_paused = true)]
+async fn what_hangs_up_is_asked_in_http_1() {
+    let network = SimNetwork::new();
+    let (env, ..) = Env::simulated(1);
+    let env = Env {
+        network: Arc::new(network.clone()),
+        ..env
+    };
+    let mut listener = network.listen(ADDRESS).await.unwrap();
+    tokio::spawn(async move {
+        while let Ok(mut connection) = listener.accept().await {
+            let mut first = [0; 3];
+            connection.read_exact(&mut first).await.unwrap();
+            if first == *b"GET" {
+                let said = b"HTTP/1.0 404 Not Found\r\n\r\n";
+                connection.write_all(said).await.unwrap();
+            }
+        }
+    });
+    let client = Client::connect("http://agent:7070", Options::default(), &env)
+        .await
+        .unwrap();
+    let error = client.admin().flush().await.unwrap_err();
+    assert_eq!(error.durability(), Durability::NotWritten);
+    assert!(error.message().contains("speaks HTTP/1"), "{error}");
 }
 
 #[tokio::test(start_paused = true)]

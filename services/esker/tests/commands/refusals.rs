@@ -208,6 +208,111 @@ fn a_server_that_is_not_there_is_said_with_how_to_start_one() {
     assert_eq!(said["error"]["durability"], "NOT_WRITTEN");
 }
 
+/// `esker dev ARGS`, which does not start: its exit code and what it said.
+fn refused(args: &[&str]) -> (Option<i32>, String) {
+    let output = esker(&["dev", "--data-dir"]).args(args).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output.status.code(), said)
+}
+
+#[test]
+fn a_second_server_hears_what_is_taken() {
+    let server = Server::start("taken");
+    let (data, other) = (server.path("data"), server.path("other"));
+    let (_, public) = server.endpoint().rsplit_once('/').unwrap();
+    // Both are taken: the directory is what matters.
+    let (code, said) = refused(&[&data, "--listen", public]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(
+        said.contains(&format!("another process uses {data}")),
+        "{said}"
+    );
+    assert!(!said.contains("listen"), "{said}");
+
+    let (code, said) = refused(&[&other, "--listen", public]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(
+        said.contains(public) && said.contains("--listen HOST:PORT"),
+        "{said}"
+    );
+
+    // The one below the taken one may be taken by anybody: then that is what is said.
+    let port: u16 = public.rsplit(':').next().unwrap().parse().unwrap();
+    let below = format!("localhost:{}", port - 1);
+    let (code, said) = refused(&[&other, "--listen", &below]);
+    assert_eq!(code, Some(1), "{said}");
+    let derived = ["one port above the public API", "--metrics HOST:PORT"];
+    let derived = derived.iter().all(|word| said.contains(word));
+    assert!(derived || said.contains("--listen HOST:PORT"), "{said}");
+}
+
+#[test]
+fn a_configuration_that_is_refused_is_usage() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("esker.toml");
+    std::fs::write(&path, "[wal]\ndisk = \"4MiB\"\n[flush]\nage = \"2h\"\n").unwrap();
+    let path = path.to_str().unwrap();
+    for (args, words) in [
+        (&["serve"][..], &["--config is missing"][..]),
+        (
+            &["serve", "--config", "/no/such/file"],
+            &["/no/such/file cannot be read: No such file"],
+        ),
+        (
+            &["serve", "--config", path],
+            &[
+                "2 things are wrong",
+                "esker.toml, line 2: `wal.disk` is 4 MiB; it may be 512 MiB or more",
+                "esker.toml, line 4: `flush.age` is 2 h; it may be 10 ms to 1 h",
+            ],
+        ),
+        (
+            &["dev", "--listen", "here"],
+            &[
+                "--listen: `listen.public`",
+                "127.0.0.1:7070, localhost:7070 or 7070",
+            ],
+        ),
+        (&["demo", "--bytes", "much"], &["--bytes much"]),
+    ] {
+        let output = esker(args).current_dir(folder.path()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {said}");
+        for word in words {
+            assert!(
+                said.contains(word),
+                "{args:?} does not say `{word}`: {said}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_bucket_that_is_not_there_is_not_made_by_who_reads_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("file://{}/typo", folder.path().display());
+    let key = "00000000000000000001/shards/1";
+    for args in [
+        &["consume", "t", "--direct"][..],
+        &["replay", "t", "--direct"],
+        &["topic", "list", "--direct"],
+        &["inspect", "segment", key],
+    ] {
+        let output = esker(args).args(["--object-store", &url]).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success(), "{args:?}: {said}");
+        assert!(
+            said.contains("there is no folder") || args[0] == "inspect",
+            "{said}"
+        );
+        assert_eq!(
+            std::fs::read_dir(folder.path()).unwrap().count(),
+            0,
+            "{args:?}"
+        );
+    }
+}
+
 #[test]
 fn what_answers_and_is_no_agent_is_said() {
     let server = Server::start("no-agent");

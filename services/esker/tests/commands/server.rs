@@ -91,6 +91,11 @@ impl Server {
         (status.parse().unwrap(), body.to_owned())
     }
 
+    /// Where the public API is, as a URL.
+    pub(crate) fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
     /// Where metrics and health are, as a URL.
     pub(crate) fn metrics(&self) -> &str {
         &self.metrics
