@@ -73,11 +73,22 @@ pub(crate) enum ServeError {
     #[error(transparent)]
     Cache(#[from] esker_cache::Error),
     /// The address is taken, or not ours.
-    #[error("{0}; choose another with --listen")]
+    #[error("{0}; choose another with --listen HOST:PORT")]
     Listen(io::Error),
     /// The same, for metrics.
-    #[error("{0}; choose another with --metrics")]
+    #[error("{0} for metrics; choose another with --metrics HOST:PORT")]
     ListenMetrics(io::Error),
+    /// The same, where nobody said which.
+    #[error(
+        "{error} for metrics and health, which are one port above the public API at {public} if \
+         nothing else is said; choose another with --metrics HOST:PORT"
+    )]
+    ListenDerived {
+        /// What the system says.
+        error: io::Error,
+        /// What it was derived from.
+        public: String,
+    },
     /// The server's own listener broke.
     #[error("the listener at {address} has ended: {what}")]
     Listener {
@@ -98,18 +109,28 @@ impl Server {
         config: &Config,
         environment: BTreeMap<String, String>,
     ) -> Result<Self, ServeError> {
-        // The cheap things that may be wrong come first.
-        let listener = env.network.listen(&config.listen.public.to_string()).await;
+        // The cheap things that may be wrong come first; of two servers in one directory the second
+        // hears of that, not of the port that they would share.
+        let directory = Directory::take(env, &config.data_dir).await?;
+        let listener = env
+            .network
+            .listen(&config.listen.public.0.to_string())
+            .await;
         let listener = listener.map_err(ServeError::Listen)?;
         let address = listener.address().to_owned();
         let metrics = env.network.listen(&config.metrics().to_string()).await;
-        let listening = metrics.map_err(ServeError::ListenMetrics)?;
+        let listening = metrics.map_err(|error| match config.listen.metrics {
+            Some(_) => ServeError::ListenMetrics(error),
+            None => ServeError::ListenDerived {
+                error,
+                public: address.clone(),
+            },
+        })?;
         let metrics = listening.address().to_owned();
         let (stand, standing) = watch::channel(Stand::Starting("asking the bucket"));
         let observing = tokio::spawn(observe(listening, env.clone(), standing));
         tell_memory(config);
         let store = open_bucket(env, config, environment)?;
-        let directory = Directory::take(env, &config.data_dir).await?;
         let identity = claimed(env, config, &directory, &store).await?;
         remove_unfinished(&store, &identity).await;
         stand.send_replace(Stand::Starting("reading the log"));
@@ -254,6 +275,7 @@ pub(crate) fn open_bucket(
     let options = esker_object::Options {
         environment,
         settings: config.object_store.settings.clone(),
+        make_folder: true,
         ..esker_object::Options::default()
     };
     Ok(Store::open(&config.bucket(), &options, env)?)
