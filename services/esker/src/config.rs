@@ -4,11 +4,13 @@
 //!   defaults ◄── esker.toml ◄── ESKER_WAL_DISK=2GiB ◄── --listen …
 //! ```
 //! Sizes are bytes, or text such as `64MiB`; times are text such as `10s` or `250ms`. An unknown
-//! key refuses to start.
+//! key refuses to start. Whatever is refused is refused at once, each with who said it.
 
 mod quantity; // sizes and times as people write them
+mod address; // addresses likewise
 mod sections; // what there is to be told
 mod layers; // defaults, file, environment, flags, each over the one before
+mod said; // who told what: a line of the file, a variable, a flag
 mod bounds; // what may be told
 
 use std::collections::BTreeMap;
@@ -18,8 +20,10 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use toml::{Table, Value};
 
-use layers::{KEYS, defaults, merge, misspelt, only_texts, set};
+use address::Address;
+use layers::{KEYS, defaults, get, merge, misspelt, no_texts, set};
 pub(crate) use quantity::{Size, Span};
+use said::Said;
 pub(crate) use sections::Upkeep;
 use sections::{Agent, Cache, Cluster, Flush, Listen, ObjectStore, Role, Wal};
 
@@ -60,65 +64,112 @@ pub(crate) enum Kind {
     Serve,
 }
 
-/// Why a configuration is refused: one line that names the key.
+/// A configuration file, read.
+#[derive(Clone, Debug)]
+pub(crate) struct File {
+    pub(crate) path: PathBuf,
+    pub(crate) text: String,
+}
+
+/// Why a configuration is refused.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConfigError {
     /// The file cannot be read.
-    #[error("{path}: {source}", path = path.display())]
+    #[error("the configuration {path} cannot be read: {source}", path = path.display())]
     Read {
         /// The file.
         path: PathBuf,
         /// What the system says.
         source: std::io::Error,
     },
-    /// It is not TOML, has an unknown key, or a value of a wrong kind.
-    #[error("the configuration is refused: {what}")]
+    /// It is no TOML.
+    #[error("{path}, line {line}, column {column}: {what}", path = path.display())]
     Text {
-        /// What and where.
+        /// The file.
+        path: PathBuf,
+        /// Where, both from one on.
+        line: usize,
+        /// See there.
+        column: usize,
+        /// What is wrong there, without what stands there: it may be a secret.
         what: String,
     },
-    /// A value out of bounds.
-    #[error("`{key}` is {value}; {allowed}")]
-    Bounds {
-        /// Which.
-        key: &'static str,
-        /// What it is.
-        value: String,
-        /// What it may be.
-        allowed: String,
-    },
+    /// Keys that there are none of, values of a wrong kind or out of bounds: all of them.
+    #[error("{}", list(.0))]
+    Refused(Vec<Fault>),
+}
+
+/// What is wrong with a key.
+#[derive(Debug, thiserror::Error)]
+#[error("{by}`{key}` {what}")]
+pub(crate) struct Fault {
+    /// Who told it, and a colon; nothing where nobody did.
+    by: String,
+    key: String,
+    /// Its value and what it may be.
+    what: String,
+}
+
+/// One fault in its line, several in a line each.
+fn list(faults: &[Fault]) -> String {
+    match faults {
+        [fault] => fault.to_string(),
+        _ => {
+            let lines = faults.iter().map(|fault| format!("\n  {fault}"));
+            let lines: String = lines.collect();
+            format!(
+                "{} things are wrong with the configuration:{lines}",
+                faults.len()
+            )
+        }
+    }
 }
 
 impl Config {
-    /// Defaults, then `text` (a TOML file), then `environment`, then `flags` (key and value), each
-    /// over what came before.
+    /// Defaults, then `file`, then `environment`, then `flags` (key and value), each over what came
+    /// before.
     pub(crate) fn build(
         kind: Kind,
-        text: Option<&str>,
+        file: Option<&File>,
         environment: &BTreeMap<String, String>,
-        flags: &[(&str, String)],
+        flags: &[(&'static str, String)],
     ) -> Result<Self, ConfigError> {
         let mut table = defaults(kind);
-        if let Some(text) = text {
-            let file: Table = text.parse().map_err(|error| misspelt(text, &error))?;
-            merge(&mut table, file);
+        let mut said = Said::default();
+        let mut faults = Vec::new();
+        if let Some(file) = file {
+            let over: Table = (file.text.parse()).map_err(|error| misspelt(file, &error))?;
+            faults = said.by_file(file)?;
+            merge(&mut table, over);
         }
         for key in KEYS {
             let name = format!("ESKER_{}", key.replace('.', "_").to_uppercase());
             if let Some(value) = environment.get(&name) {
                 set(&mut table, key, value);
+                said.by(key, name);
             }
         }
         for (key, value) in flags {
             set(&mut table, key, value);
+            said.by(key, said::flag(key));
         }
-        only_texts(&table)?;
+        if faults.is_empty() {
+            faults = misfits(kind, &table, &said);
+        }
+        if !faults.is_empty() {
+            return Err(ConfigError::Refused(faults));
+        }
         let config = Self::deserialize(Value::Table(table));
-        let config = config.map_err(|error| ConfigError::Text {
-            what: error.to_string().trim_end().replace('\n', " "),
+        // Each key fits by itself: so do all of them.
+        let config = config.map_err(|error| {
+            ConfigError::Refused(vec![said.fault("configuration", error.message())])
         })?;
-        config.check()?;
-        Ok(config)
+        let faults: Vec<_> = config.out_of_bounds().into_iter().collect();
+        if faults.is_empty() {
+            return Ok(config);
+        }
+        let told = faults.into_iter().map(|(key, what)| said.fault(key, what));
+        Err(ConfigError::Refused(told.collect()))
     }
 
     /// The bucket's URL.
@@ -136,8 +187,11 @@ impl Config {
 
     /// Where metrics and health are served. A public API on any free port has them on another.
     pub(crate) fn metrics(&self) -> SocketAddr {
-        let Listen { public, metrics } = self.listen;
-        metrics.unwrap_or_else(|| {
+        let Listen {
+            public: Address(public),
+            metrics,
+        } = self.listen;
+        metrics.map(|Address(metrics)| metrics).unwrap_or_else(|| {
             let next = if public.port() == 0 {
                 0
             } else {
@@ -151,6 +205,24 @@ impl Config {
     pub(crate) fn head_bytes(&self) -> u64 {
         self.wal.head.map_or(self.wal.disk.0 / 2, |head| head.0)
     }
+}
+
+/// Keys of `table` whose values are of a wrong kind.
+fn misfits(kind: Kind, table: &Table, said: &Said) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    for key in KEYS.into_iter().filter(|key| said.has(key)) {
+        let Some(value) = get(table, key) else {
+            continue;
+        };
+        let mut alone = defaults(kind);
+        layers::put(&mut alone, key, value.clone());
+        if let Err(error) = Config::deserialize(Value::Table(alone)) {
+            faults.push(said.fault(key, format!("is refused: {}", error.message().trim_end())));
+        }
+    }
+    let settings = no_texts(table).into_iter();
+    faults.extend(settings.map(|key| said.fault(&key, "is no text: put it between quotes")));
+    faults
 }
 
 #[cfg(test)]

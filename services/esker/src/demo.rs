@@ -46,8 +46,9 @@ impl DemoArgs {
     /// Runs it; says each step, or with `json` all of them at the end, in one object.
     pub(crate) async fn run(self, json: bool) -> Result<(), Failed> {
         let bytes = Size::parse(&self.bytes);
-        let bytes = bytes
-            .ok_or_else(|| Failed::new(format!("--bytes {}: no size; write 64MiB", self.bytes)))?;
+        let bytes = bytes.ok_or_else(|| {
+            Failed::usage(format!("--bytes {}: no size; write 64MiB", self.bytes))
+        })?;
         let env = Env::real();
         let scratch = crate::run::scratch(&format!("esker-demo-{:016x}", env.entropy.next_u64()));
         let done = Demo {

@@ -15,11 +15,11 @@ pub(crate) struct DevArgs {
     /// Where to keep everything, the bucket included.
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// Address of the public API.
-    #[arg(long, value_name = "HOST:PORT")]
+    /// Address of the public API; a port alone, or localhost, is of this machine only.
+    #[arg(long, value_name = "[HOST:]PORT")]
     listen: Option<String>,
     /// Address of metrics and health. Default: that of --listen, one port higher.
-    #[arg(long, value_name = "HOST:PORT")]
+    #[arg(long, value_name = "[HOST:]PORT")]
     metrics: Option<String>,
     /// Another bucket than `bucket` in the data directory: file:///…, s3://bucket/prefix, gs://…,
     /// az://….
@@ -70,7 +70,7 @@ pub(crate) struct ServeArgs {
 impl ServeArgs {
     pub(crate) async fn run(self) -> Result<(), Failed> {
         if self.common.config.is_none() {
-            return Err(Failed::new(
+            return Err(Failed::usage(
                 "--config is missing: a server for good is told what it is by a file; for a try, \
                  `esker dev` needs none",
             ));
@@ -84,14 +84,14 @@ impl ServeArgs {
 pub(crate) async fn serve(
     kind: Kind,
     file: Option<&std::path::Path>,
-    flags: &[(&str, String)],
+    flags: &[(&'static str, String)],
 ) -> Result<(), Failed> {
     // A signal that comes while everything starts must be heard, too.
     let mut asked = std::pin::pin!(interrupted());
     let env = Env::real();
     let environment = environment();
-    let text = file.map(crate::run::read_text).transpose()?;
-    let config = Config::build(kind, text.as_deref(), &environment, flags)?;
+    let file = file.map(crate::run::read_config).transpose()?;
+    let config = Config::build(kind, file.as_ref(), &environment, flags)?;
     if config.insecure {
         tracing::warn!("--insecure: whoever reaches this server may read and write everything");
     }

@@ -157,7 +157,10 @@ pub(crate) async fn unless<T>(
 
 impl From<Failed> for Failure {
     fn from(failed: Failed) -> Self {
-        Self::new(failed.to_string())
+        match failed.is_usage() {
+            true => Self::usage(failed.to_string()),
+            false => Self::new(failed.to_string()),
+        }
     }
 }
 

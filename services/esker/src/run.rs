@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use futures::future::OptionFuture;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::config::ConfigError;
+use crate::config::{ConfigError, File};
 use crate::serve::ServeError;
 
 /// Bytes of a file that are read at once.
@@ -24,11 +24,23 @@ const FILE_BUFFER_BYTES: usize = 1 << 20;
 #[derive(Debug)]
 pub(crate) struct Failed {
     text: String,
+    usage: bool,
 }
 
 impl Failed {
     pub(crate) fn new(text: impl Into<String>) -> Self {
-        Self { text: text.into() }
+        let text = text.into();
+        Self { text, usage: false }
+    }
+
+    /// It was asked for wrongly, by a flag, a variable or a file.
+    pub(crate) fn usage(text: impl Into<String>) -> Self {
+        let text = text.into();
+        Self { text, usage: true }
+    }
+
+    pub(crate) const fn is_usage(&self) -> bool {
+        self.usage
     }
 }
 
@@ -40,7 +52,7 @@ impl fmt::Display for Failed {
 
 impl From<ConfigError> for Failed {
     fn from(error: ConfigError) -> Self {
-        Self::new(error.to_string())
+        Self::usage(error.to_string())
     }
 }
 
@@ -74,11 +86,17 @@ pub(crate) fn program() -> String {
 }
 
 /// A file's text.
-pub(crate) fn read_text(path: &Path) -> Result<String, ConfigError> {
-    std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
-        path: path.to_owned(),
-        source,
-    })
+pub(crate) fn read_text(path: &Path) -> io::Result<String> {
+    std::fs::read_to_string(path)
+}
+
+/// A configuration file.
+pub(crate) fn read_config(path: &Path) -> Result<File, ConfigError> {
+    let path = path.to_owned();
+    match read_text(&path) {
+        Ok(text) => Ok(File { path, text }),
+        Err(source) => Err(ConfigError::Read { path, source }),
+    }
 }
 
 /// Says something to whoever started the process. A terminal that has gone needs none.

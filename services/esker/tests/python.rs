@@ -160,3 +160,26 @@ fn the_api_is_used_by_its_protos_alone() {
     assert_eq!(consumed, expected);
     server.stop();
 }
+
+#[test]
+fn a_script_that_is_called_wrongly_says_how_to_call_it() {
+    let Some(python) = python() else { return };
+    for (script, usage) in [
+        (
+            "client.py",
+            "usage: python client.py HOST:PORT PROTO_FOLDER",
+        ),
+        (
+            "read_bucket.py",
+            "usage: python read_bucket.py BUCKET_FOLDER TOPIC PARTITION",
+        ),
+    ] {
+        for wrong in [&[][..], &["one"], &["no", "such", "folder"]] {
+            let said = run(&python, script, wrong).expect_err("usage");
+            assert!(said.starts_with(usage), "{script} {wrong:?}: {said}");
+            assert_eq!(said.lines().count(), 1, "{said}");
+        }
+        let said = run(&python, script, &["--help"]).expect("help");
+        assert!(said.contains(usage), "{said}");
+    }
+}

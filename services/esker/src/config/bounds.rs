@@ -1,5 +1,6 @@
 //! What may be told. Whatever is not is refused by its key, with its value and what may be.
 
+use std::fmt::Display;
 use std::time::Duration;
 
 use esker_record::ZstdLevel;
@@ -8,7 +9,7 @@ use esker_types::limits::{
     WAL_GROUP_BYTES_MAX,
 };
 
-use super::{Config, ConfigError, Span};
+use super::{Config, Size, Span};
 
 /// Memory of a cache below which it is of no use: it refuses it itself.
 const CACHE_MEMORY_MIN: u64 = 32 * MIB as u64;
@@ -24,115 +25,125 @@ const URLS: &str = "write file:///var/lib/esker/bucket, s3://my-bucket/prefix, \
 const _: () = assert!(96 * MIB > BATCH_BYTES_MAX + BATCH_DECODED_BYTES_MAX);
 const _: () = assert!(64 * MIB >= BATCH_DECODED_BYTES_MAX);
 
+/// A key that is out of bounds: what it is, and what it may be.
+pub(super) type Beyond = (&'static str, String);
+
 impl Config {
-    pub(super) fn check(&self) -> Result<(), ConfigError> {
-        self.sizes()?;
-        self.times()?;
-        self.role()?;
-        if let Some(url) = &self.object_store.url {
-            bucket(url)?;
-        }
-        self.addresses()
+    /// Everything that is out of bounds.
+    pub(super) fn out_of_bounds(&self) -> Vec<Beyond> {
+        let mut beyond = self.sizes();
+        beyond.extend(self.times());
+        beyond.extend(self.role());
+        beyond.extend(self.object_store.url.as_deref().and_then(bucket));
+        beyond.extend(self.addresses());
+        beyond
     }
 
-    fn sizes(&self) -> Result<(), ConfigError> {
+    fn sizes(&self) -> Vec<Beyond> {
         let mib = MIB as u64;
+        let (wal, flush, cache, agent) = (&self.wal, &self.flush, &self.cache, &self.agent);
+        let mut beyond = Vec::new();
         // What is written at once goes into one file, twice, behind what the file opens with.
-        let least = 3 * WAL_GROUP_BYTES_MAX as u64;
-        within("wal.file", self.wal.file.0, least, GIB)?;
-        let least = 8 * self.wal.file.0;
-        within("wal.disk", self.wal.disk.0, least, BYTES_MAX)?;
-        within("wal.head", self.head_bytes(), mib, self.wal.disk.0 / 2)?;
-        within("wal.memory", self.wal.memory.0, mib, BYTES_MAX)?;
-        let (least, most) = (96 * mib, 2 * GIB);
-        within(
+        let file_least = 3 * WAL_GROUP_BYTES_MAX as u64;
+        let put_most = OBJECT_PUT_BYTES_MAX as u64 / 2;
+        let head = self.head_bytes();
+        let mut size = |key, value: u64, least: u64, most: u64| {
+            beyond.extend(match most {
+                BYTES_MAX if value < least => {
+                    let (value, least) = (Size(value), Size(least));
+                    Some((key, format!("is {value}; it may be {least} or more")))
+                }
+                _ => within(key, Size(value), Size(least), Size(most)),
+            });
+        };
+        size("wal.file", wal.file.0, file_least, GIB);
+        size("wal.disk", wal.disk.0, 8 * wal.file.0, BYTES_MAX);
+        if wal.head.is_some() {
+            size("wal.head", head, mib, wal.disk.0 / 2);
+        }
+        size("wal.memory", wal.memory.0, mib, BYTES_MAX);
+        size(
             "agent.append_memory",
-            self.agent.append_memory.0,
-            least,
-            most,
-        )?;
-        let (least, most) = (64 * mib, 2 * GIB);
-        within("agent.read_memory", self.agent.read_memory.0, least, most)?;
-        let most = OBJECT_PUT_BYTES_MAX as u64 / 2;
-        within("flush.bytes", self.flush.bytes.0, 64 << 10, most)?;
-        let highest = ZstdLevel::MAX.get().into();
-        within("flush.zstd_level", self.flush.zstd_level.into(), 1, highest)?;
-        let shards = u64::from(self.cluster.data_shards);
-        within("cluster.data_shards", shards, 1, DATA_SHARDS_MAX.into())?;
-        let cache = &self.cache;
-        within("cache.memory", cache.memory.0, CACHE_MEMORY_MIN, BYTES_MAX)?;
+            agent.append_memory.0,
+            96 * mib,
+            2 * GIB,
+        );
+        size("agent.read_memory", agent.read_memory.0, 64 * mib, 2 * GIB);
+        size("flush.bytes", flush.bytes.0, 64 << 10, put_most);
+        size("cache.memory", cache.memory.0, CACHE_MEMORY_MIN, BYTES_MAX);
         let backfill = cache.backfill_memory.0;
-        within(
+        size(
             "cache.backfill_memory",
             backfill,
             CACHE_MEMORY_MIN,
             BYTES_MAX,
-        )?;
-        match cache.disk.0 {
-            0 => Ok(()),
-            disk => within("cache.disk", disk, CACHE_DISK_MIN, BYTES_MAX),
+        );
+        if cache.disk.0 > 0 {
+            size("cache.disk", cache.disk.0, CACHE_DISK_MIN, BYTES_MAX);
         }
+        let highest = ZstdLevel::MAX.get().into();
+        beyond.extend(within(
+            "flush.zstd_level",
+            flush.zstd_level.into(),
+            1,
+            highest,
+        ));
+        let shards = self.cluster.data_shards;
+        beyond.extend(within("cluster.data_shards", shards, 1, DATA_SHARDS_MAX));
+        beyond
     }
 
-    fn times(&self) -> Result<(), ConfigError> {
+    fn times(&self) -> Vec<Beyond> {
         let (millis, second) = (Duration::from_millis, Duration::from_secs);
         let (hour, day) = (second(3600), second(86_400));
-        lasting("flush.age", self.flush.age, millis(10), hour)?;
         let upkeep = &self.upkeep;
-        lasting("upkeep.checkpoint", upkeep.checkpoint, second(1), hour)?;
-        lasting("upkeep.retention", upkeep.retention, second(1), hour)?;
-        lasting("upkeep.collect", upkeep.collect, second(1), day)?;
-        lasting("upkeep.grace", upkeep.grace, second(1), day)?;
-        Ok(())
+        let times = [
+            ("flush.age", self.flush.age, millis(10), hour),
+            ("upkeep.checkpoint", upkeep.checkpoint, second(1), hour),
+            ("upkeep.retention", upkeep.retention, second(1), hour),
+            ("upkeep.collect", upkeep.collect, second(1), day),
+            ("upkeep.grace", upkeep.grace, second(1), day),
+        ];
+        let times = times.into_iter();
+        times
+            .filter_map(|(key, value, least, most)| within(key, value, Span(least), Span(most)))
+            .collect()
     }
 
-    fn role(&self) -> Result<(), ConfigError> {
-        if self.roles.len() == 1 {
-            return Err(ConfigError::Bounds {
-                key: "roles",
-                value: "one of two".to_owned(),
-                allowed: r#"this version runs both in one process: write ["wal", "agent"]"#
-                    .to_owned(),
-            });
-        }
-        if self.roles.is_empty() {
-            return Err(ConfigError::Bounds {
-                key: "roles",
-                value: "empty".to_owned(),
-                allowed: r#"write ["wal", "agent"], or one of them"#.to_owned(),
-            });
-        }
-        Ok(())
+    fn role(&self) -> Option<Beyond> {
+        let what = match self.roles.len() {
+            0 => r#"is empty; write ["wal", "agent"]"#,
+            1 => r#"is one of two; this version runs both in one process: write ["wal", "agent"]"#,
+            _ => return None,
+        };
+        Some(("roles", what.to_owned()))
     }
 
-    fn addresses(&self) -> Result<(), ConfigError> {
-        for (key, address) in [
-            ("listen.public", self.listen.public),
-            ("listen.metrics", self.metrics()),
-        ] {
-            if !address.ip().is_loopback() && !self.insecure {
-                return Err(ConfigError::Bounds {
-                    key,
-                    value: address.to_string(),
-                    allowed:
-                        "without TLS only loopback is served; use 127.0.0.1, or --insecure if \
-                              everybody who reaches that address may read and write everything"
-                            .to_owned(),
-                });
-            }
-        }
-        Ok(())
+    fn addresses(&self) -> Vec<Beyond> {
+        // Where nobody says where metrics are, they are where the public API is.
+        let metrics = self
+            .listen
+            .metrics
+            .map(|metrics| ("listen.metrics", metrics.0));
+        let addresses = [("listen.public", self.listen.public.0)].into_iter();
+        let open = addresses
+            .chain(metrics)
+            .filter(|(_, address)| !address.ip().is_loopback() && !self.insecure);
+        open.map(|(key, address)| {
+            let what = format!(
+                "is {address}; without TLS only loopback is served: use 127.0.0.1, or --insecure if \
+                 everybody who reaches that address may read and write everything"
+            );
+            (key, what)
+        })
+        .collect()
     }
 }
 
-/// Whether `url` may name a bucket; whether it does, the bucket tells.
-fn bucket(url: &str) -> Result<(), ConfigError> {
+/// What is wrong with `url`, if it cannot name a bucket; whether it does, the bucket tells.
+fn bucket(url: &str) -> Option<Beyond> {
     let refused = |value: String, what: &str| {
-        Err(ConfigError::Bounds {
-            key: "object_store.url",
-            value,
-            allowed: format!("{what}; {URLS}"),
-        })
+        Some(("object_store.url", format!("is {value}; {what}; {URLS}")))
     };
     let Some((scheme, rest)) = url.split_once("://") else {
         // It may be anything, a secret too.
@@ -145,43 +156,24 @@ fn bucket(url: &str) -> Result<(), ConfigError> {
     let value = format!("{url:?}");
     match scheme {
         "file" if !rest.starts_with('/') => refused(value, "its path is not absolute"),
-        "file" => Ok(()),
+        "file" => None,
         "s3" | "gs" | "az" | "memory" if rest.split('/').next() == Some("") => {
             refused(value, "it names no bucket")
         }
-        "s3" | "gs" | "az" | "memory" => Ok(()),
+        "s3" | "gs" | "az" | "memory" => None,
         _ => refused(value, "its scheme is unknown"),
     }
 }
 
-fn within(key: &'static str, value: u64, least: u64, most: u64) -> Result<(), ConfigError> {
-    if (least..=most).contains(&value) {
-        return Ok(());
-    }
-    Err(ConfigError::Bounds {
-        key,
-        value: value.to_string(),
-        allowed: format!("it may be {least} to {most}"),
-    })
-}
-
-fn lasting(
+/// What is wrong with `value`, unless it lies between `least` and `most`, both included.
+fn within<T: PartialOrd + Display>(
     key: &'static str,
-    value: Span,
-    least: Duration,
-    most: Duration,
-) -> Result<(), ConfigError> {
-    if (least..=most).contains(&value.0) {
-        return Ok(());
+    value: T,
+    least: T,
+    most: T,
+) -> Option<Beyond> {
+    if (&least..=&most).contains(&&value) {
+        return None;
     }
-    let (value, least, most) = (
-        value.0.as_secs_f64(),
-        least.as_secs_f64(),
-        most.as_secs_f64(),
-    );
-    Err(ConfigError::Bounds {
-        key,
-        value: format!("{value} s"),
-        allowed: format!("it may be {least} s to {most} s"),
-    })
+    Some((key, format!("is {value}; it may be {least} to {most}")))
 }

@@ -8,7 +8,7 @@ use esker_types::limits::{
 };
 use toml::{Table, Value};
 
-use super::{ConfigError, Kind};
+use super::{ConfigError, File, Kind};
 
 /// Keys that the environment may set: `wal.disk` by `ESKER_WAL_DISK`.
 pub(super) const KEYS: [&str; 23] = [
@@ -103,14 +103,19 @@ pub(super) fn merge(under: &mut Table, over: Table) {
 pub(super) fn set(table: &mut Table, key: &str, text: &str) {
     let value = match key {
         "roles" => Value::Array(text.split(',').map(|role| role.trim().into()).collect()),
+        // A folder may be called 2026.
+        "data_dir" | "object_store.url" => Value::String(text.to_owned()),
         _ => match (text.parse::<i64>(), text.parse::<bool>()) {
             (Ok(number), _) => Value::Integer(number),
             (_, Ok(truth)) => Value::Boolean(truth),
             _ => Value::String(text.to_owned()),
         },
     };
-    let mut table = table;
-    let mut key = key;
+    put(table, key, value);
+}
+
+/// Puts `value` at `key`, dotted.
+pub(super) fn put(mut table: &mut Table, mut key: &str, value: Value) {
     while let Some((section, rest)) = key.split_once('.') {
         let section = table
             .entry(section)
@@ -123,34 +128,40 @@ pub(super) fn set(table: &mut Table, key: &str, text: &str) {
     table.insert(key.to_owned(), value);
 }
 
-/// What is wrong with `text`, and where. What stands there may be a secret.
-pub(super) fn misspelt(text: &str, error: &toml::de::Error) -> ConfigError {
-    let at = error.span().map_or(0, |span| span.start);
-    let before = &text[..text.floor_char_boundary(at)];
-    let line = 1 + before.matches('\n').count();
-    let column = 1 + before.chars().rev().take_while(|c| *c != '\n').count();
-    let what = error.message().replace('\n', " ");
-    ConfigError::Text {
-        what: format!("line {line}, column {column}: {what}"),
+/// What stands at `key`, dotted.
+pub(super) fn get<'a>(table: &'a Table, key: &str) -> Option<&'a Value> {
+    match key.split_once('.') {
+        Some((section, rest)) => get(table.get(section)?.as_table()?, rest),
+        None => table.get(key),
     }
 }
 
-/// That the settings of the store are texts: other values would be told with what is wrong.
-pub(super) fn only_texts(table: &Table) -> Result<(), ConfigError> {
-    let refused = |what: &str| {
-        let what = what.to_owned();
-        Err(ConfigError::Text { what })
-    };
-    let Some(Value::Table(store)) = table.get("object_store") else {
-        return refused("`object_store` is a section: write [object_store]");
-    };
-    let Some(Value::Table(settings)) = store.get("settings") else {
-        return refused("`object_store.settings` is a section: write [object_store.settings]");
-    };
-    match settings.iter().find(|(_, value)| !value.is_str()) {
-        Some((key, _)) => refused(&format!(
-            "`object_store.settings.{key}` is no text: put it between quotes"
-        )),
-        None => Ok(()),
+/// What is wrong with the text of `file`, and where. What stands there may be a secret.
+pub(super) fn misspelt(file: &File, error: &toml::de::Error) -> ConfigError {
+    let at = error.span().map_or(0, |span| span.start);
+    let (line, column) = line_and_column(&file.text, at);
+    ConfigError::Text {
+        path: file.path.clone(),
+        line,
+        column,
+        what: error.message().replace('\n', " "),
     }
+}
+
+/// Where byte `at` of `text` stands, both from one on.
+pub(super) fn line_and_column(text: &str, at: usize) -> (usize, usize) {
+    let before = &text[..text.floor_char_boundary(at)];
+    let line = 1 + before.matches('\n').count();
+    let column = 1 + before.chars().rev().take_while(|c| *c != '\n').count();
+    (line, column)
+}
+
+/// Settings of the store that are no texts: their values would be told with what is wrong.
+pub(super) fn no_texts(table: &Table) -> Vec<String> {
+    let settings = get(table, "object_store.settings").and_then(Value::as_table);
+    let settings = settings.into_iter().flatten();
+    let wrong = settings.filter(|(_, value)| !value.is_str());
+    wrong
+        .map(|(key, _)| format!("object_store.settings.{key}"))
+        .collect()
 }

@@ -50,6 +50,27 @@ impl Span {
     }
 }
 
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let whole = SIZES[..4].iter().rev();
+        let mut whole = whole.filter(|(_, unit)| self.0 > 0 && self.0 % unit == 0);
+        match whole.next() {
+            Some((name, unit)) => write!(f, "{} {name}", self.0 / unit),
+            None => write!(f, "{} bytes", self.0),
+        }
+    }
+}
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ms = self.0.as_millis();
+        let mut whole = SPANS.iter().rev();
+        let whole = whole.find(|(_, unit)| ms > 0 && ms % u128::from(*unit) == 0);
+        let (name, unit) = whole.unwrap_or(&("ms", 1));
+        write!(f, "{} {name}", ms / u128::from(*unit))
+    }
+}
+
 /// A whole number and a unit.
 fn scaled(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     let (number, unit) = units.iter().find_map(|(name, unit)| {
@@ -108,6 +129,31 @@ mod tests {
         }
         for text in ["", "10", "s", "-1s", "1 fortnight"] {
             assert_eq!(Span::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn they_are_told_as_they_are_written() {
+        for (bytes, text) in [
+            (0, "0 bytes"),
+            (7, "7 bytes"),
+            (2048, "2 KiB"),
+            (4 << 20, "4 MiB"),
+            ((4 << 20) - 1, "4194303 bytes"),
+            (3 << 30, "3 GiB"),
+        ] {
+            assert_eq!(Size(bytes).to_string(), text);
+        }
+        for (ms, text) in [
+            (0, "0 ms"),
+            (250, "250 ms"),
+            (999, "999 ms"),
+            (61_000, "61 s"),
+            (3_600_000, "1 h"),
+            (25 * 3_600_000, "25 h"),
+            (86_400_000, "1 d"),
+        ] {
+            assert_eq!(Span(Duration::from_millis(ms)).to_string(), text);
         }
     }
 }

@@ -1,11 +1,10 @@
 //! What there is to be told, key by key, each with its default and its bounds.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 
 use serde::Deserialize;
 
-use super::{Size, Span};
+use super::{Address, Size, Span};
 
 /// What a server is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
@@ -20,10 +19,10 @@ pub(crate) enum Role {
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Listen {
-    /// The public gRPC API. Default: `127.0.0.1:7070`.
-    pub(crate) public: SocketAddr,
+    /// The public gRPC API; a port alone is of this machine only. Default: `127.0.0.1:7070`.
+    pub(crate) public: Address,
     /// Metrics and health over HTTP. Default: where the public API is, one port higher.
-    pub(crate) metrics: Option<SocketAddr>,
+    pub(crate) metrics: Option<Address>,
 }
 
 #[derive(Clone, Debug, Deserialize)]

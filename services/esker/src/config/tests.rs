@@ -2,8 +2,15 @@ use esker_types::limits::{GIB, MIB};
 
 use super::*;
 
+fn file(text: &str) -> File {
+    File {
+        path: "esker.toml".into(),
+        text: text.to_owned(),
+    }
+}
+
 fn build(text: &str) -> Result<Config, ConfigError> {
-    Config::build(Kind::Dev, Some(text), &BTreeMap::new(), &[])
+    Config::build(Kind::Dev, Some(&file(text)), &BTreeMap::new(), &[])
 }
 
 #[test]
@@ -24,11 +31,98 @@ fn nothing_said_gives_the_defaults() {
 
 #[test]
 fn the_configuration_for_containers_is_taken() {
-    let text = include_str!("../../../../deploy/esker.toml");
-    let config = Config::build(Kind::Serve, Some(text), &BTreeMap::new(), &[]);
+    let file = file(include_str!("../../../../deploy/compose.toml"));
+    let config = Config::build(Kind::Serve, Some(&file), &BTreeMap::new(), &[]);
     let config = config.expect("it is good");
     assert_eq!(config.bucket(), "s3://esker");
     assert_eq!(config.metrics().to_string(), "0.0.0.0:7071");
+}
+
+/// What is there to be copied says every key, and what is so where nobody says it.
+#[test]
+fn the_configuration_to_begin_with_is_the_defaults() {
+    let text = include_str!("../../../../deploy/esker.toml");
+    for key in KEYS {
+        let name = key.rsplit('.').next().expect("a name");
+        let at = [format!("\n{name} = "), format!("\n# {name} = ")];
+        assert!(at.iter().any(|at| text.contains(at)), "it lacks {key}");
+    }
+    let none = BTreeMap::new();
+    let defaults = Config::build(Kind::Serve, None, &none, &[]).expect("defaults");
+    let told = Config::build(Kind::Serve, Some(&file(text)), &none, &[]).expect("it is good");
+    assert_eq!(told.bucket(), defaults.bucket());
+    assert_eq!(format!("{told:?}"), format!("{defaults:?}"));
+    // What is only mentioned is right, too.
+    let all = text
+        .replace("\n# url = ", "\nurl = ")
+        .replace("\n# head = ", "\nhead = ");
+    let all = all.replace("\n# metrics = ", "\nmetrics = ");
+    let told = Config::build(Kind::Serve, Some(&file(&all)), &none, &[]).expect("it is good");
+    assert_eq!(told.head_bytes(), defaults.head_bytes());
+    assert_eq!(told.metrics(), defaults.metrics());
+    assert_ne!(told.bucket(), defaults.bucket());
+}
+
+#[test]
+fn every_fault_is_told_by_its_place() {
+    let text = "data_dir = 5\nroles = [\"king\"]\n[wal]\n\nfile = \"seven\"\n";
+    let told = build(text).expect_err("three faults").to_string();
+    let lines: Vec<_> = told.lines().collect();
+    assert_eq!(lines.len(), 4, "{told}");
+    assert_eq!(lines[0], "3 things are wrong with the configuration:");
+    for place in [
+        "line 1: `data_dir` ",
+        "line 2: `roles` ",
+        "line 5: `wal.file` ",
+    ] {
+        assert!(told.contains(&format!("\n  esker.toml, {place}")), "{told}");
+    }
+    let text = "dir = 5\nwal = 7\n[walls]\ndisk = 1\n[flush]\nages = \"1s\"\n";
+    let told = build(text).expect_err("four faults").to_string();
+    for what in [
+        "line 1: `dir` is no key; there are data_dir, insecure, roles and the sections listen, ",
+        "line 2: `wal` is a section: write [wal]",
+        "line 4: `walls.disk` is no key; there are",
+        "line 6: `flush.ages` is no key; [flush] has bytes, age, zstd_level",
+    ] {
+        assert!(told.contains(&format!("\n  esker.toml, {what}")), "{told}");
+    }
+    let environment = BTreeMap::from([("ESKER_FLUSH_BYTES".to_owned(), "1KiB".to_owned())]);
+    let flags = [
+        ("listen.public", "0.0.0.0:7070".to_owned()),
+        ("listen.metrics", "10.0.0.1:7071".to_owned()),
+    ];
+    let file = file("[wal]\ndisk = \"4MiB\"\n[upkeep]\ngrace = \"25h\"\n");
+    let told = Config::build(Kind::Dev, Some(&file), &environment, &flags);
+    let told = told.expect_err("out of bounds").to_string();
+    for what in [
+        "  esker.toml, line 2: `wal.disk` is 4 MiB; it may be 512 MiB or more",
+        "  esker.toml, line 4: `upkeep.grace` is 25 h; it may be 1 s to 1 d",
+        "  ESKER_FLUSH_BYTES: `flush.bytes` is 1 KiB; it may be 64 KiB to 256 MiB",
+        "  --listen: `listen.public` is 0.0.0.0:7070; without TLS",
+        "  --metrics: `listen.metrics` is 10.0.0.1:7071; without TLS",
+    ] {
+        assert!(told.contains(what), "{what}: {told}");
+    }
+}
+
+#[test]
+fn a_port_alone_is_of_this_machine_and_a_folder_may_be_a_number() {
+    for (listen, public) in [
+        ("7080", "127.0.0.1:7080"),
+        ("localhost:7080", "127.0.0.1:7080"),
+    ] {
+        let flags = [
+            ("listen.public", listen.to_owned()),
+            ("data_dir", "2026".to_owned()),
+        ];
+        let config = Config::build(Kind::Dev, None, &BTreeMap::new(), &flags).expect("good");
+        assert_eq!(config.listen.public.0.to_string(), public);
+        assert_eq!(config.metrics().to_string(), "127.0.0.1:7081");
+        assert_eq!(config.data_dir.to_str(), Some("2026"));
+    }
+    let config = build("[listen]\npublic = 7080\n").expect("good");
+    assert_eq!(config.listen.public.0.to_string(), "127.0.0.1:7080");
 }
 
 #[test]
@@ -40,7 +134,7 @@ fn flags_go_over_the_environment_over_the_file() {
         ("ESKER_ROLES".to_owned(), "wal, agent".to_owned()),
     ]);
     let flags = [("flush.bytes", "300000".to_owned())];
-    let config = Config::build(Kind::Dev, Some(text), &environment, &flags).expect("good");
+    let config = Config::build(Kind::Dev, Some(&file(text)), &environment, &flags).expect("good");
     assert_eq!(config.wal.disk.0, 3 * GIB);
     assert_eq!(config.flush.age.0.as_secs(), 1);
     assert_eq!(config.flush.bytes.0, 300_000);
@@ -54,7 +148,10 @@ fn what_is_wrong_is_refused_in_one_line_that_names_the_key() {
         ("[wal]\ndiskk = 1", "diskk"),
         ("[wal]\ndisk = 0", "wal.disk"),
         ("[wal]\ndisk = -1", "-1"),
-        ("[wal]\nfile = \"47MiB\"", "wal.file"),
+        (
+            "[wal]\nfile = \"47MiB\"",
+            "`wal.file` is 47 MiB; it may be 48 MiB to 1 GiB",
+        ),
         ("[wal]\ndisk = \"1GiBB\"", "1GiBB"),
         ("[agent]\nappend_memory = \"95MiB\"", "agent.append_memory"),
         ("[agent]\nread_memory = \"63MiB\"", "agent.read_memory"),
@@ -67,7 +164,10 @@ fn what_is_wrong_is_refused_in_one_line_that_names_the_key() {
         ("roles = []", "roles"),
         ("roles = [\"king\"]", "king"),
         ("[listen]\npublic = \"0.0.0.0:7070\"", "listen.public"),
-        ("[listen]\npublic = \"here\"", "socket"),
+        (
+            "[listen]\npublic = \"here\"",
+            "127.0.0.1:7070, localhost:7070 or 7070",
+        ),
         ("= 1", "key"),
     ] {
         let error = build(text).expect_err(text).to_string();
@@ -132,7 +232,7 @@ fn every_bound_is_told_by_its_key_and_value() {
         ("agent.append_memory", 96 << 20, 2 * GIB),
         ("agent.read_memory", 64 << 20, 2 * GIB),
     ];
-    let with = |key: &str, value: u64| flagged(key, value.to_string());
+    let with = |key: &'static str, value: u64| flagged(key, value.to_string());
     for (key, least, most) in sizes {
         for good in [least, most] {
             assert!(with(key, good).is_ok(), "{key} = {good}");
@@ -154,7 +254,9 @@ fn every_bound_is_told_by_its_key_and_value() {
                 "{key} = {wrong}: {told}"
             );
             assert!(told.contains("it may be "), "{told}");
-            assert!(named != key || told.contains(&wrong.to_string()), "{told}");
+            let as_size = Size(wrong).to_string();
+            let named_so = told.contains(&wrong.to_string()) || told.contains(&as_size);
+            assert!(named != key || named_so, "{told}");
         }
     }
     for (key, least, most, wrong) in [
@@ -177,7 +279,7 @@ fn every_bound_is_told_by_its_key_and_value() {
     }
 }
 
-fn flagged(key: &str, value: String) -> Result<Config, ConfigError> {
+fn flagged(key: &'static str, value: String) -> Result<Config, ConfigError> {
     Config::build(Kind::Dev, None, &BTreeMap::new(), &[(key, value)])
 }
 
@@ -212,7 +314,8 @@ fn a_url_that_is_none_is_refused_with_examples_and_without_secrets() {
     ] {
         let told = flagged("object_store.url", url.to_owned()).expect_err(url);
         let told = told.to_string();
-        assert!(told.starts_with("`object_store.url` is "), "{told}");
+        let begins = "--object-store: `object_store.url` is ";
+        assert!(told.starts_with(begins), "{told}");
         for word in [
             words,
             "s3://my-bucket/prefix",
