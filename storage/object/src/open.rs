@@ -330,6 +330,7 @@ fn install_crypto() {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use esker_env::OpenMode;
 
     fn open(url: &str, settings: &[(&str, &str)]) -> Result<Backend, Error> {
         let settings = settings
@@ -391,7 +392,8 @@ mod tests {
         backend(&url, &options, &Env::real()).unwrap();
         assert!(folder.is_dir());
         open(&url, &[]).unwrap();
-        std::fs::write(folder.join("file"), b"").unwrap();
+        let file = folder.join("file");
+        Env::real().files.open(&file, OpenMode::CreateNew).unwrap();
         let error = open(&format!("{url}/file"), &[]).unwrap_err().to_string();
         assert!(error.contains("is no folder"), "{error}");
     }
