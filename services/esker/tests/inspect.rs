@@ -329,6 +329,30 @@ fn a_checkpoint_of_the_bucket_is_read_by_its_key() {
 }
 
 #[test]
+fn what_another_command_reads_is_said_with_that_command() {
+    let folder = tempfile::tempdir().expect("a scratch folder");
+    let kinds = [
+        ("ESKERSEG", "a segment", "segment"),
+        ("ESKERLCP", "a checkpoint of a node", "checkpoint"),
+        ("ESKERCKP", "a checkpoint of the bucket", "checkpoint"),
+        ("ESKERWAL", "a file of a node's log", "wal"),
+    ];
+    for (magic, what, reads) in kinds {
+        let path = folder.path().join(magic);
+        std::fs::write(&path, format!("{magic} and more")).expect("written");
+        let path = text(&path);
+        for command in ["segment", "checkpoint", "wal"] {
+            let output = inspect(&[command, path]);
+            let said = String::from_utf8(output.stderr).expect("UTF-8");
+            assert_eq!(output.status.code(), Some(1), "{said}");
+            let told = said.contains(&format!("{path} is {what}; `"))
+                && said.contains(&format!("esker inspect {reads} {path}` reads it"));
+            assert_eq!(told, command != reads, "{command}: {said}");
+        }
+    }
+}
+
+#[test]
 fn what_is_not_there_or_no_key_is_said() {
     for (args, code, word) in [
         (&["wal", "/nowhere"][..], 1, "/nowhere"),
@@ -343,8 +367,14 @@ fn what_is_not_there_or_no_key_is_said() {
             2,
             "cannot be used",
         ),
-        (&["segment", "/dev/null"], 1, "damaged"),
-        (&["checkpoint", "/dev/null"], 1, "no checkpoint"),
+        (&["segment", "/dev/null"], 1, "is empty"),
+        (&["checkpoint", "/dev/null"], 1, "is empty"),
+        (&["checkpoint", "/dev"], 1, "/dev is a folder"),
+        (
+            &["segment", "s3://bucket/key"],
+            2,
+            "--object-store with the URL",
+        ),
     ] {
         let output = inspect(args);
         let said = String::from_utf8(output.stderr).expect("UTF-8");

@@ -28,7 +28,7 @@ pub(super) struct Args {
 
 pub(super) async fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
     let name = &args.source.name;
-    let bytes = args.source.read(&shell.env).await?;
+    let bytes = args.source.read("checkpoint", shell).await?;
     let state_bytes = match bytes.starts_with(LOCAL_MAGIC) {
         true => of_node(name, &bytes)?,
         false => bytes,

@@ -40,7 +40,7 @@ pub(super) struct Args {
 
 pub(super) async fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
     let name = &args.source.name;
-    let bytes = args.source.read(&shell.env).await?;
+    let bytes = args.source.read("segment", shell).await?;
     let damaged = |error: esker_segment::Error| Failure::new(format!("{name}: {error}"));
     let segment = open(name, &bytes).map_err(damaged)?;
     let mut look = Look {

@@ -9,6 +9,7 @@ use esker_types::Lane;
 use esker_types::limits::{OBJECT_GET_BYTES_MAX, OBJECT_PUT_BYTES_MAX};
 
 use crate::failure::Failure;
+use crate::shell::Shell;
 
 /// A file or an object.
 #[derive(Debug, clap::Args)]
@@ -21,16 +22,63 @@ pub(super) struct Source {
     object_store: Option<String>,
 }
 
-impl Source {
-    /// All of it.
-    pub(super) async fn read(&self, env: &Env) -> Result<Bytes, Failure> {
-        match &self.object_store {
-            Some(url) => self.object(url, env).await,
-            None => self.file(env),
+/// How files and objects begin, what they are, and which command reads them.
+const KINDS: [(&[u8], &str, &str); 4] = [
+    (b"ESKERSEG", "a segment", "segment"),
+    (b"ESKERLCP", "a checkpoint of a node", "checkpoint"),
+    (b"ESKERCKP", "a checkpoint of the bucket", "checkpoint"),
+    (b"ESKERWAL", "a file of a node's log", "wal"),
+];
+
+/// Refuses what begins as something that another command reads.
+pub(super) fn expect(
+    command: &str,
+    name: &str,
+    first: &[u8],
+    shell: &Shell,
+) -> Result<(), Failure> {
+    if first.is_empty() {
+        return Err(Failure::new(format!("{name} is empty")));
+    }
+    let kind = KINDS
+        .into_iter()
+        .find(|(magic, ..)| first.starts_with(magic));
+    match kind {
+        Some((_, what, reads)) if reads != command => {
+            let program = &shell.program;
+            let next = format!("`{program} inspect {reads} {name}` reads it");
+            Err(Failure::new(format!("{name} is {what}")).and_next(next))
         }
+        _ => Ok(()),
+    }
+}
+
+impl Source {
+    /// All of it, for `command`.
+    pub(super) async fn read(&self, command: &str, shell: &Shell) -> Result<Bytes, Failure> {
+        let env = &shell.env;
+        let bytes = match &self.object_store {
+            Some(url) => self.object(url, env).await?,
+            None => self.file(env)?,
+        };
+        expect(command, &self.name, &bytes, shell)?;
+        Ok(bytes)
     }
 
     fn file(&self, env: &Env) -> Result<Bytes, Failure> {
+        if self.name.contains("://") {
+            return Err(Failure::usage(format!(
+                "`{}` is a URL, no file: write the key of an object, and --object-store with the URL \
+                 of its bucket",
+                self.name
+            )));
+        }
+        if env.files.list(Path::new(&self.name)).is_ok() {
+            return Err(Failure::new(format!(
+                "{} is a folder: name a file in it, such as one that ends in .seg or .ckp",
+                self.name
+            )));
+        }
         let file = env.files.open(Path::new(&self.name), OpenMode::Read);
         let file = file.map_err(|error| match Key::parse(&self.name) {
             Some(_) => Failure::io(&self.name, &error)

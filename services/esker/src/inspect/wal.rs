@@ -5,16 +5,21 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use bytes::BytesMut;
-use esker_env::Env;
+use esker_env::{Env, OpenMode};
 use esker_shard::checkpoint;
 use esker_types::{RaftIndex, ShardId};
 use esker_wal::disk::{Checkpoint, FileReport, FrameReport};
 use serde::Serialize;
 
 use super::Found;
+use super::source::expect;
 use crate::failure::Failure;
 use crate::screen;
 use crate::shell::Shell;
+
+/// What it means that a process uses what is looked at.
+const IN_USE: &str = "what it writes meanwhile may look torn, and what is held is told by its newest \
+     checkpoints; stop it for a look that is whole";
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -81,16 +86,19 @@ struct Covered {
 }
 
 pub(super) fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
-    let report = report(&shell.env, &args.path)?;
+    let report = report(shell, &args.path)?;
     if report.in_use {
-        let path = args.path.display();
-        tracing::warn!("a process uses {path}: what it writes meanwhile may look torn");
+        screen::note(&format!(
+            "esker: a process uses {}: {IN_USE}",
+            args.path.display()
+        ));
     }
     shell.answer(&report, || report.text())?;
     report.found.outcome(&args.path.display().to_string())
 }
 
-fn report(env: &Env, path: &Path) -> Result<Report, Failure> {
+fn report(shell: &Shell, path: &Path) -> Result<Report, Failure> {
+    let env = &shell.env;
     let failed = |error: io::Error| Failure::io(&path.display().to_string(), &error);
     match env.files.list(path) {
         Ok(paths) => {
@@ -103,18 +111,39 @@ fn report(env: &Env, path: &Path) -> Result<Report, Failure> {
                 let text = format!("{} holds no WAL file and no folder `wal`", path.display());
                 return Err(Failure::new(text));
             }
-            Ok(Survey::new(None).all(env, &files))
+            let mut survey = Survey::new(None);
+            survey.report.in_use = path.parent().is_some_and(|above| in_use(env, above));
+            Ok(survey.all(env, &files))
         }
         Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
+            expect(
+                "wal",
+                &path.display().to_string(),
+                &first(env, path).map_err(failed)?,
+                shell,
+            )?;
             let file = FileReport::read(env, path);
             let file = file.map_err(|error| Failure::new(error.to_string()))?;
             let mut survey = Survey::new(None);
+            let above = path.parent().and_then(Path::parent);
+            survey.report.in_use = above.is_some_and(|above| in_use(env, above));
             survey.file(path, &file);
             survey.tail(path, &file);
             Ok(survey.finish())
         }
         Err(error) => Err(failed(error)),
     }
+}
+
+/// The first bytes of the file at `path`: enough to tell what it is.
+fn first(env: &Env, path: &Path) -> io::Result<Vec<u8>> {
+    let mut first = vec![0; 8];
+    let read = env
+        .files
+        .open(path, OpenMode::Read)?
+        .read_at(&mut first, 0)?;
+    first.truncate(read);
+    Ok(first)
 }
 
 /// A data directory: checkpoints first, for they must not know more than the files do.
