@@ -331,7 +331,7 @@ pub(crate) fn of_read(error: &ReadError, topic: &TopicName) -> Error {
 /// What it says, with topic and partition called as their users call them.
 fn named(error: &ReadError, topic: &TopicName) -> String {
     let text = error.to_string();
-    match error {
+    let named = match error {
         ReadError::UnknownPartition { partition }
         | ReadError::OutOfRange { partition, .. }
         | ReadError::Batch { partition, .. }
@@ -346,6 +346,21 @@ fn named(error: &ReadError, topic: &TopicName) -> String {
             text.replace(&partition.to_string(), &name)
         }
         _ => format!("topic {topic}: {text}"),
+    };
+    match error {
+        ReadError::OutOfRange { log_start, end, .. } => {
+            let range = format!("has [{log_start}, {end})");
+            let held = match end
+                .get()
+                .checked_sub(1)
+                .filter(|last| *last >= log_start.get())
+            {
+                Some(last) => format!("holds {log_start} to {last}, and {end} comes next"),
+                None => format!("holds none, and {end} comes next"),
+            };
+            named.replace(&range, &held)
+        }
+        _ => named,
     }
 }
 
@@ -395,7 +410,10 @@ mod tests {
         let unknown = ReadError::UnknownPartition { partition };
         let topic = TopicName::new("gravel").unwrap();
         for (error, words) in [
-            (out, "7 is out of range: partition 3 of topic gravel has"),
+            (
+                out,
+                "7 is out of range: partition 3 of topic gravel holds 0 to 4, and 5",
+            ),
             (unknown, "there is no partition 3 of topic gravel;"),
         ] {
             let text = of_read(&error, &topic).message;

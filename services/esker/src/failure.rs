@@ -101,13 +101,23 @@ impl Failure {
         self
     }
 
-    /// With what to do about a topic, a partition or an offset that is not there.
-    pub(crate) fn of_topic(self, shell: &Shell, topic: &str) -> Self {
+    /// With what to do about a topic, a partition or an offset that is not there, or a topic that is.
+    pub(crate) fn of_topic(mut self, shell: &Shell, topic: &str) -> Self {
         let (program, option) = (&shell.program, &shell.option);
         match self.code() {
             Some(Code::UnknownTopic) => {
+                // What to do is said once, by a command that may be copied.
+                if let Self::Failed(report) = &mut self
+                    && let Some((what, _)) = report.message.split_once("; create it first")
+                {
+                    report.message = what.to_owned();
+                }
                 self.and_next(format!("`{program} topic create {topic}{option}` makes it"))
             }
+            Some(Code::TopicExists) => self.and_next(format!(
+                "`{program} topic describe {topic}{option}` shows it, `{program} topic alter \
+                 {topic}{option}` changes it"
+            )),
             Some(Code::UnknownPartition) => self.and_next(format!(
                 "`{program} topic describe {topic}{option}` shows those there are"
             )),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+use std::time::Duration;
 
 use clap::Subcommand;
 use esker_client::direct::{Direct, DirectTopic};
@@ -9,10 +10,14 @@ use esker_client::v1::{AlterTopicRequest, PartitionStatus, Topic, Truncation};
 use esker_client::{Admin, Error};
 use serde_json::{Value, json};
 
+use crate::config::{Size, Span};
 use crate::direct;
 use crate::failure::Failure;
 use crate::screen;
 use crate::shell::Shell;
+
+/// How a setting says that there is no limit.
+const UNLIMITED: &str = "-1";
 
 /// Create, list, describe, alter, truncate and delete topics
 #[derive(Debug, clap::Args)]
@@ -30,7 +35,8 @@ enum Action {
         /// How many partitions: 1 to 100,000; there can be more later, never fewer
         #[arg(long, default_value_t = 1, value_name = "N")]
         partitions: u32,
-        /// A setting other than its default, such as retention.ms=86400000; may be repeated
+        /// A setting other than its default, such as retention.ms=7d, retention.bytes=10GiB or
+        /// max_batch_bytes=4MiB; may be repeated
         #[arg(long, value_name = "KEY=VALUE", value_parser = setting)]
         set: Vec<(String, String)>,
     },
@@ -71,7 +77,8 @@ enum Action {
 struct Alter {
     /// The topic's name
     name: String,
-    /// A setting to change, or `KEY=` for its default; may be repeated
+    /// A setting to change, such as retention.ms=7d (or forever), or `KEY=` for its default; may be
+    /// repeated
     #[arg(long, value_name = "KEY=VALUE", value_parser = setting)]
     set: Vec<(String, String)>,
     /// How many partitions to have, at least as many as now
@@ -84,8 +91,44 @@ struct Alter {
 
 fn setting(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
-        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-        _ => Err("write KEY=VALUE".to_owned()),
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), plain(key, value))),
+        _ => Err("write KEY=VALUE, such as retention.ms=7d".to_owned()),
+    }
+}
+
+/// What the service takes for `value`, which may be written as people write times and sizes. What is
+/// neither is for the service to refuse.
+fn plain(key: &str, value: &str) -> String {
+    let number = match (key, value) {
+        ("retention.ms", "forever") | ("retention.bytes", "unlimited") => {
+            Some(UNLIMITED.to_owned())
+        }
+        ("retention.ms", _) => Span::parse(value).map(|Span(span)| span.as_millis().to_string()),
+        ("retention.bytes" | "max_batch_bytes", _) => {
+            Size::parse(value).map(|Size(bytes)| bytes.to_string())
+        }
+        _ => None,
+    };
+    number.unwrap_or_else(|| value.to_owned())
+}
+
+/// The value of a setting, and what a person would call it.
+fn told(key: &str, value: &str) -> String {
+    let name = match (key, value) {
+        ("retention.ms", UNLIMITED) => Some("forever".to_owned()),
+        ("retention.bytes", UNLIMITED) => Some("unlimited".to_owned()),
+        ("retention.ms", _) => {
+            let span = value.parse().ok().map(|ms| Span(Duration::from_millis(ms)));
+            span.map(|span| span.to_string())
+        }
+        ("retention.bytes" | "max_batch_bytes", _) => {
+            value.parse().ok().map(|bytes| Size(bytes).to_string())
+        }
+        _ => None,
+    };
+    match name {
+        Some(name) => format!("{value} ({name})"),
+        None => value.to_owned(),
     }
 }
 
@@ -136,7 +179,7 @@ async fn create(
 ) -> Result<(), Failure> {
     let settings: BTreeMap<_, _> = set.into_iter().collect();
     let made = admin.create_topic(name, partitions, &settings).await;
-    let topic = made.map_err(|error| Failure::writing(&error))?;
+    let topic = made.map_err(|error| Failure::writing(&error).of_topic(shell, name))?;
     shell.answer(&object(&topic), || {
         let (program, option) = (&shell.program, &shell.option);
         format!(
@@ -224,7 +267,7 @@ fn description(topic: &Topic, partitions: &[PartitionStatus]) -> String {
     let settings: BTreeMap<_, _> = topic.settings.iter().collect();
     let rows: Vec<_> = settings
         .into_iter()
-        .map(|(key, value)| vec![key.clone(), value.clone()])
+        .map(|(key, value)| vec![key.clone(), told(key, value)])
         .collect();
     text.push_str(&screen::table(&["SETTING", "VALUE"], &rows));
     let rows: Vec<_> = partitions
@@ -362,5 +405,29 @@ mod tests {
         assert_eq!(setting("a=b=c"), pair("a", "b=c"));
         assert_eq!(setting("a="), pair("a", ""));
         assert!(setting("a").is_err() && setting("=a").is_err());
+    }
+
+    #[test]
+    fn settings_are_written_and_told_as_people_do() {
+        for (written, value, shown) in [
+            ("retention.ms=1h", "3600000", "3600000 (1 h)"),
+            ("retention.ms=7d", "604800000", "604800000 (7 d)"),
+            ("retention.ms=forever", "-1", "-1 (forever)"),
+            ("retention.ms=-1", "-1", "-1 (forever)"),
+            ("retention.ms=", "", ""),
+            ("retention.ms=soon", "soon", "soon"),
+            ("retention.bytes=unlimited", "-1", "-1 (unlimited)"),
+            (
+                "retention.bytes=10GiB",
+                "10737418240",
+                "10737418240 (10 GiB)",
+            ),
+            ("max_batch_bytes=4MiB", "4194304", "4194304 (4 MiB)"),
+            ("compression=7d", "7d", "7d"),
+        ] {
+            let (key, plain) = setting(written).unwrap();
+            assert_eq!(plain, value, "{written}");
+            assert_eq!(told(&key, &plain), shown, "{written}");
+        }
     }
 }
