@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use esker_client::{Code, Error};
-use esker_env::Monotonic;
+use esker_env::{Monotonic, WallMs};
 use futures::TryFutureExt as _;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -39,8 +39,9 @@ const KEEP_EVERY: Duration = Duration::from_secs(1);
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 PLACE is earliest, end, a time, or with --partition an offset. A time is RFC 3339
-(2026-11-21T15:00:00Z), milliseconds since 1970 (@1795273200000) or before now (-2h), and stands
-for the first record, in the order of offsets, of this time or later.
+(2026-11-21T15:00:00Z), a date (2026-11-21: its first moment, in UTC), milliseconds since 1970
+(@1795273200000) or before now (-2h), and stands for the first record, in the order of offsets, of
+this time or later.
 
 With --json the last line on stderr tells records, bytes of values, next offset and the SHA-256 of
 the values, each followed by a newline, per partition.")]
@@ -77,10 +78,11 @@ pub(crate) struct Args {
 }
 
 impl Args {
-    fn bounds(&self) -> Result<Bounds, Failure> {
+    fn bounds(&self, now: WallMs) -> Result<Bounds, Failure> {
         for (option, place) in [("--from", self.from), ("--until", self.until)] {
             check(option, place, self.partition)?;
         }
+        in_order(self.from, ("--until", self.until), now)?;
         Ok(Bounds {
             from: self.from,
             until: self.until,
@@ -101,8 +103,26 @@ pub(crate) fn check(option: &str, place: Place, partition: Option<u32>) -> Resul
     }
 }
 
+/// Who ends before the beginning has mixed them up.
+pub(crate) fn in_order(from: Place, until: (&str, Place), now: WallMs) -> Result<(), Failure> {
+    let (option, until) = until;
+    let is_backward = match (from, until) {
+        (Place::Offset(from), Place::Offset(until)) => from > until,
+        (Place::Time(from), Place::Time(until)) => from.resolve(now) > until.resolve(now),
+        (Place::End, until) => until != Place::End,
+        (from, Place::Earliest) => from != Place::Earliest,
+        _ => false,
+    };
+    match is_backward {
+        true => Err(Failure::usage(format!(
+            "--from lies behind {option}: there is nothing between them; swap them"
+        ))),
+        false => Ok(()),
+    }
+}
+
 pub(crate) async fn run(args: Args, shell: &Shell) -> Result<(), Failure> {
-    let bounds = args.bounds()?;
+    let bounds = args.bounds(shell.env.clock.wall())?;
     let mut interrupt = std::pin::pin!(interrupted());
     tokio::spawn(give_up_on_stdout(interrupted()));
     let topic = args.topic.as_str();
@@ -196,6 +216,12 @@ impl<'a> Printing<'a> {
         printed.map_err(|failure| failure.with_field("read", tally.object(self.topic)))?;
         let seconds = self.shell.env.clock.monotonic().since(began).as_secs_f64();
         summarise(self.shell, self.topic, &tally, seconds);
+        if tally.records() == 0 && !bounds.follow && !self.shell.json {
+            let resumed = !resumed.is_empty();
+            screen::note(&nothing(
+                self.shell, self.topic, partitions, bounds, resumed,
+            ));
+        }
         Ok(())
     }
 
@@ -358,6 +384,31 @@ pub(crate) async fn give_up_on_stdout(interrupt: impl Future<Output = ()>) {
     tokio::time::sleep(STDOUT_GRACE).await;
     screen::note("esker: interrupted, and nobody reads stdout");
     std::process::exit(1);
+}
+
+/// That there was nothing to read, which an empty stdout alone may not tell.
+pub(crate) fn nothing(
+    shell: &Shell,
+    topic: &str,
+    partitions: &[u32],
+    bounds: &Bounds,
+    resumed: bool,
+) -> String {
+    let of = match partitions {
+        [partition] => format!("partition {partition} of topic {topic}"),
+        _ => format!("topic {topic}"),
+    };
+    match (bounds.from, bounds.until) {
+        _ if resumed => format!("esker: no records in {of} since the positions that were kept"),
+        (Place::Earliest, Place::End) => format!("esker: no records in {of}"),
+        _ => {
+            let (program, option) = (&shell.program, &shell.option);
+            format!(
+                "esker: no records in {of} between these places; `{program} topic describe \
+                 {topic}{option}` shows what it holds"
+            )
+        }
+    }
 }
 
 /// Says what it came to, where it does not stand among records.

@@ -10,7 +10,7 @@ use esker_env::{Env, File, OpenMode, WorkersExt};
 use futures::{StreamExt as _, TryFutureExt as _, TryStreamExt as _};
 use indicatif::ProgressBar;
 
-use crate::consume::{Printing, check, give_up_on_stdout};
+use crate::consume::{Printing, check, give_up_on_stdout, in_order, nothing};
 use crate::direct;
 use crate::failure::{Failure, unless};
 use crate::reading::{Bounds, Form, Printer, Reading, Source, Stretch, plan};
@@ -29,8 +29,9 @@ const AT_ONCE_MAX: usize = 4;
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 PLACE is earliest, end, a time, or with --partition an offset. A time is RFC 3339
-(2026-11-21T15:00:00Z), milliseconds since 1970 (@1795273200000) or before now (-2h), and stands
-for the first record, in the order of offsets, of this time or later.
+(2026-11-21T15:00:00Z), a date (2026-11-21: its first moment, in UTC), milliseconds since 1970
+(@1795273200000) or before now (-2h), and stands for the first record, in the order of offsets, of
+this time or later.
 
 With --json the last line (on stdout if records go into files, else on stderr) tells records, bytes
 of values, next offset and the SHA-256 of the values, each followed by a newline, per partition.")]
@@ -63,6 +64,7 @@ pub(crate) async fn run(args: Args, shell: &Shell) -> Result<(), Failure> {
     for (option, place) in [("--from", args.from), ("--to", args.to)] {
         check(option, place, args.partition)?;
     }
+    in_order(args.from, ("--to", args.to), shell.env.clock.wall())?;
     let bounds = Bounds {
         from: args.from,
         until: args.to,
@@ -138,6 +140,9 @@ async fn into_files(
     let seconds = shell.env.clock.monotonic().since(began).as_secs_f64();
     let mut answer = tally.object(topic);
     answer["seconds"] = seconds.into();
+    if tally.records() == 0 && !shell.json {
+        screen::note(&nothing(shell, topic, of, bounds, false));
+    }
     shell.answer(&answer, || {
         let rate = screen::rate(tally.bytes(), seconds);
         let (text, directory) = (tally.text(), directory.display());

@@ -8,6 +8,9 @@ use esker_env::WallMs;
 
 use crate::config::Span;
 
+/// Bytes of a date: `2026-11-21`.
+const DATE_BYTES: usize = 10;
+
 /// A place in a partition.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Place {
@@ -47,10 +50,14 @@ impl When {
 impl FromStr for When {
     type Err = String;
 
-    /// RFC 3339, `@milliseconds` since 1970, or a span before now such as `-2h`.
+    /// RFC 3339, a date (its first moment, in UTC), `@milliseconds` since 1970, or a span before now
+    /// such as `-2h`.
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || {
-            format!("`{text}` is no time; write 2026-11-21T15:00:00Z, @1795273200000 (ms) or -2h")
+            format!(
+                "`{text}` is no time; write 2026-11-21T15:00:00Z, 2026-11-21 (its first moment, in \
+                 UTC), @1795273200000 (ms) or -2h"
+            )
         };
         if let Some(ms) = text.strip_prefix('@') {
             return match ms.parse() {
@@ -62,6 +69,13 @@ impl FromStr for When {
             return Span::parse(ago)
                 .map(|Span(ago)| Self::Ago(ago))
                 .ok_or_else(wrong);
+        }
+        if text.len() == DATE_BYTES {
+            let date: jiff::civil::Date = text.parse().map_err(|_| wrong())?;
+            let day = date
+                .to_zoned(jiff::tz::TimeZone::UTC)
+                .map_err(|_| wrong())?;
+            return Ok(Self::At(Timestamp(day.timestamp().as_millisecond())));
         }
         let time: jiff::Timestamp = text.parse().map_err(|_| wrong())?;
         Ok(Self::At(Timestamp(time.as_millisecond())))
@@ -105,6 +119,8 @@ mod tests {
         assert_eq!("@-17".parse::<Place>(), at(-17));
         assert_eq!("1970-01-01T00:00:01.5Z".parse::<Place>(), at(1500));
         assert_eq!("1970-01-01T02:00:00+02:00".parse::<Place>(), at(0));
+        assert_eq!("1970-01-02".parse::<Place>(), at(86_400_000));
+        assert_eq!("2026-11-21".parse::<Place>(), at(1_795_219_200_000));
         let ago = Duration::from_millis(2 * HOUR_MS);
         assert_eq!("-2h".parse(), Ok(Place::Time(When::Ago(ago))));
         for text in [
@@ -114,7 +130,9 @@ mod tests {
             "@",
             "-5",
             "99999999999999999999",
-            "2026-11-21",
+            "2026-02-30",
+            "2026-11-2",
+            "2026/11/21",
             "+5",
         ] {
             let error = text.parse::<Place>().unwrap_err();
