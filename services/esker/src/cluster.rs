@@ -126,6 +126,7 @@ fn object(status: &ClusterStatusReply) -> Value {
             "disk_bytes": wal.disk_bytes,
             "room_bytes": wal.room_bytes,
             "files": wal.files,
+            "spares": wal.spares,
         })
     });
     json!({
@@ -142,13 +143,14 @@ fn object(status: &ClusterStatusReply) -> Value {
 
 fn text(status: &ClusterStatusReply) -> String {
     let head: u64 = status.shards.iter().map(|shard| shard.head_bytes).sum();
+    let batches: u64 = status.shards.iter().map(|shard| shard.head_batches).sum();
     let segments: u64 = status.shards.iter().map(|shard| shard.segments).sum();
     let stored: u64 = status.shards.iter().map(|shard| shard.segment_bytes).sum();
     let mut text = format!(
         "cluster  {}, incarnation {}, version {}\n\
          bucket   {}: {segments} segments, {}\n\
          topics   {}, {} partitions\n\
-         head     {} not in the bucket yet\n",
+         head     {}\n",
         status.cluster_id,
         status.incarnation,
         status.version,
@@ -156,7 +158,13 @@ fn text(status: &ClusterStatusReply) -> String {
         screen::bytes(stored),
         status.topics,
         status.partitions,
-        screen::bytes(head),
+        match batches {
+            0 => "empty: everything is in the bucket".to_owned(),
+            _ => format!(
+                "{} in {batches} batches, not in the bucket yet",
+                screen::bytes(head)
+            ),
+        },
     );
     if let Some(wal) = &status.wal {
         let (used, most) = (
@@ -166,8 +174,8 @@ fn text(status: &ClusterStatusReply) -> String {
         let room = screen::bytes(wal.room_bytes);
         let _ = writeln!(
             text,
-            "wal      {used} of {most} in {} files, room for {room}",
-            wal.files
+            "wal      {used} of {most} in {} files and {} spares, room for {room}",
+            wal.files, wal.spares
         );
     }
     let rows = status.shards.iter().map(|shard| {
@@ -180,16 +188,21 @@ fn text(status: &ClusterStatusReply) -> String {
             }
             .to_owned(),
             shard.term.to_string(),
-            shard.applied.to_string(),
-            shard.flush_position.to_string(),
             screen::bytes(shard.head_bytes),
+            shard.head_batches.to_string(),
             shard.segments.to_string(),
             screen::bytes(shard.segment_bytes),
         ]
     });
     let rows: Vec<_> = rows.collect();
     let heads = [
-        "SHARD", "LEADER", "TERM", "APPLIED", "FLUSHED", "HEAD", "SEGMENTS", "BYTES",
+        "SHARD",
+        "LEADER",
+        "TERM",
+        "UNFLUSHED",
+        "BATCHES",
+        "SEGMENTS",
+        "IN BUCKET",
     ];
     text.push('\n');
     text.push_str(&screen::table(&heads, &rows));

@@ -12,6 +12,7 @@ use super::plan::Args;
 use super::schedule::Times;
 use super::tail::{Read, Tail};
 use super::writing::{LATE, Writing, Written};
+use crate::config::Span;
 use crate::failure::Failure;
 use crate::run::interrupted;
 use crate::screen;
@@ -27,6 +28,8 @@ const RECORD_BYTES: usize = 512;
 pub(crate) struct Loaded {
     pub(crate) topic: String,
     pub(crate) times: Times,
+    /// Written before that, and not counted.
+    pub(crate) warmup: Span,
     pub(crate) batch_bytes: u64,
     /// Between two batches.
     pub(crate) interval: Option<Duration>,
@@ -131,6 +134,7 @@ pub(crate) async fn load(
     Ok(Loaded {
         topic: topic.to_owned(),
         times,
+        warmup: Span(args.warmup),
         batch_bytes,
         interval,
         written,
@@ -209,6 +213,7 @@ impl Loaded {
         let mut object = json!({
             "topic": self.topic,
             "seconds": self.times.seconds(),
+            "warmup_seconds": self.warmup.0.as_secs_f64(),
             "batch_bytes": self.batch_bytes,
             "in_flight": args.in_flight,
             "interval_us": self.interval.map(|interval| interval.as_micros()),
@@ -239,9 +244,10 @@ impl Loaded {
 
     fn text(&self) -> String {
         let written = &self.written;
+        let warmup = self.warmup;
         let rate = screen::rate(written.bytes, self.times.seconds());
         let mut text = format!(
-            "append  {} batches of {} in {:.1} s, {rate}\n        {}\n",
+            "append  {} batches of {} in {:.1} s, {rate}, behind a warm-up of {warmup}\n        {}\n",
             written.batches,
             screen::bytes(self.batch_bytes),
             self.times.seconds(),
@@ -310,6 +316,7 @@ mod tests {
         Loaded {
             topic: "t".to_owned(),
             times: Times::new(Monotonic(Duration::ZERO), Duration::ZERO, second),
+            warmup: Span(Duration::ZERO),
             batch_bytes: 100,
             interval: None,
             written: Written {

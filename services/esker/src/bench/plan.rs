@@ -48,7 +48,7 @@ pub(crate) struct Args {
     /// How long to measure
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = span)]
     pub(crate) seconds: Duration,
-    /// How long to write before that
+    /// How long to write before that, unmeasured: a warm-up
     #[arg(long, value_name = "TIME", default_value = "3s", value_parser = span)]
     pub(crate) warmup: Duration,
     /// Do not read along
