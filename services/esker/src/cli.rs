@@ -115,12 +115,25 @@ pub(crate) enum Command {
 }
 
 impl Command {
+    /// Whether it hears by itself that the process is asked to end, and ends its work in order.
+    pub(crate) const fn hears_signals(&self) -> bool {
+        matches!(
+            self,
+            Self::Dev(_)
+                | Self::Serve(_)
+                | Self::Demo(_)
+                | Self::Produce(_)
+                | Self::Consume(_)
+                | Self::Replay(_)
+        )
+    }
+
     /// What is logged unless somebody says otherwise.
     pub(crate) const fn log_levels(&self) -> &'static str {
         match self {
             // What raft and the cache tell of every start is for whoever asks.
             Self::Dev(_) | Self::Serve(_) => {
-                "info,openraft=warn,openraft::core::raft_core=error,foyer_storage=warn"
+                "info,openraft=warn,openraft::core::raft_core=error,foyer=warn"
             }
             Self::Demo(_) => "warn,openraft=error",
             _ => "warn",

@@ -12,7 +12,7 @@ use esker_types::limits::MIB;
 use serde_json::{Value, json};
 
 use crate::config::{Config, Kind, Size};
-use crate::run::{Failed, say};
+use crate::run::{Failed, asked, say};
 use crate::sample::Lines;
 use crate::screen;
 use crate::serve::{Server, cache_directory};
@@ -51,15 +51,22 @@ impl DemoArgs {
         })?;
         let env = Env::real();
         let scratch = crate::run::scratch(&format!("esker-demo-{:016x}", env.entropy.next_u64()));
-        let done = Demo {
+        let demo = Demo {
             env,
             scratch: scratch.clone(),
             args: self.clone(),
             bytes: bytes.0,
             json,
-        }
-        .run()
-        .await;
+        };
+        let done = tokio::select! {
+            biased;
+            code = asked() => {
+                // Its server may still write there: what is removed under it is nobody's loss.
+                crate::run::remove(&scratch);
+                std::process::exit(code);
+            }
+            done = demo.run() => done,
+        };
         let kept = self.keep || done.is_err();
         match (kept, json) {
             (false, _) => crate::run::remove(&scratch),

@@ -104,11 +104,13 @@ pub(crate) async fn serve(
         }
         server = Server::start(&env, &config, environment) => server?,
     };
-    say_ready(&server, &config);
+    let known = server.a_topic().await;
+    say_ready(&server, &config, known.as_deref());
     Ok(server.run(asked).await?)
 }
 
-fn say_ready(server: &Server, config: &Config) {
+/// `known`: a topic that is there already.
+fn say_ready(server: &Server, config: &Config, known: Option<&str>) {
     let endpoint = format!("http://{}", server.address());
     let esker = program();
     let option = if server.address() == "127.0.0.1:7070" {
@@ -117,15 +119,20 @@ fn say_ready(server: &Server, config: &Config) {
         format!(" --endpoint {endpoint}")
     };
     let cluster = server.identity().cluster;
+    let first = match known {
+        Some(_) => format!("  {esker} topic list{option}\n"),
+        None => format!("  {esker} topic create hello --partitions 4{option}\n"),
+    };
     crate::run::say(&format!(
         "esker {version} is ready at {endpoint}\n\
          cluster {cluster}, data in {data}, bucket {bucket}\n\
          metrics and health at http://{metrics}\n\
          \n\
          next, from another terminal:\n\
-         \x20 {esker} topic create hello --partitions 4{option}\n\
-         \x20 echo 'hello, gravel' | {esker} produce hello{option}\n\
-         \x20 {esker} consume hello{option}\n",
+         {first}\
+         \x20 echo 'hello, gravel' | {esker} produce {topic}{option}\n\
+         \x20 {esker} consume {topic}{option}\n",
+        topic = known.unwrap_or("hello"),
         metrics = server.metrics(),
         version = env!("CARGO_PKG_VERSION"),
         data = config.data_dir.display(),

@@ -72,6 +72,9 @@ fn main() -> ExitCode {
 }
 
 async fn run(command: Command, shell: &Shell) -> Result<(), Failure> {
+    if !command.hears_signals() {
+        tokio::spawn(run::end_when_asked());
+    }
     match command {
         Command::Dev(args) => Ok(args.run().await?),
         Command::Serve(args) => Ok(args.run().await?),

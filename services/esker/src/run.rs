@@ -110,16 +110,34 @@ pub(crate) fn say(text: &str) {
 /// once it is waited for. Before the first call it is the system that ends a process, but not the
 /// first one of a container: that one would not hear.
 pub(crate) fn interrupted() -> impl Future<Output = ()> + Send + use<> {
+    let asked = asked();
+    async move {
+        asked.await;
+    }
+}
+
+/// The same, with the exit code that shells know a signal by.
+pub(crate) fn asked() -> impl Future<Output = i32> + Send + use<> {
     let mut terminate = signal(SignalKind::terminate()).expect("a process may ask for SIGTERM");
     // A process that cannot ask for Ctrl-C still hears SIGTERM.
     let mut interrupt = signal(SignalKind::interrupt()).ok();
     async move {
         let interrupt = OptionFuture::from(interrupt.as_mut().map(Signal::recv));
-        tokio::select! {
+        let signal = tokio::select! {
             biased;
-            _ = terminate.recv() => {}
-            Some(_) = interrupt => {}
-        }
+            _ = terminate.recv() => SignalKind::terminate(),
+            Some(_) = interrupt => SignalKind::interrupt(),
+        };
+        128 + signal.as_raw_value()
+    }
+}
+
+/// Ends the process as the system would when it is asked to end, which it does not for the first
+/// process of a container: that one hears only what it listens for.
+pub(crate) fn end_when_asked() -> impl Future<Output = ()> + Send + use<> {
+    let asked = asked();
+    async move {
+        std::process::exit(asked.await);
     }
 }
 

@@ -36,6 +36,8 @@ use crate::observe::{Figures, Stand, observe};
 const STOP_CALLS: Duration = Duration::from_millis(800);
 /// How long a start waits for a bucket that was ours already.
 const BUCKET_LOOK: Duration = Duration::from_secs(3);
+/// How long a start waits to learn which topics there are, to say what to type next.
+const TOPIC_LOOK: Duration = Duration::from_millis(500);
 /// How long the node may take to leave its shards well checkpointed.
 const STOP_NODE: Duration = Duration::from_millis(800);
 
@@ -196,6 +198,13 @@ impl Server {
         &self.metrics
     }
 
+    /// A topic that there is, the first by name. `None` also where nobody can tell now.
+    pub(crate) async fn a_topic(&self) -> Option<String> {
+        let listing = self.engine.topics().list(None, 1);
+        let (topics, _) = tokio::time::timeout(TOPIC_LOOK, listing).await.ok()?.ok()?;
+        topics.first().map(|topic| topic.name.to_string())
+    }
+
     /// Whom it belongs to.
     pub(crate) const fn identity(&self) -> &Identity {
         &self.identity
@@ -230,6 +239,7 @@ impl Server {
             }
             () = asked => {
                 self.close().await;
+                tracing::info!("stopped");
                 Ok(())
             }
         }
@@ -439,6 +449,7 @@ fn wal_stand(node: &Node, disk_bytes_max: u64) -> WalStand {
             disk_bytes: (stats.files + stats.spares) * wal.file_bytes(),
             room_bytes: wal.room(),
             files: u32::try_from(stats.files).unwrap_or(u32::MAX),
+            spares: u32::try_from(stats.spares).unwrap_or(u32::MAX),
         }
     })
 }

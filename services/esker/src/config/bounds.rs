@@ -166,13 +166,13 @@ fn bucket(url: &str) -> Option<Beyond> {
 }
 
 /// What is wrong with `value`, unless it lies between `least` and `most`, both included.
-fn within<T: PartialOrd + Display>(
+fn within<T: PartialOrd + Display + Copy>(
     key: &'static str,
     value: T,
     least: T,
     most: T,
 ) -> Option<Beyond> {
-    if (&least..=&most).contains(&&value) {
+    if (least..=most).contains(&value) {
         return None;
     }
     Some((key, format!("is {value}; it may be {least} to {most}")))

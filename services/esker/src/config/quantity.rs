@@ -53,7 +53,7 @@ impl Span {
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let whole = SIZES[..4].iter().rev();
-        let mut whole = whole.filter(|(_, unit)| self.0 > 0 && self.0 % unit == 0);
+        let mut whole = whole.filter(|(_, unit)| self.0 > 0 && self.0.is_multiple_of(*unit));
         match whole.next() {
             Some((name, unit)) => write!(f, "{} {name}", self.0 / unit),
             None => write!(f, "{} bytes", self.0),
@@ -65,7 +65,7 @@ impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ms = self.0.as_millis();
         let mut whole = SPANS.iter().rev();
-        let whole = whole.find(|(_, unit)| ms > 0 && ms % u128::from(*unit) == 0);
+        let whole = whole.find(|(_, unit)| ms > 0 && ms.is_multiple_of(u128::from(*unit)));
         let (name, unit) = whole.unwrap_or(&("ms", 1));
         write!(f, "{} {name}", ms / u128::from(*unit))
     }
