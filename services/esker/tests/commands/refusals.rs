@@ -95,6 +95,67 @@ fn what_is_refused_is_said_in_one_line_with_what_to_do() {
     );
 }
 
+#[test]
+fn what_is_asked_backwards_is_usage_and_nothing_found_is_said() {
+    let mut server = Server::start("nothing");
+    server.create_topic("t", 2);
+    for args in [
+        &["replay", "t", "--from", "-1h", "--to", "-2h"][..],
+        &[
+            "replay",
+            "t",
+            "--partition",
+            "0",
+            "--from",
+            "5",
+            "--to",
+            "4",
+        ],
+        &[
+            "consume",
+            "t",
+            "--from",
+            "2026-02-01",
+            "--until",
+            "2026-01-31",
+        ],
+        &["consume", "t", "--from", "end", "--until", "earliest"],
+    ] {
+        case(&server, 2, args, &["--from lies behind"]);
+    }
+    let out = server.path("out");
+    for (args, words) in [
+        (&["consume", "t"][..], "no records in topic t\n"),
+        (&["replay", "t"], "no records in topic t\n"),
+        (&["replay", "t", "--out", &out], "no records in topic t\n"),
+        (
+            &["consume", "t", "--partition", "1", "--from", "2026-01-31"],
+            "no records in partition 1 of topic t between these places",
+        ),
+    ] {
+        case(&server, 0, args, &[words]);
+    }
+    // A server that has topics suggests one of those.
+    server.kill();
+    let said = server.again();
+    assert!(said.contains("topic list --endpoint"), "{said}");
+    assert!(said.contains("consume t --endpoint"), "{said}");
+    assert!(!said.contains("create"), "{said}");
+}
+
+#[test]
+fn a_setting_is_written_and_shown_as_people_do() {
+    let server = Server::start("settings");
+    server.out(&["topic", "create", "t", "--set", "retention.ms=7d"]);
+    let shown = String::from_utf8(server.out(&["topic", "describe", "t"])).unwrap();
+    for words in ["604800000 (7 d)", "-1 (unlimited)", "1048576 (1 MiB)"] {
+        assert!(shown.contains(words), "{words}: {shown}");
+    }
+    server.out(&["topic", "alter", "t", "--set", "retention.ms=forever"]);
+    let shown = String::from_utf8(server.out(&["topic", "describe", "t"])).unwrap();
+    assert!(shown.contains("-1 (forever)"), "{shown}");
+}
+
 /// Pages of keyed records do not leave in the order of lines.
 #[test]
 fn what_waits_for_its_page_to_fill_is_not_called_durable() {

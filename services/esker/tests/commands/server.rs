@@ -67,6 +67,41 @@ impl Server {
         }
     }
 
+    /// Asks it to stop; what it has said on stderr.
+    pub(crate) fn stop(mut self) -> String {
+        let id = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-TERM", &id]).status().unwrap();
+        assert!(sent.success());
+        assert!(self.child.wait().unwrap().success());
+        std::fs::read_to_string(self.scratch.join("stderr")).unwrap()
+    }
+
+    /// Starts another `esker dev` where this one ran; what it says once it is ready.
+    pub(crate) fn again(&self) -> String {
+        let mut child = esker(&["dev", "--listen", "0", "--metrics", "0", "--data-dir"])
+            .arg(self.path("data"))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut said = String::new();
+        while !said.contains("esker consume ") {
+            let Some(line) = lines.next() else { break };
+            said.push_str(&line.unwrap());
+            said.push('\n');
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        said
+    }
+
+    /// Is killed, as by a power cut.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
     /// Neither takes nor gives anything from now on, but connections are made.
     pub(crate) fn freeze(&self) {
         let id = self.child.id().to_string();
@@ -177,8 +212,14 @@ pub(crate) struct Running(pub(crate) Child);
 impl Running {
     /// Asks it to end.
     pub(crate) fn terminate(&self) {
+        self.signal("-TERM");
+    }
+
+    /// Sends it `signal`, as kill knows it.
+    pub(crate) fn signal(&self, signal: &str) {
         let id = self.0.id().to_string();
-        assert!(Command::new("kill").arg(id).status().unwrap().success());
+        let sent = Command::new("kill").args([signal, &id]).status().unwrap();
+        assert!(sent.success());
     }
 
     /// Its exit code and what it said on stderr, which is piped, once it has ended; it must within
