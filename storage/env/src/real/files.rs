@@ -167,17 +167,17 @@ impl File for SystemFile {
         at: u64,
         through: &mut Aligned,
     ) -> io::Result<()> {
-        let bytes: usize = parts.iter().map(|part| part.len()).sum();
-        let whole = bytes.is_multiple_of(DIRECT_ALIGN) && at.is_multiple_of(DIRECT_ALIGN as u64);
-        let Some(direct) = self.direct()?.filter(|_| whole) else {
-            return self.write_all_at(parts, at);
-        };
+        // Also where it goes into the cache: many small parts cost the system more than a copy.
         through.fill(parts);
-        match write_fully(direct, &[IoSlice::new(through.bytes())], at) {
+        let all = &[IoSlice::new(through.bytes())];
+        let whole = through.bytes().len().is_multiple_of(DIRECT_ALIGN)
+            && at.is_multiple_of(DIRECT_ALIGN as u64);
+        let Some(direct) = self.direct()?.filter(|_| whole) else {
+            return self.write_all_at(all, at);
+        };
+        match write_fully(direct, all, at) {
             // The disk's blocks are larger than any we know of.
-            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
-                self.write_all_at(parts, at)
-            }
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => self.write_all_at(all, at),
             written => written,
         }
     }

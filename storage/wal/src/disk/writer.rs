@@ -3,11 +3,9 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
-use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use esker_env::{Aligned, DIRECT_ALIGN, Env, Worker, is_out_of_room};
 use esker_types::ShardId;
 use esker_types::limits::WAL_ALIGN;
@@ -22,9 +20,6 @@ use super::queue::Item;
 use super::shared::Shared;
 use super::spare::{self, Spare};
 
-/// Parts below this are copied next to their frame's header: a page-table walk and an entry of
-/// the kernel's vector cost more than the copy.
-const COPY_BYTES_MAX: usize = 1024;
 const _: () = assert!(WAL_ALIGN.is_multiple_of(DIRECT_ALIGN));
 
 /// The file being written, and how far.
@@ -321,19 +316,17 @@ fn note(bounds: &mut LogBounds, item: &Item) {
     );
 }
 
-/// How the items of a group lie in memory and on disk.
+/// How the items of a group lie on disk.
 struct Layout {
     frames: Vec<Frame>,
-    /// Frame headers and small parts, in order.
-    arena: Vec<u8>,
+    /// The frames' headers as they are written, one after the other.
+    headers: Vec<u8>,
     /// Bytes of all frames.
     bytes: usize,
 }
 
 struct Frame {
     header: FrameHeader,
-    /// Where its header stands in the arena.
-    header_in_arena: Range<usize>,
     /// Where its payload begins, from the start of the group.
     payload_at: u64,
 }
@@ -341,7 +334,7 @@ struct Frame {
 impl Layout {
     fn new(uuid: FileUuid, items: &[Item]) -> Self {
         let mut frames = Vec::with_capacity(items.len());
-        let mut arena = Vec::with_capacity(items.iter().map(arena_bytes).sum());
+        let mut headers = Vec::with_capacity(items.len() * FRAME_HEADER_BYTES);
         let mut bytes = 0;
         for item in items {
             let header = FrameHeader {
@@ -351,39 +344,26 @@ impl Layout {
                 kind: item.kind,
                 payload_crc: seeded_crc(uuid, item.payload.iter().map(|part| &part[..])),
             };
-            let start = arena.len();
-            header.encode(&mut arena);
-            let header_in_arena = start..arena.len();
-            for part in item.payload.iter().filter(|part| is_copied(part)) {
-                arena.extend_from_slice(part);
-            }
+            header.encode(&mut headers);
             let payload_at = (GROUP_HEADER_BYTES + bytes + FRAME_HEADER_BYTES) as u64;
-            frames.push(Frame {
-                header,
-                header_in_arena,
-                payload_at,
-            });
+            frames.push(Frame { header, payload_at });
             bytes += item.framed_bytes();
         }
         Self {
             frames,
-            arena,
+            headers,
             bytes,
         }
     }
 
     fn header(&self, uuid: FileUuid, position: Position) -> [u8; GROUP_HEADER_BYTES] {
-        let headers = self
-            .frames
-            .iter()
-            .map(|frame| &self.arena[frame.header_in_arena.clone()]);
         let header = GroupHeader {
             frames: u32::try_from(self.frames.len()).expect("a group is bounded in bytes"),
             bytes: u32::try_from(self.bytes).expect("a group is bounded in bytes"),
             // One write at a time, each synced before the next: all before this group is synced.
             mark: position,
             place: position.offset,
-            frames_crc: seeded_crc(uuid, headers),
+            frames_crc: seeded_crc(uuid, [&self.headers[..]]),
         };
         header.encode(uuid)
     }
@@ -396,37 +376,15 @@ impl Layout {
         padded: usize,
     ) -> Vec<IoSlice<'a>> {
         static ZEROES: [u8; WAL_ALIGN] = [0; WAL_ALIGN];
-        let mut slices = vec![IoSlice::new(header)];
-        // A run of the arena not handed out yet: small parts join the header before them.
-        let mut run = 0..0;
-        for (item, frame) in items.iter().zip(&self.frames) {
-            run.end = frame.header_in_arena.end;
-            for part in &item.payload {
-                if is_copied(part) {
-                    run.end += part.len();
-                } else {
-                    slices.push(IoSlice::new(&self.arena[run.clone()]));
-                    run.start = run.end;
-                    slices.push(IoSlice::new(part));
-                }
-            }
+        let parts: usize = items.iter().map(|item| 1 + item.payload.len()).sum();
+        let mut slices = Vec::with_capacity(parts + 2);
+        slices.push(IoSlice::new(header));
+        for (item, header) in items.iter().zip(self.headers.chunks(FRAME_HEADER_BYTES)) {
+            slices.push(IoSlice::new(header));
+            slices.extend(item.payload.iter().map(|part| IoSlice::new(part)));
         }
-        slices.push(IoSlice::new(&self.arena[run]));
         let used = GROUP_HEADER_BYTES + self.bytes;
         slices.push(IoSlice::new(&ZEROES[..padded - used]));
         slices
     }
-}
-
-fn is_copied(part: &Bytes) -> bool {
-    part.len() < COPY_BYTES_MAX
-}
-
-fn arena_bytes(item: &Item) -> usize {
-    let small = item
-        .payload
-        .iter()
-        .filter(|part| is_copied(part))
-        .map(Bytes::len);
-    FRAME_HEADER_BYTES + small.sum::<usize>()
 }
