@@ -65,7 +65,7 @@ impl Directory {
         Ok(identity)
     }
 
-    pub(crate) fn holds_a_log(&self, env: &Env) -> Result<bool, IdentityError> {
+    fn holds_a_log(&self, env: &Env) -> Result<bool, IdentityError> {
         let path = self.path.join("wal");
         match env.files.list(&path) {
             Ok(files) => Ok(!files.is_empty()),

@@ -242,12 +242,8 @@ async fn open(
     let indexes = checkpoints.indexes()?.into_iter();
     let covered: BTreeMap<_, _> = indexes.map(|(shard, id)| (shard, id.index)).collect();
     let folder = directory.path().join("wal");
-    if identity.begun && covered.is_empty() && !directory.holds_a_log(env)? {
-        // Before anything is written: whoever puts the files back must find the place free.
-        let (path, shard) = (directory.path().to_owned(), ShardId::CATALOG);
-        return Err(NodeError::LogLost { path, shard });
-    }
     let wal = WalOptions {
+        begun: identity.begun,
         shards: identity.data_shards as usize + 1,
         heads_bytes: options.head_bytes,
         ..options.wal.clone()

@@ -52,6 +52,17 @@ pub enum Error {
         /// What is missing.
         what: String,
     },
+    /// The log had begun, and has no file any more.
+    #[error(
+        "{directory} holds no file of the log, and held some: put the files of the log and of its \
+         checkpoints back as they were; nothing was changed, and a new log in its place would be \
+         taken for what was acknowledged",
+        directory = directory.display()
+    )]
+    NoFile {
+        /// Where they were.
+        directory: PathBuf,
+    },
     /// Written by another version.
     #[error(
         "{path} has format version {version}, this binary reads version 1: start the binary that \

@@ -152,18 +152,10 @@ fn settle(
     let mut spares = Vec::new();
     let existing =
         sequence.len() as u64 + others.iter().filter(|path| spare::is_spare(path)).count() as u64;
-    if let Some((shard, index)) = checkpointed
-        .first_key_value()
-        .filter(|_| sequence.is_empty())
-    {
+    if sequence.is_empty() && (options.begun || !checkpointed.is_empty()) {
         // Before anything is written: whoever puts the files back must find the place free.
-        return Err(Error::Incomplete {
-            shard: *shard,
-            what: format!(
-                "{} holds no file of it, and a checkpoint has entries up to {index}",
-                directory.display()
-            ),
-        });
+        let directory = directory.to_owned();
+        return Err(Error::NoFile { directory });
     }
     has_disk(env, directory, options, existing)?;
     for path in others.into_iter().filter(|path| spare::is_spare(path)) {

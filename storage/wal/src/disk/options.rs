@@ -12,6 +12,9 @@ use esker_types::limits::{
 /// How a WAL is laid out.
 #[derive(Clone, Debug)]
 pub struct WalOptions {
+    /// The log has begun: one without a file is lost, and refused as one whose checkpoints are there
+    /// always is. Default: false, a directory without a file is a new log.
+    pub begun: bool,
     /// Bytes of one file. Default: [`WAL_FILE_BYTES`].
     pub file_bytes: u64,
     /// Bytes of one group: what one write and one sync carry. An entry must fit one. Default:
@@ -39,6 +42,7 @@ pub struct WalOptions {
 impl Default for WalOptions {
     fn default() -> Self {
         Self {
+            begun: false,
             file_bytes: WAL_FILE_BYTES,
             group_bytes: WAL_GROUP_BYTES_MAX,
             disk_bytes: HEAD_DISK_BYTES_DEV,
