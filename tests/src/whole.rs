@@ -20,7 +20,7 @@ use esker_object::{Options, Store};
 use esker_record::codec::Compression;
 use esker_record::{Batch, Builder, NewRecord, Scratch};
 use esker_shard::{RequestId, TopicConfig};
-use esker_types::limits::{BATCH_BYTES_DEFAULT, MIB};
+use esker_types::limits::{BATCH_BYTES_MAX, MIB};
 use esker_types::{
     ClusterId, Incarnation, Lane, Offset, PartitionIndex, ProducerStamp, Timestamp, TopicName,
 };
@@ -257,7 +257,7 @@ pub fn topic(name: &str) -> TopicName {
 
 /// A plain batch of `values`, a millisecond apart from 1000 on.
 pub fn batch(values: &[Vec<u8>], producer: Option<ProducerStamp>) -> Bytes {
-    let mut builder = Builder::new(Compression::None, BATCH_BYTES_DEFAULT);
+    let mut builder = Builder::new(Compression::None, BATCH_BYTES_MAX);
     for (number, value) in (0..).zip(values) {
         let record = NewRecord::value(Timestamp(1000 + number), value);
         builder.push(&record).expect("small");

@@ -14,6 +14,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use esker_segment::{BlockNumber, Entry};
@@ -65,15 +66,50 @@ impl Room {
     }
 }
 
+/// What one reader may be ahead at the moment. Clones share it.
+#[derive(Clone, Debug)]
+struct Window {
+    free: Arc<Semaphore>,
+    /// Permits it has in all.
+    width: Arc<AtomicUsize>,
+}
+
+impl Window {
+    fn new() -> Self {
+        let width = READ_AHEAD_BYTES_MIN / PERMIT_BYTES;
+        Self {
+            free: Arc::new(Semaphore::new(width)),
+            width: Arc::new(AtomicUsize::new(width)),
+        }
+    }
+
+    /// Room for a block of so many bytes; all there is for one that is larger, which then is ahead
+    /// alone.
+    async fn room(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Stopped> {
+        let permits = bytes.div_ceil(PERMIT_BYTES).clamp(1, self.width());
+        let permits = u32::try_from(permits).expect("a few thousand");
+        let room = Arc::clone(&self.free).acquire_many_owned(permits).await;
+        room.map_err(|_| Stopped)
+    }
+
+    fn width(&self) -> usize {
+        self.width.load(Ordering::Relaxed)
+    }
+
+    fn widen(&self, more: usize) {
+        // The permits come first: who sees the new width must not wait for what never comes.
+        self.free.add_permits(more);
+        self.width.fetch_add(more, Ordering::Relaxed);
+    }
+}
+
 /// Blocks on their way. Dropping it stops everything.
 #[derive(Debug)]
 pub(crate) struct Ahead {
     coming: mpsc::Receiver<Result<Coming, ReadError>>,
     /// Taken from `coming`, and not come yet: here, so that a caller may stop waiting for it.
     awaited: Option<Coming>,
-    window: Arc<Semaphore>,
-    /// Permits the window has in all.
-    width: usize,
+    window: Window,
     room: Room,
     /// What the window has grown by.
     grown: Option<OwnedSemaphorePermit>,
@@ -118,15 +154,14 @@ impl Ahead {
         wanted: Wanted,
     ) -> Self {
         let (sender, coming) = mpsc::channel(READ_AHEAD_BLOCKS_MAX);
-        let width = READ_AHEAD_BYTES_MIN / PERMIT_BYTES;
         let partition = wanted.partition;
-        let window = Arc::new(Semaphore::new(width));
+        let window = Window::new();
         let planner = Planner {
             segments,
             manifests,
             known,
             wanted,
-            window: Arc::clone(&window),
+            window: window.clone(),
             coming: sender,
         };
         let task = tokio::spawn(planner.run());
@@ -134,7 +169,6 @@ impl Ahead {
             coming,
             awaited: None,
             window,
-            width,
             room,
             grown: None,
             partition,
@@ -169,7 +203,7 @@ impl Ahead {
 
     fn widen(&mut self, taken: usize) {
         let most = READ_AHEAD_BYTES_MAX / PERMIT_BYTES;
-        let more = (taken / PERMIT_BYTES).min(most - self.width);
+        let more = (taken / PERMIT_BYTES).min(most - self.window.width());
         let wanted = u32::try_from(more).expect("a few thousand");
         let Ok(taken) = Arc::clone(&self.room.free).try_acquire_many_owned(wanted) else {
             return;
@@ -178,8 +212,7 @@ impl Ahead {
             Some(grown) => grown.merge(taken),
             none => *none = Some(taken),
         }
-        self.width += more;
-        self.window.add_permits(more);
+        self.window.widen(more);
     }
 }
 
@@ -197,7 +230,7 @@ struct Planner {
     manifests: Manifests,
     known: Arc<Known>,
     wanted: Wanted,
-    window: Arc<Semaphore>,
+    window: Window,
     coming: mpsc::Sender<Result<Coming, ReadError>>,
 }
 
@@ -262,10 +295,7 @@ impl Planner {
         let shared = Arc::new(run.fetch);
         for (number, entries) in run.blocks {
             let raw = segment.segment().blocks()[number.0 as usize].raw_bytes as usize;
-            let permits = raw.clamp(PERMIT_BYTES, READ_AHEAD_BYTES_MIN) / PERMIT_BYTES;
-            let permits = u32::try_from(permits).expect("a few thousand");
-            let room = Arc::clone(&self.window).acquire_many_owned(permits).await;
-            let room = room.map_err(|_| Stopped)?;
+            let room = self.window.room(raw).await?;
             let load = self.load(segment, number, &shared);
             let load = tokio::spawn(load);
             let coming = Coming {

@@ -367,6 +367,10 @@ impl Reader {
 fn batches(partition: PartitionId, block: &Block) -> (Vec<ReadBatch>, Option<ReadError>) {
     let mut batches = Vec::with_capacity(block.entries.len());
     let segment = block.segment.segment();
+    // Replies that wait for their clients are weighed by their batches: the rest of a block must not
+    // stay in memory with them once the cache has let go of it.
+    let wanted = block.entries.iter().map(|entry| entry.bytes as usize);
+    let apart = wanted.sum::<usize>() < block.bytes.len() / 2;
     for entry in &block.entries {
         let batch = match segment.batch(partition, entry, &block.bytes) {
             Ok(batch) => batch,
@@ -375,7 +379,10 @@ fn batches(partition: PartitionId, block: &Block) -> (Vec<ReadBatch>, Option<Rea
         batches.push(ReadBatch {
             range: entry.range(),
             leader_epoch: batch.header().leader_epoch,
-            bytes: batch.into_bytes(),
+            bytes: match batch.into_bytes() {
+                small if apart => Bytes::copy_from_slice(&small),
+                most => most,
+            },
         });
     }
     (batches, None)

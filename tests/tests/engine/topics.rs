@@ -1,0 +1,89 @@
+//! Topics that end, and what fails half-way.
+
+use std::sync::Arc;
+
+use esker_log::{Alteration, AppendError, EngineOptions, HeadError, TopicError};
+use esker_shard::{Command, ConfigChange, RequestId, TopicConfig};
+use esker_tests::hooked::Hooked;
+use esker_tests::node::run;
+use esker_tests::whole::{Site, topic};
+use esker_types::Durability;
+
+use crate::engine_over;
+
+#[test]
+fn a_deleted_topic_is_gone_and_its_name_is_free_at_once() {
+    run(async {
+        let mut site = Site::new(14);
+        let whole = site.start().await.expect("started");
+        whole.create("gravel", 2).await;
+        whole
+            .append("gravel", 1, &[b"old".to_vec()], None)
+            .await
+            .expect("appended");
+        whole
+            .engine
+            .topics()
+            .delete(&topic("gravel"))
+            .await
+            .expect("deleted");
+        let error = whole.append("gravel", 1, &[b"late".to_vec()], None).await;
+        let error = error.expect_err("nobody has it");
+        assert!(
+            matches!(error, AppendError::Topic(TopicError::Unknown { .. })),
+            "{error}"
+        );
+        assert_eq!(error.durability(), Durability::NotWritten);
+        whole.create("gravel", 1).await;
+        assert_eq!(whole.read("gravel", 0, 0).await, []);
+    });
+}
+
+#[test]
+fn what_failed_half_way_says_what_was_done_and_is_not_said_to_be_undone() {
+    run(async {
+        let mut site = Site::new(18);
+        let whole = site.start().await.expect("started");
+        whole.create("gravel", 2).await;
+        let name = topic("gravel");
+        let topics = whole.engine.topics();
+        let version = topics.find(&name).await.expect("there").version;
+        let alteration = Alteration {
+            changes: vec![ConfigChange::RetentionBytes(Some(1 << 30))],
+            partitions: Some(1),
+            expected: None,
+        };
+        let error = topics.alter(&name, alteration).await;
+        let error = error.expect_err("it has two");
+        assert_eq!(error.durability(), Durability::Unknown, "{error}");
+        assert!(
+            error.to_string().contains("settings were changed"),
+            "{error}"
+        );
+        let view = topics.find(&name).await.expect("there");
+        assert!(view.version > version);
+
+        let mut head = Hooked::over(Arc::clone(whole.engine.head()));
+        head.answer = Box::new(|shard, command| {
+            let pushed = match command {
+                // The other one is looked for first, and pushed again.
+                Command::PutTopic(put) => put.name == topic("sand"),
+                Command::EndTopic { .. } => true,
+                _ => false,
+            };
+            let what = "somebody else leads".to_owned();
+            pushed.then_some(Err(HeadError::NotLeader { shard, what }))
+        });
+        let engine = engine_over(&whole, head, EngineOptions::default());
+        let request = RequestId(77);
+        let config = TopicConfig::default();
+        let sand = topic("sand");
+        let created = engine.topics().create(request, &sand, 2, config);
+        let error = created.await.expect_err("no shard takes it");
+        assert_eq!(error.durability(), Durability::Unknown, "{error}");
+        let deleted = engine.topics().delete(&name).await;
+        let error = deleted.expect_err("no shard ends it");
+        assert_eq!(error.durability(), Durability::Unknown, "{error}");
+        assert!(error.to_string().contains("its name is free"), "{error}");
+    });
+}
