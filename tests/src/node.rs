@@ -10,11 +10,14 @@ use esker_env::Env;
 use esker_env::sim::{Inline, SeededEntropy, SimClock, SimDisk, SimNetwork};
 use esker_record::codec::Compression;
 use esker_record::{Builder, Depth, NewRecord, Rules, Scratch, admit};
-use esker_shard::{AppendBatch, AppendOutcome, Command, Genesis, Outcome, PutTopic, TopicConfig};
+use esker_shard::{
+    AppendBatch, AppendOutcome, Command, CommitSegment, Genesis, ObjectChecksum, Outcome, PutTopic,
+    TopicConfig,
+};
 use esker_types::limits::{BATCH_BYTES_DEFAULT, GIB, MIB};
 use esker_types::{
-    Incarnation, LeaderEpoch, NodeId, PartitionId, PartitionIndex, ProducerStamp, ShardId,
-    ShardTime, Timestamp, TopicId, TopicName, TopicVersion,
+    Incarnation, LeaderEpoch, NodeId, PartitionId, PartitionIndex, ProducerStamp, RaftIndex,
+    SegmentId, ShardId, ShardTime, Timestamp, TopicId, TopicName, TopicVersion,
 };
 use esker_wal::disk::{Checkpoints, Recovery, Wal, WalOptions};
 use esker_wal::{Alone, AppendAnswer, Appender, Error, Keeper, KeeperOptions, Replica, Share};
@@ -177,6 +180,25 @@ impl Node {
     pub async fn try_append(&self, partition: PartitionId, values: &[Vec<u8>]) -> AppendAnswer {
         let (batch, bytes) = batch(partition, values, None);
         self.appender.append(batch, bytes).await?.await
+    }
+
+    /// Commits a segment that holds all of the head, as a flusher would once it is in the bucket.
+    pub async fn flush(&self) {
+        let state = self.replica.state();
+        let plan = state.flush_plan(u64::MAX, RaftIndex(u64::MAX));
+        let plan = plan.expect("something to flush");
+        let commit = CommitSegment {
+            segment: SegmentId(u128::from(plan.raft.to.0)),
+            length: plan.bytes,
+            checksum: ObjectChecksum(7),
+            raft: plan.raft,
+            ranges: plan.ranges,
+        };
+        let outcome = self.propose(Command::CommitSegment(commit)).await;
+        assert!(
+            matches!(outcome, Outcome::SegmentCommitted { .. }),
+            "{outcome:?}"
+        );
     }
 
     pub fn keeper(&self, options: KeeperOptions) -> Keeper {

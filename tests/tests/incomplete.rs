@@ -86,6 +86,28 @@ fn without_its_newest_files() {
     });
 }
 
+/// Whatever was flushed is in the bucket; where it was decided is not.
+#[test]
+fn without_its_newest_files_though_nothing_in_them_is_unflushed() {
+    run(async {
+        let mut world = World::new(5);
+        let node = world.start().await.expect("a fresh node");
+        node.put_topic(1).await;
+        append(&node, 20).await;
+        node.flush().await;
+        assert_eq!(node.replica.state().head_size().batches, 0);
+        node.replica.checkpoint().await.expect("made");
+        node.replica.close().await;
+        let all = files(&world, WAL);
+        let refused = refusal(&mut world, &all[1..]).await;
+        assert!(matches!(refused, Error::Incomplete { .. }), "{refused}");
+        assert!(
+            refused.to_string().contains("below its checkpoint"),
+            "{refused}"
+        );
+    });
+}
+
 #[test]
 fn without_its_oldest_file() {
     run(async {

@@ -1,15 +1,17 @@
 //! The bucket has one good checkpoint of a shard, whatever happens.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use esker_log::{ClaimError, KeepError};
+use esker_log::{Checkpointer, ClaimError, KeepError, Mark, Progress};
 use esker_object::faults::{Fault, Rule};
 use esker_object::{Counters, Key, Prefix, Verb};
 use esker_shard::Command;
+use esker_tests::hooked::Hooked;
 use esker_tests::node::{SHARD, World, run};
 use esker_types::{RaftIndex, SegmentId, ShardTime};
 
-use crate::{CLUSTER, Kept, OURS, at, over, pass, start};
+use crate::{CLUSTER, GRACE, Kept, OURS, OWNER, at, over, pass, start};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -169,6 +171,58 @@ fn one_that_is_ahead_of_an_older_directory_is_told_about_and_never_replaced() {
         let changed = |of: &Counters| (of.put.done, of.delete.done);
         assert_eq!(changed(&after), changed(&before));
         assert_eq!(listed(&kept).await, [newest]);
+    });
+}
+
+#[test]
+fn nothing_is_collected_by_a_checkpoint_that_is_ahead_of_an_older_directory() {
+    run(async {
+        let mut kept = start(&mut World::new(8), "checkpoints-8").await;
+        kept.put_topic(1, 1, &[]).await;
+        kept.append(at(1, 0), 100).await;
+        kept.flush().await;
+        let newest = kept.checkpoint().await.expect("there was none");
+        let older = Key::Checkpoint {
+            incarnation: OURS,
+            shard: SHARD,
+            index: RaftIndex(1),
+            id: SegmentId(1),
+        };
+        kept.litter(older).await;
+        let before = kept.objects().await;
+        let node = World::new(80).start().await.expect("a node");
+        let mut kept = over(node, kept.store, kept.faults);
+        kept.put_topic(1, 1, &[]).await;
+        for _ in 0..3 {
+            let collected = kept.collector.round().await.expect("ours");
+            let told = &collected.troubles[..];
+            assert!(matches!(told, [KeepError::Ahead { .. }]), "{told:?}");
+            pass(GRACE).await;
+        }
+        assert_eq!(kept.objects().await, before);
+        assert_eq!(listed(&kept).await, [older, newest]);
+    });
+}
+
+#[test]
+fn a_head_that_has_yet_to_apply_what_it_has_is_no_older_directory() {
+    run(async {
+        let mut kept = start(&mut World::new(9), "checkpoints-9").await;
+        kept.put_topic(1, 1, &[]).await;
+        kept.checkpoint().await.expect("there was none");
+        // It has just begun, and has applied nothing.
+        let mut head = Hooked::over(kept.node.head());
+        head.stands = Box::new(|progress| {
+            let mark = Mark {
+                index: RaftIndex::ZERO,
+                ..progress.mark
+            };
+            Progress { mark, ..progress }
+        });
+        let (store, env) = (kept.store.clone(), kept.node.env.clone());
+        let mut checkpoints = Checkpointer::new(Arc::new(head), store, env, OWNER);
+        let done = checkpoints.round(SHARD).await.expect("nothing is ahead");
+        assert_eq!(done, None, "and nothing is new");
     });
 }
 
