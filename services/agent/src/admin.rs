@@ -318,7 +318,9 @@ fn changes(settings: &HashMap<String, String>) -> Result<Vec<ConfigChange>, v1::
             Some(known) if value.is_empty() => Ok(known.clone()),
             _ => ConfigChange::parse(key, value),
         };
-        changes.push(change.map_err(|error| fault::invalid(error.to_string()))?);
+        // A status is cut to what it may carry, so the key may be of any length.
+        let refused = |error| fault::invalid(format!("the setting {key:?}: {error}"));
+        changes.push(change.map_err(refused)?);
     }
     // A map has no order, and a command must not depend on one.
     changes.sort_by_key(ConfigChange::key);
