@@ -70,7 +70,7 @@ impl Client {
         })?;
         // Sent in the clear, it would not be what was asked for.
         if endpoint.uri().scheme_str() != Some("http") {
-            let text = format!("`{uri}` is not http://host:port; TLS is not spoken yet");
+            let text = format!("`{uri}` is not http://host:port, and TLS is not spoken yet");
             return Err(Error::invalid(text));
         }
         let greeting = Greeting::default();
@@ -85,7 +85,13 @@ impl Client {
         let channel = transport::connect(Arc::clone(&env.network), &endpoint)
             .await
             .map_err(|error| {
-                let text = format!("no connection to {uri}: {}", chain(&error));
+                let why = chain(&error);
+                // The network names the address, too.
+                let why = match why.split_once(": ") {
+                    Some((tried, why)) if tried.starts_with("cannot connect to ") => why,
+                    _ => &why,
+                };
+                let text = format!("no connection to {uri}: {why}");
                 Error::new(Code::Unavailable, Durability::NotWritten, text)
             })?;
         Ok(Self {

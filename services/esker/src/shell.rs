@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use esker_client::{Client, Options};
+use esker_client::{Client, Code, Options};
 use esker_env::Env;
 use serde::Serialize;
 
@@ -41,7 +41,7 @@ impl Shell {
                 ENDPOINT => String::new(),
                 other => format!(" --endpoint {other}"),
             },
-            endpoint: common.endpoint.clone(),
+            endpoint: url(&common.endpoint),
             json: common.json,
         }
     }
@@ -61,6 +61,9 @@ impl Shell {
         tokio::spawn(self.tell_of_silence(Arc::clone(&connected)));
         let client = Client::connect(&self.endpoint, options, &self.env).await;
         let client = client.map_err(|error| {
+            if error.code() == Code::InvalidRequest {
+                return Failure::usage(format!("--endpoint: {}", error.message()));
+            }
             let program = &self.program;
             let next = format!("start one with `{program} dev`, or name another with --endpoint");
             Failure::reading(&error).and_next(next)
@@ -101,7 +104,34 @@ impl Shell {
     }
 }
 
+/// The URL that `endpoint` stands for: it may be HOST:PORT, or a port of this machine, as what a server
+/// is told.
+fn url(endpoint: &str) -> String {
+    match endpoint {
+        port if port.parse::<u16>().is_ok() => format!("http://127.0.0.1:{port}"),
+        text if text.contains("://") => text.to_owned(),
+        address => format!("http://{address}"),
+    }
+}
+
 /// One line of JSON.
 pub(crate) fn json(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect("keys are text and no value fails to serialize")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_is_a_url_an_address_or_a_port() {
+        for (endpoint, expected) in [
+            ("http://a:1", "http://a:1"),
+            ("https://a:1", "https://a:1"),
+            ("a:1", "http://a:1"),
+            ("7080", "http://127.0.0.1:7080"),
+        ] {
+            assert_eq!(url(endpoint), expected);
+        }
+    }
 }
