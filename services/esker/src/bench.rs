@@ -57,6 +57,14 @@ enum Action {
     Ratios(ratios::Args),
 }
 
+impl Args {
+    /// Whether it hears by itself that the process is asked to end: it has a topic to delete then, or a
+    /// server to stop.
+    pub(crate) const fn hears_signals(&self) -> bool {
+        !matches!(self.action, Action::Lines { .. })
+    }
+}
+
 fn size(text: &str) -> Result<u64, String> {
     let size = Size::parse(text).map(|Size(bytes)| bytes);
     size.ok_or_else(|| "write a size such as 64MiB".to_owned())

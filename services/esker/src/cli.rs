@@ -27,7 +27,7 @@ pub(crate) struct Cli {
 /// What every command knows.
 #[derive(Debug, Args)]
 pub(crate) struct Common {
-    /// Address of an agent
+    /// Address of an agent: http://HOST:PORT, HOST:PORT, or a port of this machine
     #[arg(long, global = true, env = "ESKER_ENDPOINT", value_name = "URL")]
     #[arg(default_value = ENDPOINT)]
     pub(crate) endpoint: String,
@@ -117,15 +117,16 @@ pub(crate) enum Command {
 impl Command {
     /// Whether it hears by itself that the process is asked to end, and ends its work in order.
     pub(crate) const fn hears_signals(&self) -> bool {
-        matches!(
-            self,
+        match self {
             Self::Dev(_)
-                | Self::Serve(_)
-                | Self::Demo(_)
-                | Self::Produce(_)
-                | Self::Consume(_)
-                | Self::Replay(_)
-        )
+            | Self::Serve(_)
+            | Self::Demo(_)
+            | Self::Produce(_)
+            | Self::Consume(_)
+            | Self::Replay(_) => true,
+            Self::Bench(args) => args.hears_signals(),
+            _ => false,
+        }
     }
 
     /// What is logged unless somebody says otherwise.

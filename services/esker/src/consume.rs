@@ -21,7 +21,7 @@ use crate::run::interrupted;
 use crate::screen;
 use crate::shell::Shell;
 use crate::tally::{Share, Tally};
-use crate::when::Place;
+use crate::when::{Place, check, in_order};
 
 /// Partitions that are followed at a time: each has a connection of its own.
 const FOLLOWED_MAX: usize = 256;
@@ -89,35 +89,6 @@ impl Args {
             follow: self.follow,
             backfill: false,
         })
-    }
-}
-
-/// An offset is of one partition.
-pub(crate) fn check(option: &str, place: Place, partition: Option<u32>) -> Result<(), Failure> {
-    match (place, partition) {
-        (Place::Offset(offset), None) => Err(Failure::usage(format!(
-            "{option} {offset} is the offset of one partition: say which with --partition, or \
-             write a time, such as @{offset} (ms) or -2h"
-        ))),
-        _ => Ok(()),
-    }
-}
-
-/// Who ends before the beginning has mixed them up.
-pub(crate) fn in_order(from: Place, until: (&str, Place), now: WallMs) -> Result<(), Failure> {
-    let (option, until) = until;
-    let is_backward = match (from, until) {
-        (Place::Offset(from), Place::Offset(until)) => from > until,
-        (Place::Time(from), Place::Time(until)) => from.resolve(now) > until.resolve(now),
-        (Place::End, until) => until != Place::End,
-        (from, Place::Earliest) => from != Place::Earliest,
-        _ => false,
-    };
-    match is_backward {
-        true => Err(Failure::usage(format!(
-            "--from lies behind {option}: there is nothing between them; swap them"
-        ))),
-        false => Ok(()),
     }
 }
 

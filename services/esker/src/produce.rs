@@ -158,7 +158,7 @@ pub(crate) async fn run(args: Args, shell: &Shell) -> Result<(), Failure> {
     let opening = async {
         let client = shell.client_with(Options::default()).await?;
         let producer = client.producer(topic, args.options()).await;
-        producer.map_err(|e| Failure::writing(&e).of_topic(shell, topic))
+        producer.map_err(|e| Failure::reading(&e).of_topic(shell, topic))
     };
     let producer = unless(interrupt.as_mut(), opening).await;
     let producer = producer.map_err(|failure| failure.and_also("nothing was written"))?;

@@ -10,7 +10,7 @@ use esker_env::{Env, File, OpenMode, WorkersExt};
 use futures::{StreamExt as _, TryFutureExt as _, TryStreamExt as _};
 use indicatif::ProgressBar;
 
-use crate::consume::{Printing, check, give_up_on_stdout, in_order, nothing};
+use crate::consume::{Printing, give_up_on_stdout, nothing};
 use crate::direct;
 use crate::failure::{Failure, unless};
 use crate::reading::{Bounds, Form, Printer, Reading, Source, Stretch, plan};
@@ -18,7 +18,7 @@ use crate::run::interrupted;
 use crate::screen;
 use crate::shell::Shell;
 use crate::tally::{Share, Tally};
-use crate::when::Place;
+use crate::when::{Place, check, in_order};
 
 /// Partitions that are read at the same time: each has a connection and a read-ahead of its own.
 const AT_ONCE_MAX: usize = 4;

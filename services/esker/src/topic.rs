@@ -1,23 +1,21 @@
 //! Topics: create, list, describe, alter, truncate, delete.
 
+mod setting; // settings as people write them
+
 use std::collections::BTreeMap;
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
-use std::time::Duration;
 
 use clap::Subcommand;
 use esker_client::direct::{Direct, DirectTopic};
 use esker_client::v1::{AlterTopicRequest, PartitionStatus, Topic, Truncation};
-use esker_client::{Admin, Error};
+use esker_client::{Admin, Code, Error};
 use serde_json::{Value, json};
 
-use crate::config::{Size, Span};
 use crate::direct;
 use crate::failure::Failure;
 use crate::screen;
 use crate::shell::Shell;
-
-/// How a setting says that there is no limit.
-const UNLIMITED: &str = "-1";
+use setting::{setting, told};
 
 /// Create, list, describe, alter, truncate and delete topics
 #[derive(Debug, clap::Args)]
@@ -87,49 +85,6 @@ struct Alter {
     /// Refuse unless the topic has this version
     #[arg(long, value_name = "V")]
     expected_version: Option<u64>,
-}
-
-fn setting(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), plain(key, value))),
-        _ => Err("write KEY=VALUE, such as retention.ms=7d".to_owned()),
-    }
-}
-
-/// What the service takes for `value`, which may be written as people write times and sizes. What is
-/// neither is for the service to refuse.
-fn plain(key: &str, value: &str) -> String {
-    let number = match (key, value) {
-        ("retention.ms", "forever") | ("retention.bytes", "unlimited") => {
-            Some(UNLIMITED.to_owned())
-        }
-        ("retention.ms", _) => Span::parse(value).map(|Span(span)| span.as_millis().to_string()),
-        ("retention.bytes" | "max_batch_bytes", _) => {
-            Size::parse(value).map(|Size(bytes)| bytes.to_string())
-        }
-        _ => None,
-    };
-    number.unwrap_or_else(|| value.to_owned())
-}
-
-/// The value of a setting, and what a person would call it.
-fn told(key: &str, value: &str) -> String {
-    let name = match (key, value) {
-        ("retention.ms", UNLIMITED) => Some("forever".to_owned()),
-        ("retention.bytes", UNLIMITED) => Some("unlimited".to_owned()),
-        ("retention.ms", _) => {
-            let span = value.parse().ok().map(|ms| Span(Duration::from_millis(ms)));
-            span.map(|span| span.to_string())
-        }
-        ("retention.bytes" | "max_batch_bytes", _) => {
-            value.parse().ok().map(|bytes| Size(bytes).to_string())
-        }
-        _ => None,
-    };
-    match name {
-        Some(name) => format!("{value} ({name})"),
-        None => value.to_owned(),
-    }
 }
 
 pub(crate) async fn run(args: Args, shell: &Shell) -> Result<(), Failure> {
@@ -321,7 +276,13 @@ async fn truncate(
     truncation: Truncation,
 ) -> Result<(), Failure> {
     let done = admin.truncate_topic(name, vec![truncation]).await;
-    let done = done.map_err(|error| Failure::writing(&error).of_topic(shell, name))?;
+    let done = done.map_err(|error| {
+        let failure = Failure::writing(&error).of_topic(shell, name);
+        match error.code() {
+            Code::OffsetOutOfRange => failure.and_next("without --before, all of it is dropped"),
+            _ => failure,
+        }
+    })?;
     let objects: Vec<_> = done
         .iter()
         .map(|one| json!({ "partition": one.partition, "log_start": one.log_start }))
@@ -391,43 +352,5 @@ fn count(number: u64, thing: &str) -> String {
     match number {
         1 => format!("1 {thing}"),
         _ => format!("{number} {thing}s"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_setting_is_cut_at_its_first_equals_sign() {
-        let pair = |key: &str, value: &str| Ok((key.to_owned(), value.to_owned()));
-        assert_eq!(setting("retention.ms=1"), pair("retention.ms", "1"));
-        assert_eq!(setting("a=b=c"), pair("a", "b=c"));
-        assert_eq!(setting("a="), pair("a", ""));
-        assert!(setting("a").is_err() && setting("=a").is_err());
-    }
-
-    #[test]
-    fn settings_are_written_and_told_as_people_do() {
-        for (written, value, shown) in [
-            ("retention.ms=1h", "3600000", "3600000 (1 h)"),
-            ("retention.ms=7d", "604800000", "604800000 (7 d)"),
-            ("retention.ms=forever", "-1", "-1 (forever)"),
-            ("retention.ms=-1", "-1", "-1 (forever)"),
-            ("retention.ms=", "", ""),
-            ("retention.ms=soon", "soon", "soon"),
-            ("retention.bytes=unlimited", "-1", "-1 (unlimited)"),
-            (
-                "retention.bytes=10GiB",
-                "10737418240",
-                "10737418240 (10 GiB)",
-            ),
-            ("max_batch_bytes=4MiB", "4194304", "4194304 (4 MiB)"),
-            ("compression=7d", "7d", "7d"),
-        ] {
-            let (key, plain) = setting(written).unwrap();
-            assert_eq!(plain, value, "{written}");
-            assert_eq!(told(&key, &plain), shown, "{written}");
-        }
     }
 }

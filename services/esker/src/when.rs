@@ -7,6 +7,7 @@ use esker_client::{Offset, Timestamp};
 use esker_env::WallMs;
 
 use crate::config::Span;
+use crate::failure::Failure;
 
 /// Bytes of a date: `2026-11-21`.
 const DATE_BYTES: usize = 10;
@@ -100,6 +101,35 @@ impl FromStr for Place {
                 .map(Self::Time)
                 .map_err(|error| format!("{error}, or earliest, end, or an offset")),
         }
+    }
+}
+
+/// An offset is of one partition.
+pub(crate) fn check(option: &str, place: Place, partition: Option<u32>) -> Result<(), Failure> {
+    match (place, partition) {
+        (Place::Offset(offset), None) => Err(Failure::usage(format!(
+            "{option} {offset} is the offset of one partition: say which with --partition, or \
+             write a time, such as @{offset} (ms) or -2h"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Who ends before the beginning has mixed them up.
+pub(crate) fn in_order(from: Place, until: (&str, Place), now: WallMs) -> Result<(), Failure> {
+    let (option, until) = until;
+    let is_backward = match (from, until) {
+        (Place::Offset(from), Place::Offset(until)) => from > until,
+        (Place::Time(from), Place::Time(until)) => from.resolve(now) > until.resolve(now),
+        (Place::End, until) => until != Place::End,
+        (from, Place::Earliest) => from != Place::Earliest,
+        _ => false,
+    };
+    match is_backward {
+        true => Err(Failure::usage(format!(
+            "--from lies behind {option}: there is nothing between them; swap them"
+        ))),
+        false => Ok(()),
     }
 }
 

@@ -13,7 +13,7 @@ use super::schedule::Times;
 use super::tail::{Read, Tail};
 use super::writing::{LATE, Writing, Written};
 use crate::config::Span;
-use crate::failure::Failure;
+use crate::failure::{Failure, unless};
 use crate::run::interrupted;
 use crate::screen;
 use crate::shell::Shell;
@@ -39,11 +39,16 @@ pub(crate) struct Loaded {
 }
 
 pub(crate) async fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
-    let client = shell.client_with(Options::default()).await?;
-    let (topic, made) = topic(args, shell, &client).await?;
+    let mut interrupt = std::pin::pin!(interrupted());
+    let opening = async {
+        let client = shell.client_with(Options::default()).await?;
+        let (topic, made) = topic(args, shell, &client).await?;
+        Ok((client, topic, made))
+    };
+    let (client, topic, made) = unless(interrupt.as_mut(), opening).await?;
     let loaded = tokio::select! {
         biased;
-        () = interrupted() => Err(Failure::new("interrupted; nothing was measured")),
+        () = interrupt => Err(Failure::new("interrupted; nothing was measured")),
         loaded = load(args, shell, &client, &topic) => loaded,
     };
     let wrong = loaded.as_ref().ok().and_then(|loaded| loaded.wrong(made));

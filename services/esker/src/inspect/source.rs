@@ -53,6 +53,13 @@ pub(super) fn expect(
     }
 }
 
+/// Whether `bytes` begin or end as one of ours does. A flipped bit may spare one of the two.
+fn is_ours(bytes: &[u8]) -> bool {
+    KINDS
+        .into_iter()
+        .any(|(magic, ..)| bytes.starts_with(magic) || bytes.ends_with(magic))
+}
+
 impl Source {
     /// All of it, for `command`.
     pub(super) async fn read(&self, command: &str, shell: &Shell) -> Result<Bytes, Failure> {
@@ -62,6 +69,11 @@ impl Source {
             None => self.file(env)?,
         };
         expect(command, &self.name, &bytes, shell)?;
+        if !is_ours(&bytes) {
+            let name = &self.name;
+            let text = format!("{name} is damaged where it begins, or no {command}");
+            return Err(Failure::new(text));
+        }
         Ok(bytes)
     }
 
