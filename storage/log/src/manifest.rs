@@ -4,8 +4,8 @@
 //! known is asked on from its end, and asked for anew when there are fewer than are known, or when
 //! an object turns out to be gone.
 
+mod holdings; // what each segment holds of a partition, remembered
 mod offsets; // which segment holds an offset
-mod times; // what each segment holds of a partition, remembered
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,7 +19,7 @@ use crate::ahead::Wanted;
 use crate::error::{HeadError, ReadError};
 use crate::head::{Head, Mark};
 use crate::segments::{Segments, Share};
-use times::{Held, Times};
+use holdings::{Held, Holdings};
 
 /// Manifests of all shards. Clones share everything.
 #[derive(Clone, Debug)]
@@ -27,7 +27,7 @@ pub(crate) struct Manifests {
     head: Arc<dyn Head>,
     segments: Segments,
     known: Arc<Mutex<BTreeMap<ShardId, Arc<Known>>>>,
-    times: Times,
+    holdings: Holdings,
 }
 
 /// A shard's segments as of a mark, in log order.
@@ -51,7 +51,7 @@ impl Manifests {
             head,
             segments,
             known: Arc::default(),
-            times: Times::new(),
+            holdings: Holdings::new(),
         }
     }
 
@@ -190,7 +190,7 @@ impl Manifests {
         segment: &MixedSegment,
     ) -> Result<Option<Held>, ReadError> {
         let (partition, id) = (wanted.partition, segment.segment);
-        if let Some(held) = self.times.get(partition, id) {
+        if let Some(held) = self.holdings.get(partition, id) {
             return Ok(held);
         }
         let Some(found) = self.look(wanted, segment).await? else {
@@ -198,7 +198,7 @@ impl Manifests {
         };
         // Who looks for a time looks for it in all partitions of a topic.
         for other in found.share.of_topic() {
-            self.times.remember(id, other);
+            self.holdings.remember(id, other);
         }
         Ok(Some(Held::of(found.share.partition())))
     }
@@ -209,7 +209,7 @@ impl Manifests {
         wanted: &Wanted,
         segment: &MixedSegment,
     ) -> Result<Option<Held>, ReadError> {
-        if let Some(held) = self.times.get(wanted.partition, segment.segment) {
+        if let Some(held) = self.holdings.get(wanted.partition, segment.segment) {
             return Ok(held);
         }
         let found = self.look(wanted, segment).await?;
@@ -246,10 +246,10 @@ impl Manifests {
         let opened = self.segments.open(shard, segment, lane).await?;
         let share = self.segments.share(&opened, wanted.partition, lane).await?;
         let Some(share) = share else {
-            self.times.nothing(wanted.partition, segment.segment);
+            self.holdings.nothing(wanted.partition, segment.segment);
             return Ok(None);
         };
-        self.times.remember(segment.segment, share.partition());
+        self.holdings.remember(segment.segment, share.partition());
         Ok(Some(Found {
             place: segment.place(),
             share,

@@ -6,23 +6,23 @@
 //! Whoever dies between 1 and 2 leaves a data shard behind the catalog. Anybody may push what is
 //! missing: whoever finds a topic for the first time, and [`Topics::settle_all`] from time to time.
 
+mod error; // why a topic was not found or not changed
+mod settle; // data shards catch up with the catalog
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use esker_env::{Clock, Monotonic};
-use esker_shard::{
-    CatalogRefusal, Command, ConfigChange, CreateTopic, Outcome, PutTopic, Refusal, RequestId,
-    TopicConfig, Trim,
-};
+use esker_shard::{Command, ConfigChange, CreateTopic, Outcome, RequestId, TopicConfig, Trim};
 use esker_types::limits::{TOPIC_PAGE, TOPIC_VIEW_AGE, TOPICS_MAX};
 use esker_types::{
-    Durability, Offset, PartitionId, PartitionIndex, ProducerId, ShardId, TopicId, TopicName,
-    TopicVersion,
+    Offset, PartitionId, PartitionIndex, ProducerId, ShardId, TopicId, TopicName, TopicVersion,
 };
-use futures::future::try_join_all;
 
 use crate::error::HeadError;
 use crate::head::{Head, TopicView};
+pub use error::TopicError;
+use error::{ADDED, CREATED, DELETED, SET, SET_AND_ADDED, partly, refused};
 
 /// Topics of the cluster, as this agent knows them. Clones share everything.
 #[derive(Clone, Debug)]
@@ -48,66 +48,6 @@ pub struct Alteration {
     pub partitions: Option<u32>,
     /// Refuse unless this is its version.
     pub expected: Option<TopicVersion>,
-}
-
-/// Why a topic was not found or not changed.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum TopicError {
-    /// The head did not answer.
-    #[error(transparent)]
-    Head(#[from] HeadError),
-    /// No topic of this name.
-    #[error("there is no topic {name}; create it first")]
-    Unknown {
-        /// The name.
-        name: TopicName,
-    },
-    /// Fewer partitions than that.
-    #[error("the topic {name} has {partitions} partitions, 0 to {}, not {asked}", partitions - 1)]
-    UnknownPartition {
-        /// The topic.
-        name: TopicName,
-        /// How many it has.
-        partitions: u32,
-        /// What was asked for.
-        asked: PartitionIndex,
-    },
-    /// A topic of this name, made by another request.
-    #[error("a topic {name} exists already")]
-    Exists {
-        /// The name.
-        name: TopicName,
-    },
-    /// The catalog or a shard refused. Nothing was changed.
-    #[error("the topic {name}: {refusal}")]
-    Refused {
-        /// The name.
-        name: TopicName,
-        /// Why.
-        refusal: Refusal,
-    },
-    /// The catalog has taken a first step, which stays, and a later one failed.
-    #[error("the topic {name}: {done}; what follows was not done: {source}")]
-    Partly {
-        /// The name.
-        name: TopicName,
-        /// What was done, in words.
-        done: &'static str,
-        /// Why the rest was not.
-        source: Box<TopicError>,
-    },
-}
-
-impl TopicError {
-    /// Whether it may have been done all the same.
-    #[must_use]
-    pub const fn durability(&self) -> Durability {
-        match self {
-            Self::Head(error) => error.durability(),
-            Self::Partly { .. } => Durability::Unknown,
-            _ => Durability::NotWritten,
-        }
-    }
 }
 
 impl Topics {
@@ -352,97 +292,6 @@ impl Topics {
         }
     }
 
-    /// Pushes to the data shards whatever the catalog has and they have not. Returns how many
-    /// commands that took.
-    ///
-    /// # Errors
-    /// [`TopicError`]; what was pushed stays.
-    pub async fn settle_all(&self) -> Result<usize, TopicError> {
-        let mut versions: BTreeMap<(ShardId, TopicId), TopicVersion> = BTreeMap::new();
-        for shard in self.head.shards() {
-            let mut after = None;
-            loop {
-                let page = self.head.shard_topics(shard, after, TOPIC_PAGE).await?;
-                let topics = page.items.iter();
-                versions.extend(topics.map(|topic| ((shard, topic.id), topic.version)));
-                after = page.items.last().map(|topic| topic.id);
-                if !page.more {
-                    break;
-                }
-            }
-        }
-        let mut pushed = 0;
-        for topic in self.all().await? {
-            if let Some(ending) = &topic.ending {
-                pushed += ending.len();
-                self.end(&topic).await?;
-                continue;
-            }
-            for shard in topic.shards() {
-                let current = versions.get(&(shard, topic.id));
-                if current.is_none_or(|version| *version < topic.version) {
-                    pushed += 1;
-                    self.put(&topic, shard).await?;
-                }
-            }
-        }
-        Ok(pushed)
-    }
-
-    /// Makes sure that every shard of the topic has it, in this version or a newer one. Only what
-    /// has not is written to: a log that is full can still be read.
-    async fn settle(&self, topic: &TopicView) -> Result<(), TopicError> {
-        let settled = topic.shards().into_iter().map(async |shard| {
-            if self.version_at(topic.id, shard).await? < Some(topic.version) {
-                self.put(topic, shard).await?;
-            }
-            Ok::<_, TopicError>(())
-        });
-        try_join_all(settled).await.map(drop)
-    }
-
-    /// The version of the topic that `shard` has, if it has it.
-    async fn version_at(
-        &self,
-        topic: TopicId,
-        shard: ShardId,
-    ) -> Result<Option<TopicVersion>, HeadError> {
-        let page = self.head.shard_topics(shard, topic.before(), 1).await?;
-        let found = page.items.into_iter().find(|found| found.id == topic);
-        Ok(found.map(|found| found.version))
-    }
-
-    async fn put(&self, topic: &TopicView, shard: ShardId) -> Result<(), TopicError> {
-        let placed = (0..).zip(&topic.placement);
-        let here = placed.filter(|(_, placed)| **placed == shard);
-        let put = Command::PutTopic(PutTopic {
-            topic: topic.id,
-            version: topic.version,
-            name: topic.name.clone(),
-            config: topic.config.clone(),
-            partitions: here.map(|(index, _)| PartitionIndex(index)).collect(),
-        });
-        self.ask(&topic.name, shard, put).await.map(drop)
-    }
-
-    /// Ends a topic that the catalog is deleting, shard by shard.
-    async fn end(&self, topic: &TopicView) -> Result<(), TopicError> {
-        for shard in topic.ending.iter().flatten().copied() {
-            let end = Command::EndTopic {
-                topic: topic.id,
-                version: topic.version,
-            };
-            self.ask(&topic.name, shard, end).await.map(drop)?;
-            let ended = Command::TopicEnded {
-                topic: topic.id,
-                shard,
-            };
-            let told = self.ask(&topic.name, ShardId::CATALOG, ended).await;
-            told.map(drop)?;
-        }
-        Ok(())
-    }
-
     async fn by_id(&self, topic: TopicId) -> Result<Option<TopicView>, HeadError> {
         let page = self.head.topics(topic.before(), 1).await?;
         Ok(page.items.into_iter().find(|view| view.id == topic))
@@ -490,33 +339,6 @@ impl Topics {
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<TopicName, Known>> {
         // Whole views go in and out; whoever panicked left whole ones.
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// What the catalog has done once a later step fails.
-const CREATED: &str = "the catalog has it, and its shards get it in a moment";
-const SET: &str = "its settings were changed";
-const ADDED: &str = "its partitions were added, and its shards get them in a moment";
-const SET_AND_ADDED: &str = "its settings were changed and its partitions added, and its shards \
-                             get them in a moment";
-const DELETED: &str = "its name is free, and its shards end it in a moment";
-
-/// An error after `done`.
-fn partly(name: &TopicName, done: &'static str) -> impl FnOnce(TopicError) -> TopicError {
-    let name = name.clone();
-    move |error| TopicError::Partly {
-        name,
-        done,
-        source: Box::new(error),
-    }
-}
-
-fn refused(name: &TopicName, refusal: Refusal) -> TopicError {
-    let name = name.clone();
-    match refusal {
-        Refusal::Catalog(CatalogRefusal::NameTaken { .. }) => TopicError::Exists { name },
-        Refusal::UnknownTopic { .. } | Refusal::TopicEnded { .. } => TopicError::Unknown { name },
-        refusal => TopicError::Refused { name, refusal },
     }
 }
 

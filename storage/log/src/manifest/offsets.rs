@@ -13,7 +13,7 @@ use esker_types::Offset;
 use esker_types::limits::TIME_LOOKS_IN_FLIGHT;
 use futures::future::join_all;
 
-use super::times::Held;
+use super::holdings::Held;
 use super::{Found, Known, Manifests};
 use crate::ahead::Wanted;
 use crate::error::ReadError;
@@ -140,7 +140,7 @@ impl Manifests {
             while looks.len() < width
                 && let Some(at) = walk.next()
             {
-                match self.times.get(wanted.partition, segments[at].segment) {
+                match self.holdings.get(wanted.partition, segments[at].segment) {
                     Some(None) => {}
                     None => looks.push(at),
                     Some(Some(_)) => {
@@ -180,7 +180,7 @@ impl Manifests {
         let (middle, near) = (low.midpoint(high), ((high - low) / 4).min(NEAR_MIDDLE));
         let around = (0..=near).flat_map(|far| [middle - far, middle + far]);
         let mut around = around.filter(|at| {
-            let held = self.times.get(wanted.partition, segments[*at].segment);
+            let held = self.holdings.get(wanted.partition, segments[*at].segment);
             matches!(held, Some(Some(_)))
         });
         around.next().unwrap_or(middle)

@@ -22,11 +22,11 @@ pub(super) struct Held {
 
 /// Clones share it.
 #[derive(Clone, Debug)]
-pub(super) struct Times {
+pub(super) struct Holdings {
     held: Arc<Cache<(PartitionId, SegmentId), Option<Held>>>,
 }
 
-impl Times {
+impl Holdings {
     pub(super) fn new() -> Self {
         Self {
             held: Arc::new(Cache::new(TIMES_REMEMBERED_MAX)),

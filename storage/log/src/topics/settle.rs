@@ -1,0 +1,105 @@
+//! Data shards catch up with the catalog: whatever it has decided and they have not is pushed.
+
+use std::collections::BTreeMap;
+
+use esker_shard::{Command, PutTopic};
+use esker_types::limits::TOPIC_PAGE;
+use esker_types::{PartitionIndex, ShardId, TopicId, TopicVersion};
+use futures::future::try_join_all;
+
+use super::{TopicError, Topics};
+use crate::error::HeadError;
+use crate::head::TopicView;
+
+impl Topics {
+    /// Pushes to the data shards whatever the catalog has and they have not. Returns how many
+    /// commands that took.
+    ///
+    /// # Errors
+    /// [`TopicError`]; what was pushed stays.
+    pub async fn settle_all(&self) -> Result<usize, TopicError> {
+        let mut versions: BTreeMap<(ShardId, TopicId), TopicVersion> = BTreeMap::new();
+        for shard in self.head.shards() {
+            let mut after = None;
+            loop {
+                let page = self.head.shard_topics(shard, after, TOPIC_PAGE).await?;
+                let topics = page.items.iter();
+                versions.extend(topics.map(|topic| ((shard, topic.id), topic.version)));
+                after = page.items.last().map(|topic| topic.id);
+                if !page.more {
+                    break;
+                }
+            }
+        }
+        let mut pushed = 0;
+        for topic in self.all().await? {
+            if let Some(ending) = &topic.ending {
+                pushed += ending.len();
+                self.end(&topic).await?;
+                continue;
+            }
+            for shard in topic.shards() {
+                let current = versions.get(&(shard, topic.id));
+                if current.is_none_or(|version| *version < topic.version) {
+                    pushed += 1;
+                    self.put(&topic, shard).await?;
+                }
+            }
+        }
+        Ok(pushed)
+    }
+
+    /// Makes sure that every shard of the topic has it, in this version or a newer one. Only what
+    /// has not is written to: a log that is full can still be read.
+    pub(super) async fn settle(&self, topic: &TopicView) -> Result<(), TopicError> {
+        let settled = topic.shards().into_iter().map(async |shard| {
+            if self.version_at(topic.id, shard).await? < Some(topic.version) {
+                self.put(topic, shard).await?;
+            }
+            Ok::<_, TopicError>(())
+        });
+        try_join_all(settled).await.map(drop)
+    }
+
+    /// The version of the topic that `shard` has, if it has it.
+    async fn version_at(
+        &self,
+        topic: TopicId,
+        shard: ShardId,
+    ) -> Result<Option<TopicVersion>, HeadError> {
+        let page = self.head.shard_topics(shard, topic.before(), 1).await?;
+        let found = page.items.into_iter().find(|found| found.id == topic);
+        Ok(found.map(|found| found.version))
+    }
+
+    async fn put(&self, topic: &TopicView, shard: ShardId) -> Result<(), TopicError> {
+        let placed = (0..).zip(&topic.placement);
+        let here = placed.filter(|(_, placed)| **placed == shard);
+        let put = Command::PutTopic(PutTopic {
+            topic: topic.id,
+            version: topic.version,
+            name: topic.name.clone(),
+            config: topic.config.clone(),
+            partitions: here.map(|(index, _)| PartitionIndex(index)).collect(),
+        });
+        self.ask(&topic.name, shard, put).await.map(drop)
+    }
+
+    /// Ends a topic that the catalog is deleting, shard by shard.
+    pub(super) async fn end(&self, topic: &TopicView) -> Result<(), TopicError> {
+        for shard in topic.ending.iter().flatten().copied() {
+            let end = Command::EndTopic {
+                topic: topic.id,
+                version: topic.version,
+            };
+            self.ask(&topic.name, shard, end).await.map(drop)?;
+            let ended = Command::TopicEnded {
+                topic: topic.id,
+                shard,
+            };
+            let told = self.ask(&topic.name, ShardId::CATALOG, ended).await;
+            told.map(drop)?;
+        }
+        Ok(())
+    }
+}
