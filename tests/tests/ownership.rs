@@ -1,13 +1,13 @@
 //! Whose a data directory is, and whose a bucket: one process, one cluster.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
 use esker_log::Error;
 use esker_object::{Key, Options, Store};
 use esker_tests::node::run;
-use esker_tests::whole::{Site, Whole, topic};
+use esker_tests::whole::{Site, Whole};
 use esker_types::{Lane, SegmentId};
 use esker_walnode::{Directory, IdentityError, NodeError};
 
@@ -87,39 +87,6 @@ fn a_directory_that_lost_its_log_is_not_founded_again() {
             assert!(refused.to_string().contains("as they were"), "{refused}");
             assert_eq!(list("/data/wal"), before, "nothing was written");
         }
-    });
-}
-
-/// Spares are no log: nothing was ever written to them.
-#[test]
-fn a_directory_of_which_only_spares_are_left_is_not_founded_again() {
-    run(async {
-        let mut site = Site::new(65);
-        let whole = site.start().await.expect("started");
-        whole.create("gravel", 1).await;
-        let env = whole.env.clone();
-        whole.close().await;
-        let list = |folder: &str| env.files.list(Path::new(folder)).expect("listed");
-        let is = |path: &Path, kind: &str| path.extension().is_some_and(|of| of == kind);
-        let mut away = list("/data/wal");
-        away.retain(|path| is(path, "wal"));
-        let checkpoints = list("/data/checkpoints");
-        away.extend(checkpoints.into_iter().filter(|path| is(path, "ckp")));
-        assert!(list("/data/wal").iter().any(|path| is(path, "spare")));
-        let aside = |path: &PathBuf| path.with_extension("away");
-        for path in &away {
-            env.files.rename(path, &aside(path)).expect("moved away");
-        }
-        for _ in 0..2 {
-            let refused = site.start().await.expect_err("no log");
-            assert!(matches!(refused, NodeError::LogLost { .. }), "{refused}");
-        }
-        for path in &away {
-            env.files.rename(&aside(path), path).expect("moved back");
-        }
-        let whole = site.start().await.expect("all of it is back");
-        let found = whole.engine.topics().find(&topic("gravel")).await;
-        assert_eq!(found.expect("found").partitions(), 1);
     });
 }
 

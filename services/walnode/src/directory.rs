@@ -68,10 +68,7 @@ impl Directory {
     fn holds_a_log(&self, env: &Env) -> Result<bool, IdentityError> {
         let path = self.path.join("wal");
         match env.files.list(&path) {
-            // Spares are none: whoever finds nothing else must write nothing beside them.
-            Ok(files) => Ok(files
-                .iter()
-                .any(|file| file.extension() == Some("wal".as_ref()))),
+            Ok(files) => Ok(!files.is_empty()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(source) => Err(IdentityError::Io { path, source }),
         }
