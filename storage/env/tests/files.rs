@@ -93,6 +93,28 @@ fn conformance(files: &dyn Files, root: &Path) {
         assert!(after.len() >= seen.len(), "nothing is cut off");
     }
 
+    // A handle stays its file's, whatever the file is called by now, and whoever has its old name.
+    let opened = files.open(&path, OpenMode::ReadWrite).expect("there");
+    let renamed = directory.join("renamed");
+    files.rename(&path, &renamed).expect("renamed");
+    for step in 0..2u8 {
+        let bytes = [step + 1; 4096];
+        let written = opened.write_past_cache_at(&[IoSlice::new(&bytes)], 0, &mut through);
+        written.expect("written by a handle from before");
+        opened.sync_data().expect("synced");
+        let mut direct = [0; 4096];
+        let found = opened.read_past_cache_at(&mut direct, 0).expect("read");
+        assert_eq!(
+            (found, direct, read(&*file, 0, 4096)),
+            (4096, bytes, bytes.to_vec())
+        );
+        if step == 0 {
+            files.open(&path, OpenMode::CreateNew).expect("another");
+        }
+    }
+    files.rename(&renamed, &path).expect("back");
+
+    write(&*file, 0, &block);
     file.set_len(3).expect("cut");
     file.set_len(6).expect("extended");
     assert_eq!(read(&*file, 0, 10), [0, 1, 2, 0, 0, 0]);

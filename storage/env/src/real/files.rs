@@ -9,7 +9,7 @@ use std::fs;
 use std::io::{self, IoSlice};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use crate::files::{
     Aligned, DIRECT_ALIGN, File, Files, Lock, OpenMode, Space, ZEROES_AT_ONCE, write_repeated,
@@ -32,11 +32,11 @@ impl Files for SystemFiles {
             OpenMode::CreateNew => _ = options.write(true).create_new(true),
         }
         let file = options.open(path)?;
-        Ok(Arc::new(SystemFile {
-            file,
-            path: path.to_owned(),
-            direct: OnceLock::new(),
-        }))
+        let direct = match mode {
+            OpenMode::Read => Direct::Named(path.to_owned()),
+            OpenMode::ReadWrite | OpenMode::CreateNew => Direct::Opened(open_direct(path, mode)?),
+        };
+        Ok(Arc::new(SystemFile { file, direct }))
     }
 
     fn list(&self, directory: &Path) -> io::Result<Vec<PathBuf>> {
@@ -110,25 +110,17 @@ impl Lock for SystemLock {}
 #[derive(Debug)]
 struct SystemFile {
     file: fs::File,
-    /// What it was opened by; it may have been renamed since.
-    path: PathBuf,
-    /// To write past the page cache, once somebody has; `None` where that is refused.
-    direct: OnceLock<Option<fs::File>>,
+    direct: Direct,
 }
 
-impl SystemFile {
-    /// The handle to write past the page cache by, if the file system has such a thing.
-    fn direct(&self) -> io::Result<Option<&fs::File>> {
-        if let Some(direct) = self.direct.get() {
-            return Ok(direct.as_ref());
-        }
-        let opened = match open_direct(&self.path, OpenMode::ReadWrite) {
-            Ok(direct) => Some(direct),
-            Err(error) if error.kind() == io::ErrorKind::InvalidInput => None,
-            Err(error) => return Err(error),
-        };
-        Ok(self.direct.get_or_init(|| opened).as_ref())
-    }
+/// The way past the page cache.
+#[derive(Debug)]
+enum Direct {
+    /// Opened with a file that may be written: one that is renamed meanwhile cannot be found by what
+    /// it was called. `None` where the file system has no such way.
+    Opened(Option<fs::File>),
+    /// To be opened where a file that is only read is read so.
+    Named(PathBuf),
 }
 
 impl File for SystemFile {
@@ -145,15 +137,22 @@ impl File for SystemFile {
     }
 
     fn read_past_cache_at(&self, buffer: &mut [u8], at: u64) -> io::Result<usize> {
-        match open_direct(&self.path, OpenMode::Read) {
-            Ok(direct) => read_direct(&direct, buffer, at),
-            // tmpfs and some network file systems refuse the flag. What was synced may be dropped
-            // from the cache instead; the next read then comes from the disk.
-            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+        let opened;
+        let direct = match &self.direct {
+            Direct::Opened(direct) => direct,
+            Direct::Named(path) => {
+                opened = open_direct(path, OpenMode::Read)?;
+                &opened
+            }
+        };
+        match direct {
+            Some(direct) => read_direct(direct, buffer, at),
+            // What was synced may be dropped from the cache instead; the next read then comes from
+            // the disk.
+            None => {
                 drop_cache(&self.file, buffer.len(), at)?;
                 read_fully(&self.file, buffer, at)
             }
-            Err(error) => Err(error),
         }
     }
 
@@ -172,8 +171,9 @@ impl File for SystemFile {
         let all = &[IoSlice::new(through.bytes())];
         let whole = through.bytes().len().is_multiple_of(DIRECT_ALIGN)
             && at.is_multiple_of(DIRECT_ALIGN as u64);
-        let Some(direct) = self.direct()?.filter(|_| whole) else {
-            return self.write_all_at(all, at);
+        let direct = match &self.direct {
+            Direct::Opened(Some(direct)) if whole => direct,
+            _ => return self.write_all_at(all, at),
         };
         match write_fully(direct, all, at) {
             // The disk's blocks are larger than any we know of.
@@ -230,20 +230,27 @@ fn read_fully(file: &fs::File, buffer: &mut [u8], at: u64) -> io::Result<usize> 
     Ok(done)
 }
 
+/// A handle past the page cache; `None` from a file system that has none, as tmpfs and some network
+/// file systems.
 #[cfg(target_os = "linux")]
-fn open_direct(path: &Path, mode: OpenMode) -> io::Result<fs::File> {
+fn open_direct(path: &Path, mode: OpenMode) -> io::Result<Option<fs::File>> {
     let direct = rustix::fs::OFlags::DIRECT.bits().cast_signed();
-    fs::OpenOptions::new()
+    let opened = fs::OpenOptions::new()
         .read(true)
         .write(mode != OpenMode::Read)
         .custom_flags(direct)
-        .open(path)
+        .open(path);
+    match opened {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 #[cfg(not(target_os = "linux"))]
-fn open_direct(path: &Path, mode: OpenMode) -> io::Result<fs::File> {
+fn open_direct(path: &Path, mode: OpenMode) -> io::Result<Option<fs::File>> {
     let _ = (path, mode);
-    Err(io::ErrorKind::InvalidInput.into())
+    Ok(None)
 }
 
 #[cfg(target_os = "linux")]

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::io::IoSlice;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use esker_env::{Files as _, OpenMode};
+use esker_env::{Env, Files as _, OpenMode};
 use esker_types::{RaftIndex, ShardId, Term};
 use esker_wal::Error;
-use esker_wal::disk::{FileReport, GroupReport, Vote};
+use esker_wal::disk::{Fatal, FileReport, GroupReport, Vote, Wal};
 
 use crate::world::{DIRECTORY, Log, SHARD, World, body, id, run};
 
@@ -427,4 +428,30 @@ async fn ends_aloud(budget: u64, limit: impl Fn(&World)) {
     let log = world.open().await.expect("with a larger budget it goes on");
     assert_eq!(log.content(SHARD).await.entries.len() as u64, refused - 1);
     append(&log, SHARD, refused..=refused, 10_000).await;
+}
+
+#[tokio::test]
+async fn files_of_an_earlier_life_are_used_again_on_a_disk_of_the_machine() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (env, options) = (Env::real(), World::new(1).options);
+    let mut next = 1;
+    for life in 0..2 {
+        let told = Arc::new(|_: &Fatal| {});
+        let opened = Wal::open(&env, folder.path(), options.clone(), BTreeMap::new(), told).await;
+        let (wal, recovery) = opened.expect("it opens");
+        let log = Log { wal, recovery };
+        if life == 1 {
+            assert!(log.recovery.files > 4, "{:?}", log.recovery);
+            // All but the files at the end.
+            log.wal.purge(SHARD, id(next - 12, 1));
+            append(&log, SHARD, next..=next, 10).await;
+            log.wal.release(SHARD, RaftIndex(next - 12));
+            next += 1;
+        }
+        append(&log, SHARD, next..=next + 40, 30_000).await;
+        next += 41;
+        drop(log);
+        // Its threads have it until they end.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }
