@@ -143,6 +143,13 @@ impl Budget {
         permit.ok().map(|permit| self.share(bytes, permit))
     }
 
+    /// The same, if half of the budget is left: what waits for others must not keep from their work
+    /// those who wait for nobody.
+    pub(crate) fn take_spare(&self, bytes: usize) -> Option<Share> {
+        let left = self.free.available_permits().checked_sub(bytes)?;
+        (left >= self.bytes / 2).then(|| self.take_free(bytes))?
+    }
+
     fn share(&self, bytes: usize, permit: OwnedSemaphorePermit) -> Share {
         let before = self.held.now.inc_by(signed(bytes));
         let held = before + signed(bytes);

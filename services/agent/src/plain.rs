@@ -181,7 +181,9 @@ impl Unpacking {
         self.place = records.place();
         self.done = !full;
         if first {
-            self.whole = !full;
+            // All of it in one reply, most of which is wanted: else what waits for its client would
+            // hold on to far more than it weighs.
+            self.whole = !full && bytes >= decoded.len() / 2;
             // What is left is looked at, so that damage is told before anything is.
             records.try_for_each(|record| record.map(|_| ()))?;
         }

@@ -183,15 +183,15 @@ impl Going {
                     return self.skip_or_fail(error).await;
                 }
             };
-            // A client that has something to take already may let this wait.
-            if unpacking.is_done() || self.replies.room() < READ_REPLIES_WAITING {
+            if unpacking.is_done() {
+                drop((unpacking, share));
+                return self.tell_records(parcel, part, || {}).await;
+            }
+            let let_go = || {
                 unpacking.let_go();
                 share = None;
-            }
-            self.tell_records(parcel, part).await?;
-            if unpacking.is_done() {
-                return Ok(());
-            }
+            };
+            self.tell_records(parcel, part, let_go).await?;
         }
     }
 
@@ -214,7 +214,14 @@ impl Going {
         }
     }
 
-    async fn tell_records(&mut self, parcel: &mut Parcel, records: Part) -> Result<(), Stop> {
+    /// Puts records into replies. Before one is sent to a client that has something to take already,
+    /// and may let it wait, `let_go` is called.
+    async fn tell_records(
+        &mut self,
+        parcel: &mut Parcel,
+        records: Part,
+        mut let_go: impl FnMut(),
+    ) -> Result<(), Stop> {
         for (record, bytes) in records {
             if bytes > MESSAGE_BYTES_MAX - MESSAGE_FRAMING_BYTES {
                 let limit = MESSAGE_BYTES_MAX - MESSAGE_FRAMING_BYTES;
@@ -224,10 +231,14 @@ impl Going {
                      with format BATCHES"
                 );
                 let error = v1::Error::new(v1::Code::MessageTooLarge, Durability::Durable, text);
+                let_go();
                 self.send_if_any(parcel).await?;
                 return Err(Some(error.with_limit(limit as u64, bytes as u64)));
             }
             if parcel.is_full_with(bytes) {
+                if self.replies.room() < READ_REPLIES_WAITING {
+                    let_go();
+                }
                 self.send(parcel.take()).await?;
             }
             parcel.reply.next_offset = record.offset + 1;

@@ -65,7 +65,7 @@ where
 }
 
 impl<T> Sender<T> {
-    /// Sends a reply of `bytes`: beside others if `budget` has a share for it, else alone. So no
+    /// Sends a reply of `bytes`: beside others if `budget` can spare a share for it, else alone. So no
     /// client waits for what another one leaves where it is.
     pub(crate) async fn send_within(
         &self,
@@ -73,7 +73,7 @@ impl<T> Sender<T> {
         bytes: usize,
         budget: &Budget,
     ) -> Result<(), Unsent> {
-        if let Some(share) = budget.take_free(bytes) {
+        if let Some(share) = budget.take_spare(bytes) {
             return self.send_held(reply, Some(share)).await;
         }
         let alone = self.0.reserve_many(self.0.max_capacity());
@@ -149,7 +149,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_client_that_takes_nothing_is_noticed() {
         let (ended, end) = tokio::sync::oneshot::channel();
-        let budget = Budget::new(15, crate::budget::Held::default());
+        let budget = Budget::new(30, crate::budget::Held::default());
         let stream = replies(2, |replies| async move {
             let mut sent = 0;
             let unsent = loop {

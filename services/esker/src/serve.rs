@@ -133,8 +133,10 @@ impl Server {
         let observing = tokio::spawn(observe(listening, env.clone(), standing));
         tell_memory(config);
         let store = open_bucket(env, config, environment)?;
-        let identity = claimed(env, config, &directory, &store).await?;
-        remove_unfinished(&store, &identity).await;
+        let (identity, seen) = claimed(env, config, &directory, &store).await?;
+        if seen {
+            remove_unfinished(&store, &identity).await;
+        }
         stand.send_replace(Stand::Starting("reading the log"));
         let node = Node::start(env, directory, &identity, node_options(config)).await?;
         let blocks = BlockCache::open(cache_settings(config), &*env.files).await?;
@@ -292,24 +294,25 @@ pub(crate) fn open_bucket(
 }
 
 /// Who we are, with a bucket that is ours. The identity is on disk before the claim is made under
-/// it, so a founding that dies half-way goes on.
+/// it, so a founding that dies half-way goes on. With it, whether our claim was seen there now: a
+/// bucket that is away may come back as another's.
 async fn claimed(
     env: &Env,
     config: &Config,
     directory: &Directory,
     store: &Store,
-) -> Result<Identity, ServeError> {
+) -> Result<(Identity, bool), ServeError> {
     let known = directory.identity(env)?;
     if let Some(identity) = known.filter(|known| known.claimed && known.begun) {
-        still_ours(store, &identity).await?;
-        return Ok(identity);
+        let seen = still_ours(store, &identity).await?;
+        return Ok((identity, seen));
     }
     store.probe().await?;
     if let Some(identity) = known.filter(|known| known.claimed) {
         // The log is about to begin; where something lies already, it has begun before.
         confirm(store, identity.cluster, identity.incarnation).await?;
         nothing_written(store, identity.incarnation).await?;
-        return Ok(identity);
+        return Ok((identity, true));
     }
     let founder = || Identity::founder(env, config.cluster.data_shards);
     let mut identity = known.unwrap_or_else(founder);
@@ -317,7 +320,7 @@ async fn claimed(
     claim(store, identity.cluster, identity.incarnation).await?;
     identity.claimed = true;
     directory.belongs_to(env, &identity)?;
-    Ok(identity)
+    Ok((identity, true))
 }
 
 /// Nobody writes under our claim yet: what lies there half-written is of a life that was killed.
@@ -334,15 +337,15 @@ async fn remove_unfinished(store: &Store, identity: &Identity) {
 }
 
 /// Looks again at a bucket that was ours already. One that is away keeps nobody from appending:
-/// who keeps order in it looks again before each round.
-async fn still_ours(store: &Store, identity: &Identity) -> Result<(), ServeError> {
+/// who keeps order in it looks again before each round. Returns whether our claim was seen.
+async fn still_ours(store: &Store, identity: &Identity) -> Result<bool, ServeError> {
     let look = async {
         store.probe().await?;
         confirm(store, identity.cluster, identity.incarnation).await?;
         Ok(())
     };
     let why = match tokio::time::timeout(BUCKET_LOOK, look).await {
-        Ok(Ok(())) => return Ok(()),
+        Ok(Ok(())) => return Ok(true),
         Ok(Err(error)) if !is_away(&error) => return Err(error),
         Ok(Err(error)) => error.to_string(),
         Err(_) => format!("no answer within {BUCKET_LOOK:?}"),
@@ -351,7 +354,7 @@ async fn still_ours(store: &Store, identity: &Identity) -> Result<(), ServeError
         why,
         "starting without the bucket; appends are taken as long as the head has room"
     );
-    Ok(())
+    Ok(false)
 }
 
 fn is_away(error: &ServeError) -> bool {

@@ -14,7 +14,7 @@ use std::str::FromStr;
 use std::sync::{Arc, Mutex, Once};
 use std::time::Duration;
 
-use esker_env::Env;
+use esker_env::{Env, OpenMode};
 use esker_types::limits::OBJECT_MEMORY_BUCKETS_MAX;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
@@ -82,7 +82,7 @@ pub(crate) fn backend(url: &str, options: &Options, env: &Env) -> Result<Backend
     let prefix = Path::parse(prefix).map_err(|error| Error::open(url, error.to_string()))?;
     let store: Arc<dyn ObjectStore> = match scheme {
         "memory" => memory_bucket(url, bucket)?,
-        "s3" => open_s3(url, bucket, options)?,
+        "s3" => open_s3(url, bucket, options, env)?,
         "gs" => open_gs(url, bucket, options)?,
         "az" => open_az(url, bucket, options)?,
         _ => {
@@ -153,7 +153,12 @@ pub fn forget_memory_bucket(name: &str) {
     MEMORY.lock().expect("no holder panics").remove(name);
 }
 
-fn open_s3(url: &str, bucket: &str, options: &Options) -> Result<Arc<dyn ObjectStore>, Error> {
+fn open_s3(
+    url: &str,
+    bucket: &str,
+    options: &Options,
+    env: &Env,
+) -> Result<Arc<dyn ObjectStore>, Error> {
     install_crypto();
     let mut builder = AmazonS3Builder::new();
     let mut endpoint = None;
@@ -166,7 +171,9 @@ fn open_s3(url: &str, bucket: &str, options: &Options) -> Result<Arc<dyn ObjectS
     if endpoint.as_deref().is_some_and(is_loopback) {
         builder = builder.with_allow_http(true);
     }
-    if let Some(missing) = missing_credentials(&builder) {
+    if let Some(missing) = missing_credentials(&builder)
+        && !is_ec2(env)
+    {
         return Err(Error::open(url, missing));
     }
     let store = builder
@@ -205,9 +212,17 @@ fn missing_credentials(builder: &AmazonS3Builder) -> Option<&'static str> {
         || is_set(Name::MetadataEndpoint);
     (!is_known).then_some(
         "there are no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (profiles and \
-         ~/.aws are not read); for the role of an EC2 instance, set \
-         AWS_METADATA_ENDPOINT=http://169.254.169.254",
+         ~/.aws are not read); for the role of a machine that does not look like an EC2 instance, \
+         set AWS_METADATA_ENDPOINT=http://169.254.169.254",
     )
+}
+
+/// Whether this is a machine of Amazon's, which has a role, by what its firmware says.
+fn is_ec2(env: &Env) -> bool {
+    let mut vendor = [0; 10];
+    let path = std::path::Path::new("/sys/class/dmi/id/sys_vendor");
+    let read = env.files.open(path, OpenMode::Read);
+    read.and_then(|file| file.read_at(&mut vendor, 0)).is_ok() && vendor == *b"Amazon EC2"
 }
 
 fn open_gs(url: &str, bucket: &str, options: &Options) -> Result<Arc<dyn ObjectStore>, Error> {

@@ -261,11 +261,12 @@ fn whoever_reads_nothing_holds_no_other_reader_up() {
         }
         tokio::time::sleep(Duration::from_secs(5)).await;
         let of = |name| world.figure(name);
-        let mib = MIB as u64;
-        // As many replies as there are shares wait; the others wait alone.
+        // As many replies wait as half of the budget has shares for; the others wait alone, and the
+        // other half is there for whoever decodes.
         let (now, most) = (of("read_held_bytes"), of("read_held_most_bytes"));
-        assert!((2 * mib..=3 * mib).contains(&now), "{now} bytes held");
-        assert!(most <= 3 * mib, "{most} bytes at most");
+        let half = (READ_BUDGET / 2) as u64;
+        assert!((half / 2..=half).contains(&now), "{now} bytes held");
+        assert!(most <= half, "{most} bytes at most");
 
         let began = tokio::time::Instant::now();
         let mut stream = world

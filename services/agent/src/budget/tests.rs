@@ -106,3 +106,15 @@ async fn many_at_once_all_have_their_turn_and_never_more_than_there_is() {
     assert!((601..=1000).contains(&most), "{most} bytes at most");
     assert_eq!(budget.held.now.get(), 0);
 }
+
+#[tokio::test]
+async fn what_may_be_left_lying_leaves_half_to_the_others() {
+    let budget = budget(100);
+    let lying = budget.take_spare(50).expect("half is left");
+    assert!(budget.take_spare(1).is_none());
+    // Who waits for nobody is not kept waiting.
+    let work = budget.take_free(50).expect("the other half");
+    drop((lying, work));
+    assert!(budget.take_spare(51).is_none());
+    assert!(budget.take_spare(50).is_some());
+}

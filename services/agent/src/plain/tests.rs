@@ -129,6 +129,20 @@ fn damage_far_behind_is_told_before_any_record_is() {
     assert!(unpacking.part(&(0..u64::MAX), &scratches).is_err());
 }
 
+#[test]
+fn a_record_wanted_out_of_many_does_not_keep_them_all() {
+    for compression in [Compression::None, ZSTD] {
+        let batch = batch(compression, (0..900).map(|_| vec![7; 1000]));
+        let mut unpacking = Unpacking::new(batch);
+        let mut parts = parts(&mut unpacking, 1000..1001, false);
+        drop(unpacking);
+        let (stored, _) = parts[0].swap_remove(0);
+        let value = stored.record.unwrap().value.unwrap();
+        let memory = value.try_into_mut().expect("nobody else has it");
+        assert!(memory.capacity() < 2000, "{} bytes", memory.capacity());
+    }
+}
+
 /// CRC-32C, bit by bit.
 fn crc_of(batch: &[u8]) -> [u8; 4] {
     let crc = batch[21..].iter().fold(u32::MAX, |crc, &byte| {
