@@ -34,6 +34,7 @@ pub struct Replica {
     wal: Arc<Wal>,
     view: watch::Receiver<State>,
     durable: watch::Receiver<Durable>,
+    alive: watch::Receiver<()>,
 }
 
 /// An accepted batch, as its producer sent it.
@@ -114,6 +115,7 @@ impl Replica {
             wal,
             view: start.view,
             durable: start.durable,
+            alive: start.alive,
         })
     }
 
@@ -198,9 +200,8 @@ impl Replica {
 
     /// Waits until its raft has ended.
     pub fn ended(&self) -> impl Future<Output = ()> + Send + use<> {
-        // What the state machine keeps, and what changes least often of that.
-        let mut durable = self.durable.clone();
-        async move { while durable.changed().await.is_ok() {} }
+        let mut alive = self.alive.clone();
+        async move { while alive.changed().await.is_ok() {} }
     }
 
     /// Whether this replica believes to lead.

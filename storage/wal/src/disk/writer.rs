@@ -55,6 +55,8 @@ impl Worker for Writer {
                 self.shared.sync_gave_up();
                 match rolled {
                     Ok(()) => {}
+                    // A seal that finds no file holds up nobody: the sealer asks again once one comes.
+                    Err(Roll::Full) if items.is_empty() => break,
                     // Nobody writes what was not promised room (`room`), so this is not reached but
                     // by a fault in that reckoning, or by entries that a follower was sent past its
                     // door. Then the last file is gone, to whatever frame came first: nothing may

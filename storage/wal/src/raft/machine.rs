@@ -39,6 +39,8 @@ pub struct Machine {
     membership: StoredMembership,
     view: watch::Sender<State>,
     shared: Arc<Shared>,
+    /// Dropped with the machine, at once: the rest is kept by who builds a checkpoint.
+    _alive: watch::Sender<()>,
 }
 
 /// What the machine and the builder of its checkpoints share.
@@ -76,6 +78,8 @@ pub struct MachineStart {
     /// The state as last applied.
     pub view: watch::Receiver<State>,
     pub(crate) durable: watch::Receiver<Durable>,
+    /// Never changes, and closes once the machine is gone.
+    pub(crate) alive: watch::Receiver<()>,
 }
 
 impl Machine {
@@ -112,6 +116,7 @@ impl Machine {
             });
         let (view, view_end) = watch::channel(state.clone());
         let (durable, durable_end) = watch::channel(durable);
+        let (alive, alive_end) = watch::channel(());
         let current = Mutex::new(current.map(Arc::new));
         let shared = Arc::new(Shared {
             env: env.clone(),
@@ -127,11 +132,13 @@ impl Machine {
             membership,
             view,
             shared,
+            _alive: alive,
         };
         Ok(MachineStart {
             machine,
             view: view_end,
             durable: durable_end,
+            alive: alive_end,
         })
     }
 
@@ -443,4 +450,43 @@ fn decode_membership(bytes: &[u8]) -> Option<StoredMembership> {
         log_id(set_by),
         membership::decode(rest)?,
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::path::Path;
+
+    use esker_types::{Incarnation, LeaderEpoch, ShardId};
+
+    use super::*;
+    use crate::disk::WalOptions;
+
+    #[tokio::test]
+    async fn a_machine_that_is_gone_is_known_to_be_while_a_checkpoint_of_it_is_built() {
+        let (env, _, _) = Env::simulated(1);
+        let options = WalOptions::default();
+        let opened = Wal::open(
+            &env,
+            Path::new("/w"),
+            options,
+            BTreeMap::new(),
+            Arc::new(|_| {}),
+        );
+        let (wal, _) = opened.await.expect("an empty log");
+        let checkpoints = Checkpoints::open(&env, Path::new("/c")).expect("none");
+        let genesis = Genesis {
+            shard: ShardId(1),
+            incarnation: Incarnation::FIRST,
+            epoch_base: LeaderEpoch(0),
+            data_shards: 1,
+        };
+        let start = Machine::open(&env, wal, checkpoints, genesis).await;
+        let (mut machine, mut alive) = start.map(|it| (it.machine, it.alive)).expect("empty");
+        let builder = machine.get_snapshot_builder().await;
+        assert!(alive.has_changed().is_ok());
+        drop(machine);
+        alive.changed().await.expect_err("it is gone");
+        drop(builder);
+    }
 }

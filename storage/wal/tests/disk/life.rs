@@ -318,6 +318,38 @@ fn a_full_budget_stalls_without_loss_and_a_release_lets_it_go_on() {
 }
 
 #[test]
+fn a_seal_without_room_is_no_stall_and_is_written_once_there_is() {
+    run(async {
+        let mut world = World::new(17);
+        world.options.disk_bytes = 8 * world.options.file_bytes;
+        let log = world.open().await.expect("an empty log");
+        append(&log, SHARD, 1..=30, 10_000).await;
+        log.wal.purge(SHARD, id(30, 1));
+        // Entries that ask for no room, until the last file is full to its last page.
+        let room = |log: &Log| 8 * world.options.file_bytes - 8 * 4096 - log.wal.stats().bytes;
+        let mut index = 30;
+        while room(&log) > 0 {
+            index += 1;
+            let bytes = if room(&log) > 16_384 { 10_000 } else { 10 };
+            append(&log, SHARD, index..=index, bytes).await;
+        }
+        let full = log.wal.stats();
+        assert_eq!((full.files, full.spares), (8, 0));
+        tokio::time::sleep(world.options.stall_fatal * 3).await;
+        assert_eq!(*world.told.lock().expect("unpoisoned"), [""; 0]);
+        assert_eq!(log.wal.stats(), full, "there is no room for a seal");
+        // The oldest file is let go of, and takes it.
+        log.wal.release(SHARD, RaftIndex(30));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let sealed = log.wal.stats();
+        assert_eq!(
+            (sealed.groups, sealed.bytes, sealed.frames),
+            (full.groups + 1, full.bytes + 4096, full.frames)
+        );
+    });
+}
+
+#[test]
 fn a_budget_that_holds_too_few_files_is_refused() {
     run(async {
         let mut world = World::new(8);
