@@ -7,8 +7,8 @@ use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 
 use clap::Subcommand;
 use esker_client::direct::{Direct, DirectTopic};
-use esker_client::v1::{AlterTopicRequest, PartitionStatus, Topic, Truncation};
-use esker_client::{Admin, Code, Error};
+use esker_client::v1::{AlterTopicRequest, PartitionStatus, Topic, Truncated, Truncation};
+use esker_client::{Admin, Client, Code, Error};
 use serde_json::{Value, json};
 
 use crate::direct;
@@ -60,6 +60,9 @@ enum Action {
         /// The first offset to keep [default: the end, nothing is kept]
         #[arg(long, value_name = "OFFSET")]
         before: Option<u64>,
+        /// Do not ask; without --before it would
+        #[arg(long)]
+        yes: bool,
     },
     /// Delete a topic with all its records: its name is free at once
     Delete {
@@ -101,12 +104,27 @@ pub(crate) async fn run(args: Args, shell: &Shell) -> Result<(), Failure> {
         let text = format!("this deletes topic {name} with all its records; add --yes");
         return Err(Failure::usage(text));
     }
+    if let Action::Truncate {
+        name,
+        partition,
+        before: None,
+        yes: false,
+    } = &args.action
+        && !io::stdin().is_terminal()
+    {
+        let text = format!(
+            "this drops all records of partition {partition} of topic {name}; add --yes, or say by \
+             --before which offset is the first to keep"
+        );
+        return Err(Failure::usage(text));
+    }
     if let Action::List { direct } = &args.action
         && let Some(direct) = direct.open(shell).await?
     {
         return list_of_bucket(shell, &direct);
     }
-    let admin = shell.client().await?.admin();
+    let client = shell.client().await?;
+    let admin = client.admin();
     match args.action {
         Action::Create {
             name,
@@ -120,7 +138,11 @@ pub(crate) async fn run(args: Args, shell: &Shell) -> Result<(), Failure> {
             name,
             partition,
             before,
-        } => truncate(shell, &admin, &name, Truncation { partition, before }).await,
+            yes,
+        } => {
+            let truncation = Truncation { partition, before };
+            truncate(shell, &client, &name, truncation, yes).await
+        }
         Action::Delete { name, yes } => delete(shell, &admin, &name, yes).await,
     }
 }
@@ -271,27 +293,56 @@ async fn alter(shell: &Shell, admin: &Admin, args: Alter) -> Result<(), Failure>
 
 async fn truncate(
     shell: &Shell,
-    admin: &Admin,
+    client: &Client,
     name: &str,
     truncation: Truncation,
+    yes: bool,
 ) -> Result<(), Failure> {
-    let done = admin.truncate_topic(name, vec![truncation]).await;
+    let refused = |error: &Error| Failure::writing(error).of_topic(shell, name);
+    let partition = truncation.partition;
+    let found = client.offsets(name, &[partition], None).await;
+    let found = found.map_err(|error| refused(&error))?;
+    let (start, end) = (found.first()).map_or((0, 0), |found| (found.log_start, found.end));
+    if !yes && truncation.before.is_none() {
+        let held = count(end.saturating_sub(start), "record");
+        let question = format!("drop all of partition {partition} of topic {name}, {held}? [y/N] ");
+        if !agreed(&question).map_err(|error| Failure::io("stdin", &error))? {
+            return Err(Failure::new("nothing was dropped"));
+        }
+    }
+    let done = client.admin().truncate_topic(name, vec![truncation]).await;
     let done = done.map_err(|error| {
-        let failure = Failure::writing(&error).of_topic(shell, name);
+        let failure = refused(&error);
         match error.code() {
-            Code::OffsetOutOfRange => failure.and_next("without --before, all of it is dropped"),
+            Code::OffsetOutOfRange => {
+                failure.and_next("with --yes and without --before, all of it is dropped")
+            }
             _ => failure,
         }
     })?;
+    let dropped = |one: &Truncated| one.log_start.saturating_sub(start);
     let objects: Vec<_> = done
         .iter()
-        .map(|one| json!({ "partition": one.partition, "log_start": one.log_start }))
+        .map(|one| {
+            let (partition, start) = (one.partition, one.log_start);
+            json!({ "partition": partition, "log_start": start, "dropped": dropped(one) })
+        })
         .collect();
     let answer = json!({ "name": name, "truncated": objects });
     shell.answer(&answer, || {
         let lines = done.iter().map(|one| {
             let (partition, start) = (one.partition, one.log_start);
-            format!("truncated {name} partition {partition}, it now begins at offset {start}\n")
+            match dropped(one) {
+                0 => format!(
+                    "nothing was dropped: {name} partition {partition} begins at offset {start} \
+                     already\n"
+                ),
+                offsets => format!(
+                    "truncated {name} partition {partition}: {} dropped, it now begins at offset \
+                     {start}\n",
+                    count(offsets, "offset"),
+                ),
+            }
         });
         lines.collect()
     })

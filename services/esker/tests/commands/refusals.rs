@@ -84,6 +84,10 @@ fn what_is_refused_is_said_in_one_line_with_what_to_do() {
             &["--key-separator"],
         ),
         (&["topic", "delete", "t"], &["--yes"]),
+        (
+            &["topic", "truncate", "t", "--partition", "0"],
+            &["all records of partition 0 of topic t", "--yes", "--before"],
+        ),
         (&["fly"], &["fly"]),
     ] {
         case(&server, 2, args, words);
@@ -154,6 +158,26 @@ fn a_setting_is_written_and_shown_as_people_do() {
     server.out(&["topic", "alter", "t", "--set", "retention.ms=forever"]);
     let shown = String::from_utf8(server.out(&["topic", "describe", "t"])).unwrap();
     assert!(shown.contains("-1 (forever)"), "{shown}");
+}
+
+#[test]
+fn a_truncate_says_how_many_offsets_it_dropped() {
+    let server = Server::start("truncate");
+    server.create_topic("t", 1);
+    let file = server.file("three", b"a\nb\nc\n");
+    server.out(&["produce", "t", &file]);
+    let truncate = |more: &[&str]| {
+        let args = [&["topic", "truncate", "t", "--partition", "0"], more].concat();
+        String::from_utf8(server.out(&args)).unwrap()
+    };
+    let said = truncate(&["--before", "1"]);
+    assert!(said.contains("1 offset dropped"), "{said}");
+    let said = truncate(&["--before", "1"]);
+    assert!(said.contains("nothing was dropped"), "{said}");
+    let said = truncate(&["--yes"]);
+    assert!(said.contains("2 offsets dropped"), "{said}");
+    let said = truncate(&["--yes", "--json"]);
+    assert!(said.contains(r#""dropped":0"#), "{said}");
 }
 
 /// Pages of keyed records do not leave in the order of lines.
