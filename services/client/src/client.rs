@@ -17,6 +17,7 @@ use crate::greeting::{Greeted, Greeting};
 use crate::patience::Patience;
 use crate::producer::{Producer, ProducerOptions};
 use crate::reader::{ReadOptions, Reader};
+use crate::setback::Setbacks;
 use esker_types::Durability;
 
 /// How a client behaves.
@@ -44,6 +45,7 @@ pub struct Client {
     channel: Channel,
     greeting: Greeting,
     pub(crate) options: Options,
+    pub(crate) setbacks: Setbacks,
     pub(crate) env: Env,
 }
 
@@ -99,6 +101,7 @@ impl Client {
             channel,
             greeting,
             options,
+            setbacks: Setbacks::default(),
             env,
         })
     }
@@ -108,6 +111,13 @@ impl Client {
     #[must_use]
     pub fn is_heard(&self) -> bool {
         self.greeting.is_heard()
+    }
+
+    /// Why a producer, a reader or a call of this client does not get on at present, if one was
+    /// refused or broke off and is tried again: for who shows a person what is waited for.
+    #[must_use]
+    pub fn setback(&self) -> Option<Error> {
+        self.setbacks.last()
     }
 
     /// Topics and the cluster.
@@ -162,6 +172,7 @@ impl Client {
         F: Future<Output = Result<Response<T>, Status>>,
     {
         let mut patience = Patience::new(&self.env, self.options.patience);
+        let mut setback = self.setbacks.one();
         let timeout = self.options.call_timeout.max(Duration::from_secs(1));
         loop {
             let error = match tokio::time::timeout(timeout, attempt()).await {
@@ -176,6 +187,7 @@ impl Client {
             let harmless =
                 again != Again::IfNotWritten || error.durability() == Durability::NotWritten;
             let strange = self.greeting.other().is_some();
+            setback.met(&error);
             if strange || !error.is_retriable() || !harmless || !patience.rest().await {
                 return Err(match again {
                     Again::Reading => error.of_a_read(),

@@ -51,6 +51,8 @@ mod error; // what a call came to
 
 mod patience; // how long to try, how long to rest
 
+mod setback; // why nothing gets on at present
+
 pub use admin::{Admin, Verification};
 pub use client::{Client, Options};
 pub use error::{Code, Detail, Error};

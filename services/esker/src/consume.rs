@@ -10,11 +10,13 @@ use std::time::Duration;
 use esker_client::{Code, Error};
 use esker_env::{Monotonic, WallMs};
 use futures::TryFutureExt as _;
+use indicatif::ProgressBar;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::direct;
 use crate::failure::{Failure, of_stdout, unless};
+use crate::headway::Headway;
 use crate::positions::{Position, Positions};
 use crate::reading::{Bounds, Form, Piece, Printer, Reading, Source, Stretch, plan};
 use crate::run::interrupted;
@@ -132,6 +134,7 @@ pub(crate) struct Printing<'a> {
     lives: BTreeMap<u32, Option<u32>>,
     positions: Option<Positions>,
     kept_at: Monotonic,
+    headway: Headway,
 }
 
 impl<'a> Printing<'a> {
@@ -151,6 +154,7 @@ impl<'a> Printing<'a> {
             lives: BTreeMap::new(),
             positions,
             kept_at: shell.env.clock.monotonic(),
+            headway: source.headway(shell, &ProgressBar::hidden()),
         }
     }
 
@@ -207,7 +211,10 @@ impl<'a> Printing<'a> {
             // It is read ahead while this one is printed.
             next = unless(interrupt.as_mut(), self.open(left.next())).await?;
             loop {
-                let piece = reading.next().map_err(|error| self.failed(&error));
+                let piece = self
+                    .headway
+                    .of(reading.next())
+                    .map_err(|error| self.failed(&error));
                 let Some(piece) = unless(interrupt.as_mut(), piece).await? else {
                     break;
                 };
@@ -283,6 +290,7 @@ impl<'a> Printing<'a> {
     }
 
     fn take(&mut self, partition: u32, piece: &Piece) {
+        self.headway.step();
         let hashing = self.shell.json;
         let new = || Share::new(hashing);
         let share = self.shares.entry(partition).or_insert_with(new);

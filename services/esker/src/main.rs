@@ -34,6 +34,7 @@ mod when; // times and offsets as people write them
 mod reading; // stretches of partitions, records as text
 mod positions; // how far was read, in a file
 mod tally; // what went through, counted and hashed
+mod headway; // whether records get on, said if they do not
 
 mod run; // what every command shares with the process it runs in
 mod shell; // what every client command has at hand

@@ -25,6 +25,7 @@ use tokio::sync::mpsc;
 
 use crate::config::{Size, Span};
 use crate::failure::{Failure, unless};
+use crate::headway::{Headway, Waits};
 use crate::run::interrupted;
 use crate::screen;
 use crate::shell::Shell;
@@ -158,10 +159,12 @@ pub(crate) async fn run(args: Args, shell: &Shell) -> Result<(), Failure> {
     let opening = async {
         let client = shell.client_with(Options::default()).await?;
         let producer = client.producer(topic, args.options()).await;
-        producer.map_err(|e| Failure::reading(&e).of_topic(shell, topic))
+        let producer = producer.map_err(|e| Failure::reading(&e).of_topic(shell, topic))?;
+        Ok((client, producer))
     };
-    let producer = unless(interrupt.as_mut(), opening).await;
-    let producer = producer.map_err(|failure| failure.and_also("nothing was written"))?;
+    let opened = unless(interrupt.as_mut(), opening).await;
+    let opened = opened.map_err(|failure| failure.and_also("nothing was written"));
+    let (client, producer) = opened?;
     let began = shell.env.clock.monotonic();
     let template = match total {
         Some(_) => {
@@ -169,6 +172,8 @@ pub(crate) async fn run(args: Args, shell: &Shell) -> Result<(), Failure> {
         }
         None => "{binary_bytes}, {binary_bytes_per_sec}",
     };
+    let bar = screen::progress(total, template);
+    let waits = Waits::Writing(args.options().linger);
     let mut appending = Appending {
         sources: Arc::clone(&sources),
         sent: VecDeque::new(),
@@ -178,7 +183,9 @@ pub(crate) async fn run(args: Args, shell: &Shell) -> Result<(), Failure> {
         failed: None,
         unsure: false,
         broken: BTreeSet::new(),
-        bar: screen::progress(total, template),
+        waiting: 0,
+        headway: Headway::watch(shell, &client, &bar, waits),
+        bar,
     };
     let pages = read(&args, shell, &producer, sources);
     let stopped = appending.append(producer, pages, interrupt).await;
@@ -230,6 +237,7 @@ struct Sent {
     partition: u32,
     first: Place,
     last: Place,
+    records: u64,
     after: Share,
 }
 
@@ -238,6 +246,7 @@ type Handed = Result<(Sent, Option<Place>), (u32, Place, Error)>;
 
 /// Hands `page` over; waits for the producer's memory, and has done nothing if it is dropped before.
 async fn send(producer: Producer, page: Page) -> Handed {
+    let records = page.records.len() as u64;
     let delivery = producer.send_together(Some(page.partition), page.records);
     match delivery.await {
         Ok(delivery) => {
@@ -246,6 +255,7 @@ async fn send(producer: Producer, page: Page) -> Handed {
                 partition: page.partition,
                 first: page.first,
                 last: page.last,
+                records,
                 after: page.after,
             };
             Ok((sent, page.behind))
@@ -269,6 +279,9 @@ struct Appending {
     unsure: bool,
     /// Partitions that something of is missing.
     broken: BTreeSet<u32>,
+    /// Records of `sent`, and of the page that waits to be handed over.
+    waiting: u64,
+    headway: Headway,
     bar: ProgressBar,
 }
 
@@ -314,6 +327,8 @@ impl Appending {
                 Some(page) = OptionFuture::from(page) => match (page, &open) {
                     (Some(Ok(page)), Some((producer, _))) => {
                         self.behind = page.behind.into_iter().chain([page.first]).min();
+                        self.waiting += page.records.len() as u64;
+                        self.headway.waiting(self.waiting);
                         sending = Some(Box::pin(send(producer.clone(), page)));
                     }
                     (Some(Err(failure)), _) => (open, stopped) = (None, Err(failure)),
@@ -339,7 +354,10 @@ impl Appending {
         let Some(mut sent) = self.sent.pop_front() else {
             return;
         };
+        self.waiting -= sent.records;
+        self.headway.waiting(self.waiting);
         if told.is_ok() {
+            self.headway.step();
             self.farthest = self.farthest.max(Some(sent.last));
         }
         match told {

@@ -13,6 +13,7 @@ use indicatif::ProgressBar;
 use crate::consume::{Printing, give_up_on_stdout, nothing};
 use crate::direct;
 use crate::failure::{Failure, unless};
+use crate::headway::Headway;
 use crate::reading::{Bounds, Form, Printer, Reading, Source, Stretch, plan};
 use crate::run::interrupted;
 use crate::screen;
@@ -107,13 +108,15 @@ async fn into_files(
     let stretches = unless(interrupt.as_mut(), planning).await?;
     let made = shell.env.files.create_dir_all(directory);
     made.map_err(|error| Failure::io(&directory.display().to_string(), &error))?;
+    let bar = screen::progress(None, "{binary_bytes}, {binary_bytes_per_sec}, {msg}");
     let replay = Replay {
         shell,
         source,
         topic,
         directory,
         form,
-        bar: screen::progress(None, "{binary_bytes}, {binary_bytes_per_sec}, {msg}"),
+        headway: source.headway(shell, &bar),
+        bar,
     };
     let copied = futures::stream::iter(&stretches).map(|stretch| replay.one(stretch));
     let mut copied = std::pin::pin!(copied.buffer_unordered(AT_ONCE_MAX));
@@ -156,6 +159,7 @@ struct Replay<'a> {
     topic: &'a str,
     directory: &'a Path,
     form: Form,
+    headway: Headway,
     bar: ProgressBar,
 }
 
@@ -174,6 +178,7 @@ impl Replay<'_> {
             out,
             printer: Printer::new(self.form, None),
             share: Share::new(self.shell.json),
+            headway: self.headway.clone(),
             bar: self.bar.clone(),
         };
         // On any thread, so that several work at the same time.
@@ -235,12 +240,13 @@ struct Copying {
     out: Out,
     printer: Printer,
     share: Share,
+    headway: Headway,
     bar: ProgressBar,
 }
 
 impl Copying {
     async fn copy(mut self, mut reading: Reading) -> Result<(u32, Share), Stop> {
-        while let Some(piece) = reading.next().await.map_err(Stop::Read)? {
+        while let Some(piece) = self.headway.of(reading.next()).await.map_err(Stop::Read)? {
             self.printer
                 .print(reading.partition, &piece, &mut self.share);
             if self.printer.is_full() {

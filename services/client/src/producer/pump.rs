@@ -25,6 +25,7 @@ use super::window::{Failed, Refusal, Serial, Session, Window};
 use crate::client::Client;
 use crate::error::{Code, Error};
 use crate::patience::Rests;
+use crate::setback::Setback;
 
 /// Orders that wait for the task, and that it takes at once.
 pub(super) const LETTERS_MAX: usize = 256;
@@ -116,6 +117,8 @@ pub(super) struct Pump {
     link_rests_until: Monotonic,
     /// Why a try failed last, for the error of what is not settled in time.
     last_failure: Option<Error>,
+    /// The same, until something gets on.
+    setback: Setback,
     /// Tries under way, by request id.
     tries: BTreeMap<u64, (u32, Serial)>,
     requests: u64,
@@ -155,6 +158,7 @@ impl Pump {
             link_failures: 0,
             link_rests_until: client.env.clock.monotonic(),
             last_failure: None,
+            setback: client.setbacks.one(),
             tries: BTreeMap::new(),
             requests: 0,
             taken: 0,
@@ -168,8 +172,11 @@ impl Pump {
         let mut orders = Vec::with_capacity(LETTERS_MAX);
         loop {
             let blocked = self.work();
-            if self.closed && self.unsettled.is_empty() {
-                return;
+            if self.unsettled.is_empty() {
+                self.setback.over();
+                if self.closed {
+                    return;
+                }
             }
             let wake = self.until_next_due();
             let room = Link::room(if blocked { self.link.requests() } else { None });
@@ -292,6 +299,7 @@ impl Pump {
         match reply.result {
             Some(append_reply::Result::Appended(appended)) => {
                 let acked = self.partition(index).window.acked(serial);
+                self.setback.over();
                 if let Some(sealed) = acked {
                     settle(index, &appended, sealed);
                 }
@@ -320,9 +328,14 @@ impl Pump {
             }
             None => {
                 window.rest(now, |failures| rests.after(failures));
-                self.last_failure = Some(error);
+                self.failed_for_now(error);
             }
         }
+    }
+
+    fn failed_for_now(&mut self, error: Error) {
+        self.setback.met(&error);
+        self.last_failure = Some(error);
     }
 
     /// The stream ended, or was never there.
@@ -334,7 +347,7 @@ impl Pump {
             self.recall(0);
             self.rest_link();
             self.touch_all();
-            self.last_failure = Some(error);
+            self.failed_for_now(error);
         } else {
             self.take_break(&error.to_string());
         }
@@ -355,7 +368,7 @@ impl Pump {
                 failed.batch.receipts.fail(&error);
             }
         }
-        self.last_failure = Some(Error::new(Code::Unavailable, Durability::Unknown, why));
+        self.failed_for_now(Error::new(Code::Unavailable, Durability::Unknown, why));
     }
 
     /// Of the link's requests only the first `passed` may have reached the service.

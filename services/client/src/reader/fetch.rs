@@ -8,7 +8,7 @@ use esker_env::{Env, WorkersExt};
 use esker_proto::v1::log_client::LogClient;
 use esker_proto::v1::{self, ReadFormat, ReadReply, ReadRequest};
 use esker_record::{Codec, Header};
-use esker_types::{Offset, OffsetRange, Timestamp};
+use esker_types::{Durability, Offset, OffsetRange, Timestamp};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinHandle;
 use tonic::Streaming;
@@ -17,8 +17,9 @@ use tonic::transport::Channel;
 use super::batch::{Batch, Scratches, Wrapped};
 use super::{From, ReadOptions, damaged};
 use crate::client::Client;
-use crate::error::{Detail, Error};
+use crate::error::{Code, Detail, Error};
 use crate::patience::Patience;
+use crate::setback::Setback;
 
 /// Batches that wait to be read, decoded or about to be.
 pub(super) const BATCHES_AHEAD_MAX: usize = 8;
@@ -57,6 +58,7 @@ pub(super) struct Fetch {
     /// The first one not to give.
     until: Option<Offset>,
     patience: Patience,
+    setback: Setback,
     scratches: Scratches,
     ahead: Arc<Semaphore>,
     ahead_bytes: usize,
@@ -110,6 +112,7 @@ impl Fetch {
             next,
             until,
             patience: Patience::new(&client.env, client.options.patience),
+            setback: client.setbacks.one(),
             scratches: Scratches::default(),
             ahead: Arc::new(Semaphore::new(ahead_bytes)),
             ahead_bytes,
@@ -131,6 +134,10 @@ impl Fetch {
             };
             if self.env.clock.monotonic().since(began) >= STREAM_LASTED {
                 self.patience.renew();
+            }
+            match &error {
+                Some(error) => self.setback.met(error),
+                None => self.setback.met(&ended_early()),
             }
             let retriable = error.as_ref().is_none_or(Error::is_retriable);
             if !retriable || !self.patience.rest().await {
@@ -161,6 +168,7 @@ impl Fetch {
             let Some(reply) = stream.message().await.map_err(Error::from)? else {
                 break;
             };
+            self.setback.over();
             self.take(reply).await?;
         }
         Ok(())
@@ -280,6 +288,11 @@ impl Fetch {
         let sent = self.batches.send(coming).await;
         sent.map_err(|_| Stop::Alone)
     }
+}
+
+fn ended_early() -> Error {
+    let text = "the service ended the stream";
+    Error::new(Code::Unavailable, Durability::NotWritten, text)
 }
 
 fn gap(next: Offset, found: Offset) -> Error {

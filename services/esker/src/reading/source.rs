@@ -6,9 +6,11 @@ use esker_client::{
     Batch, Client, Code, Durability, Error, From, Offset, Options, ReadOptions, Reader, Until,
 };
 use esker_types::RaftIndex;
+use indicatif::ProgressBar;
 
 use crate::direct;
 use crate::failure::Failure;
+use crate::headway::{Headway, Waits};
 use crate::shell::Shell;
 
 /// Where records come from.
@@ -43,6 +45,14 @@ impl Source {
                 let client = shell.client_with(Options::default()).await?;
                 Ok(Self::Agent(Box::new(client)))
             }
+        }
+    }
+
+    /// A person hears if an agent gives nothing. A bucket that is away says so by itself.
+    pub(crate) fn headway(&self, shell: &Shell, bar: &ProgressBar) -> Headway {
+        match self {
+            Self::Agent(client) => Headway::watch(shell, client, bar, Waits::Reading),
+            Self::Bucket(_) => Headway::default(),
         }
     }
 

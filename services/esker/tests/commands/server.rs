@@ -109,6 +109,13 @@ impl Server {
         assert!(sent.success());
     }
 
+    /// Takes and gives again.
+    pub(crate) fn thaw(&self) {
+        let id = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-CONT", &id]).status().unwrap();
+        assert!(sent.success());
+    }
+
     /// The answer to a GET at the address of metrics and health: status and body.
     pub(crate) fn get(&self, path: &str) -> (u16, String) {
         let address = self.metrics.strip_prefix("http://").unwrap();

@@ -148,3 +148,66 @@ fn a_signal_is_heeded_although_nobody_reads() {
     assert_eq!(running.0.wait().unwrap().code(), Some(1));
     assert!(said.contains("nobody reads stdout"), "{said}");
 }
+
+/// Lines of stderr, as they come.
+fn said(running: &mut Running) -> impl FnMut() -> String + use<> {
+    let mut lines = BufReader::new(running.0.stderr.take().unwrap()).lines();
+    move || lines.next().unwrap().unwrap()
+}
+
+#[test]
+fn a_producer_whose_server_keeps_silent_says_so_and_that_it_goes_on() {
+    let server = Server::start("kept-silent");
+    server.create_topic("t", 1);
+    let mut command = server.command(&["produce", "t"]);
+    let command = command.stdin(Stdio::piped()).stderr(Stdio::piped());
+    let mut running = Running(command.stdout(Stdio::piped()).spawn().unwrap());
+    let mut input = running.0.stdin.take().unwrap();
+    writeln!(input, "line 0").unwrap();
+    wait_until("the first line is there", || {
+        server.out(&["consume", "t"]) == b"line 0\n"
+    });
+    server.freeze();
+    writeln!(input, "line 1\nline 2").unwrap();
+    let mut next = said(&mut running);
+    let line = next();
+    let expected = format!("esker: no answer from {} for ", server.endpoint());
+    assert!(line.starts_with(&expected), "{line}");
+    assert!(line.ends_with("trying on; 2 records wait"), "{line}");
+    server.thaw();
+    let line = next();
+    assert!(line.contains("answers again"), "{line}");
+    drop(input);
+    assert!(running.0.wait().unwrap().success());
+    assert_eq!(server.out(&["consume", "t"]), numbered(3));
+}
+
+#[test]
+fn who_follows_a_server_that_goes_away_says_why_nothing_comes() {
+    let mut server = Server::start("gone-away");
+    server.create_topic("t", 1);
+    let file = server.file("lines", &numbered(1));
+    server.out(&["produce", "t", &file]);
+    let follow = |more: &[&str]| {
+        let mut command = server.command(&[&["consume", "t", "--follow"], more].concat());
+        let command = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut running = Running(command.spawn().unwrap());
+        let mut out = BufReader::new(running.0.stdout.take().unwrap()).lines();
+        assert_eq!(out.next().unwrap().unwrap(), "line 0");
+        running
+    };
+    let (mut person, mut program) = (follow(&[]), follow(&["--json"]));
+    server.kill();
+    let line = said(&mut person)();
+    for words in [
+        "esker: nothing gets on with",
+        server.endpoint(),
+        "UNAVAILABLE",
+    ] {
+        assert!(line.contains(words), "{line}");
+    }
+    let line = said(&mut program)();
+    let told: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(told["waiting_for"], server.endpoint());
+    assert_eq!(told["error"]["code"], "UNAVAILABLE");
+}

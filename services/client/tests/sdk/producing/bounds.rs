@@ -100,3 +100,25 @@ async fn what_is_wrong_is_told_before_anything_is_sent() {
     );
     assert_eq!(world.service.state().append_requests, 0);
 }
+
+/// Who waits can be told for what.
+#[tokio::test(start_paused = true)]
+async fn what_is_refused_for_now_is_the_clients_setback_until_it_is_written() {
+    let world = World::new(1, &[]).await;
+    let mut left = 40;
+    world.service.fates(move |_| {
+        left -= 1;
+        match left {
+            0.. => Fate::Refuse(Code::HeadFull, Durability::NotWritten),
+            _ => Fate::Decide,
+        }
+    });
+    let producer = world.producer(ProducerOptions::default()).await;
+    assert_eq!(world.client.setback(), None);
+    let delivery = producer.send(numbered(0, 0)).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let setback = world.client.setback().unwrap();
+    assert_eq!(setback.code(), Code::HeadFull);
+    delivery.await.unwrap();
+    assert_eq!(world.client.setback(), None);
+}
