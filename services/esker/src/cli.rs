@@ -1,7 +1,10 @@
 //! Every command and option. What they do is in the module of the same name.
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use tracing_subscriber::EnvFilter;
 
@@ -82,6 +85,28 @@ impl Logging {
         }
         Ok(())
     }
+}
+
+/// Says why the arguments are refused, or the help that they ask for, and gives the exit code.
+pub(crate) fn misused(error: &clap::Error) -> ExitCode {
+    let mut given = std::env::args_os().take_while(|word| word != "--");
+    if error.use_stderr() && given.any(|word| word == "--json") {
+        return Failure::usage(in_one_line(error)).tell_a_program();
+    }
+    error.exit()
+}
+
+/// What is wrong, without how the command is used.
+fn in_one_line(error: &clap::Error) -> String {
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        return "a command is missing; `--help` lists them".to_owned();
+    }
+    let text = error.to_string();
+    let what = text.split("\n\nUsage:").next().unwrap_or_default();
+    let what = what.split("\n\nFor more").next().unwrap_or_default();
+    let words: Vec<_> = what.split_whitespace().collect();
+    let words = words.join(" ");
+    words.strip_prefix("error: ").unwrap_or(&words).to_owned()
 }
 
 #[derive(Debug, Subcommand)]

@@ -53,10 +53,9 @@ pub(crate) struct Args {
     /// Of one partition only
     #[arg(long, value_name = "P")]
     partition: Option<u32>,
-    /// Where to begin
-    #[arg(long, value_name = "PLACE", default_value = "earliest")]
-    #[arg(allow_hyphen_values = true)]
-    from: Place,
+    /// Where to begin [default: earliest, or where --offsets-file says]
+    #[arg(long, value_name = "PLACE", allow_hyphen_values = true)]
+    from: Option<Place>,
     /// Where to end: before this record
     #[arg(long, value_name = "PLACE", default_value = "end")]
     #[arg(allow_hyphen_values = true, conflicts_with = "follow")]
@@ -81,12 +80,13 @@ pub(crate) struct Args {
 
 impl Args {
     fn bounds(&self, now: WallMs) -> Result<Bounds, Failure> {
-        for (option, place) in [("--from", self.from), ("--until", self.until)] {
+        let from = self.from.unwrap_or(Place::Earliest);
+        for (option, place) in [("--from", from), ("--until", self.until)] {
             check(option, place, self.partition)?;
         }
-        in_order(self.from, ("--until", self.until), now)?;
+        in_order(from, ("--until", self.until), now)?;
         Ok(Bounds {
-            from: self.from,
+            from,
             until: self.until,
             follow: self.follow,
             backfill: false,
@@ -107,6 +107,13 @@ pub(crate) async fn run(args: Args, shell: &Shell) -> Result<(), Failure> {
         let id = source.topic_id(shell, topic).await?;
         let files = Arc::clone(&shell.env.files);
         let positions = Positions::open(files, path, topic, id)?;
+        if args.from.is_some() && !positions.resumed().is_empty() {
+            let text = format!(
+                "{} says where to go on: leave out --from, or name another file",
+                path.display()
+            );
+            return Err(Failure::usage(text));
+        }
         Ok((source, Some(positions)))
     };
     let (source, positions) = unless(interrupt.as_mut(), opening).await?;
@@ -174,7 +181,9 @@ impl<'a> Printing<'a> {
         let lives = stretches.iter();
         let lives = lives.map(|stretch| (stretch.partition, stretch.incarnation()));
         self.lives = lives.collect();
+        let asked = !self.printer.is_done();
         let printed = match bounds.follow {
+            _ if !asked => Ok(()),
             true => self.follow(&stretches, interrupt).await,
             false => self.one_by_one(&stretches, interrupt).await,
         };
@@ -191,7 +200,7 @@ impl<'a> Printing<'a> {
         printed.map_err(|failure| failure.with_field("read", tally.object(self.topic)))?;
         let seconds = self.shell.env.clock.monotonic().since(began).as_secs_f64();
         summarise(self.shell, self.topic, &tally, seconds);
-        if tally.records() == 0 && !bounds.follow && !self.shell.json {
+        if asked && tally.records() == 0 && !bounds.follow && !self.shell.json {
             let resumed = !resumed.is_empty();
             screen::note(&nothing(
                 self.shell, self.topic, partitions, bounds, resumed,

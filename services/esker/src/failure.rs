@@ -137,14 +137,23 @@ impl Failure {
 
     /// Says it and gives the exit code.
     pub(crate) fn tell(&self, shell: &Shell) -> ExitCode {
+        self.tell_as(shell.json)
+    }
+
+    /// The same, where what is wrong are the arguments that would say how.
+    pub(crate) fn tell_a_program(&self) -> ExitCode {
+        self.tell_as(true)
+    }
+
+    fn tell_as(&self, json: bool) -> ExitCode {
         let (line, code) = match self {
             Self::Unread => return ExitCode::SUCCESS,
-            Self::Usage(message) if shell.json => {
+            Self::Usage(message) if json => {
                 let fields = json!({ "error": { "code": "USAGE", "message": message } });
                 (fields.to_string(), 2)
             }
             Self::Usage(message) => (format!("esker: {message}"), 2),
-            Self::Failed(report) if shell.json => (report.json().to_string(), 1),
+            Self::Failed(report) if json => (report.json().to_string(), 1),
             Self::Failed(report) => (format!("esker: {}", report.text()), 1),
         };
         // Nobody is left to be told if this fails.

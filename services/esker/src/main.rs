@@ -50,7 +50,10 @@ use failure::Failure;
 use shell::Shell;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return cli::misused(&error),
+    };
     let shell = Shell::new(&cli.common);
     let outcome = cli
         .common

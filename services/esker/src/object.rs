@@ -46,7 +46,7 @@ enum GivenTime {
 /// # Errors
 /// What is wrong with it.
 pub(crate) fn parse(line: &[u8]) -> Result<Record, String> {
-    let given: Given = serde_json::from_slice(line).map_err(|error| error.to_string())?;
+    let given: Given = serde_json::from_slice(line).map_err(|error| misspelt(&error))?;
     let headers = given.headers.into_iter().map(|header| {
         Ok(Header {
             key: Bytes::from(header.key),
@@ -60,6 +60,16 @@ pub(crate) fn parse(line: &[u8]) -> Result<Record, String> {
         headers: headers.collect::<Result<_, String>>()?,
         timestamp: given.timestamp.map(time).transpose()?,
     })
+}
+
+/// What is wrong, and where in the line. Which line it is, is for who knows of others.
+fn misspelt(error: &serde_json::Error) -> String {
+    let (text, column) = (error.to_string(), error.column());
+    let at = format!(" at line {} column {column}", error.line());
+    match text.strip_suffix(&at) {
+        Some(what) => format!("{what}, at column {column}"),
+        None => text,
+    }
 }
 
 fn bytes(

@@ -46,10 +46,11 @@ struct Kept {
 }
 
 impl Positions {
-    /// Opens the file at `path`, or begins one.
+    /// Opens the file at `path`, or begins one: what it holds is written at once, so that one that
+    /// cannot be is refused before anything is read.
     ///
     /// # Errors
-    /// It cannot be read, it is none of ours, or of another topic.
+    /// It cannot be read or written, it is none of ours, or of another topic.
     pub(crate) fn open(
         files: Arc<dyn Files>,
         path: &Path,
@@ -81,11 +82,16 @@ impl Positions {
             let text = format!("{name} holds positions of an earlier topic {topic}, since deleted");
             return Err(Failure::new(text).and_next(again));
         }
-        Ok(Self {
+        let positions = Self {
             files,
             path: absolute,
             kept,
-        })
+        };
+        positions.write(&positions.kept).map_err(|error| {
+            let text = format!("{name} cannot be written: {error}");
+            Failure::new(text).and_next("name a file that can be with --offsets-file")
+        })?;
+        Ok(positions)
     }
 
     /// Where partitions go on.
@@ -122,13 +128,16 @@ impl Positions {
         if kept == self.kept {
             return Ok(());
         }
-        let mut text = crate::shell::json(&kept).into_bytes();
-        text.push(b'\n');
-        let parts = [IoSlice::new(&text)];
-        let replaced = replace_file(&*self.files, &self.path, &parts);
-        replaced.map_err(|error| failed(&self.path, &error))?;
+        let written = self.write(&kept);
+        written.map_err(|error| failed(&self.path, &error))?;
         self.kept = kept;
         Ok(())
+    }
+
+    fn write(&self, kept: &Kept) -> io::Result<()> {
+        let mut text = crate::shell::json(kept).into_bytes();
+        text.push(b'\n');
+        replace_file(&*self.files, &self.path, &[IoSlice::new(&text)])
     }
 }
 
@@ -193,6 +202,18 @@ mod tests {
         let kept = parse(text, Path::new("/p/positions")).unwrap();
         assert_eq!((kept.partitions[&0], kept.incarnations.len()), (5, 0));
         assert_eq!(crate::shell::json(&kept).as_bytes(), text);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_written_is_refused_at_once() {
+        let path = Path::new("/nowhere/positions");
+        let failure = Positions::open(files(), path, "t", 7).unwrap_err();
+        let failure = format!("{failure:?}");
+        assert!(
+            failure.contains("/nowhere/positions cannot be written"),
+            "{failure}"
+        );
+        assert!(open(&files(), "t", 7).unwrap().resumed().is_empty());
     }
 
     #[test]

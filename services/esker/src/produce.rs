@@ -62,7 +62,8 @@ pub(crate) struct Args {
     /// Send everything to this partition
     #[arg(long, value_name = "P")]
     partition: Option<u32>,
-    /// What stands between key and value of a line; a key picks the partition, as in Kafka
+    /// What stands between key and value of a line, \t for a tab; a key picks the partition, as in
+    /// Kafka
     #[arg(long, value_name = "TEXT", value_parser = separator)]
     key_separator: Option<String>,
     /// How batches are compressed [default: as the topic says]
@@ -119,10 +120,24 @@ fn span(text: &str) -> Result<Duration, String> {
 }
 
 fn separator(text: &str) -> Result<String, String> {
-    match text.is_empty() {
-        true => Err("it may not be empty".to_owned()),
-        false => Ok(text.to_owned()),
+    if text.is_empty() {
+        return Err("it may not be empty".to_owned());
     }
+    let mut meant = String::new();
+    let mut letters = text.chars();
+    while let Some(letter) = letters.next() {
+        let letter = match letter {
+            '\\' => match letters.next() {
+                Some('t') => '\t',
+                Some('0') => '\0',
+                Some('\\') => '\\',
+                _ => return Err(r"behind a \ stands t (a tab), 0 or another \".to_owned()),
+            },
+            letter => letter,
+        };
+        meant.push(letter);
+    }
+    Ok(meant)
 }
 
 impl Args {
@@ -418,6 +433,26 @@ impl Appending {
             }
             None if self.tally.records() == 0 => "nothing was written".to_owned(),
             None => format!("durable: {}", self.tally.text()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_separator_may_be_written_with_escapes() {
+        for (text, meant) in [
+            ("=", "="),
+            (r"\t", "\t"),
+            (r"a\\b\0", "a\\b\0"),
+            (": ", ": "),
+        ] {
+            assert_eq!(separator(text).as_deref(), Ok(meant));
+        }
+        for text in ["", r"\", r"\n", r"\x09"] {
+            assert!(separator(text).is_err(), "{text}");
         }
     }
 }

@@ -78,7 +78,13 @@ impl FromStr for When {
                 .map_err(|_| wrong())?;
             return Ok(Self::At(Timestamp(day.timestamp().as_millisecond())));
         }
-        let time: jiff::Timestamp = text.parse().map_err(|_| wrong())?;
+        let time: jiff::Timestamp = text.parse().map_err(|_| {
+            let in_utc = format!("{text}Z");
+            match in_utc.parse::<jiff::Timestamp>() {
+                Ok(_) => format!("`{text}` has no zone: write {in_utc} if it is UTC"),
+                Err(_) => wrong(),
+            }
+        })?;
         Ok(Self::At(Timestamp(time.as_millisecond())))
     }
 }
@@ -168,6 +174,12 @@ mod tests {
             let error = text.parse::<Place>().unwrap_err();
             assert!(!error.is_empty(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_time_without_zone_is_refused_with_the_same_in_utc() {
+        let error = "2026-11-21T23:00:00".parse::<Place>().unwrap_err();
+        assert!(error.contains("write 2026-11-21T23:00:00Z if"), "{error}");
     }
 
     #[test]

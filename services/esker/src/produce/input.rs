@@ -217,9 +217,16 @@ impl Input {
             Form::Line {
                 separator: Some(separator),
             } => split(&line, separator).ok_or_else(|| {
+                let separator = separator.escape_debug();
                 failed(self, &format!("there is no separator `{separator}` in it"))
             })?,
-            Form::Json => object::parse(&line).map_err(|what| failed(self, &what))?,
+            Form::Json => object::parse(&line).map_err(|what| match failed(self, &what) {
+                Stop::Failed(failure) => {
+                    let next = "to append the lines as they are, leave out --format json";
+                    Stop::Failed(failure.and_next(next))
+                }
+                Stop::Alone => Stop::Alone,
+            })?,
         };
         let plain = record.plain_bytes();
         if plain > self.record_bytes_max() {

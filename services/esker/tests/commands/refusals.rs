@@ -88,6 +88,14 @@ fn what_is_refused_is_said_in_one_line_with_what_to_do() {
             &["topic", "truncate", "t", "--partition", "0"],
             &["all records of partition 0 of topic t", "--yes", "--before"],
         ),
+        (
+            &["produce", "t", "--key-separator", r"\q"],
+            &["--key-separator", "a tab"],
+        ),
+        (
+            &["consume", "t", "--from", "2026-11-21T23:00:00"],
+            &["has no zone", "2026-11-21T23:00:00Z"],
+        ),
         (&["fly"], &["fly"]),
     ] {
         case(&server, 2, args, words);
@@ -158,6 +166,95 @@ fn a_setting_is_written_and_shown_as_people_do() {
     server.out(&["topic", "alter", "t", "--set", "retention.ms=forever"]);
     let shown = String::from_utf8(server.out(&["topic", "describe", "t"])).unwrap();
     assert!(shown.contains("-1 (forever)"), "{shown}");
+}
+
+#[test]
+fn arguments_that_are_refused_are_told_a_program() {
+    for (args, words) in [
+        (
+            &["fly", "--json"][..],
+            &["unrecognized subcommand 'fly'"][..],
+        ),
+        (&["--json", "topic", "create"], &["required", "<NAME>"]),
+        (
+            &["consume", "t", "--json", "--limit", "x"],
+            &["'x'", "--limit"],
+        ),
+        (&["--json"], &["requires a subcommand"]),
+        (&["--json", "topic"], &["command is missing"]),
+    ] {
+        let output = esker(args).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        let said: serde_json::Value = serde_json::from_slice(&output.stderr).unwrap();
+        assert_eq!(said["error"]["code"], "USAGE");
+        let message = said["error"]["message"].as_str().unwrap();
+        for word in words {
+            assert!(message.contains(word), "{args:?}: {message}");
+        }
+        assert!(!message.contains("Usage:"), "{message}");
+    }
+    let help = esker(&["--json", "--help"]).output().unwrap();
+    assert!(help.status.success() && help.stderr.is_empty());
+}
+
+#[test]
+fn a_line_that_is_no_json_is_named_once_with_what_to_do() {
+    let server = Server::start("no-json");
+    server.create_topic("t", 1);
+    let file = server.file("plain", b"{}\n{}\nhello\n");
+    let args = ["produce", "t", &file, "--format", "json"];
+    let place = format!("line 3 of {file} is no record: expected value, at column 1");
+    let next = "; to append the lines as they are, leave out --format json";
+    case(&server, 1, &args, &[&place, "durable: 2 records", next]);
+    let said = String::from_utf8(server.run(&args).stderr).unwrap();
+    assert_eq!(said.matches("line 3").count(), 1, "{said}");
+    assert!(!said.contains("line 1"), "{said}");
+
+    let tabs = server.file("tabs", b"k\tv\nno tab\n");
+    let args = ["produce", "t", &tabs, "--key-separator", r"\t"];
+    case(&server, 1, &args, &[r"there is no separator `\t` in it"]);
+    let printed = server.out(&["consume", "t", "--json-records", "--from", "-1h"]);
+    let printed = String::from_utf8(printed).unwrap();
+    assert!(printed.contains(r#""key":"k","value":"v""#), "{printed}");
+}
+
+#[test]
+fn positions_that_could_not_be_kept_are_refused_before_anything_is_printed() {
+    let server = Server::start("unkept");
+    server.create_topic("t", 1);
+    let file = server.file("line", b"a line\n");
+    server.out(&["produce", "t", &file]);
+    let nowhere = server.path("nowhere/positions");
+    let output = server.run(&["consume", "t", "--offsets-file", &nowhere]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains(&format!("{nowhere} cannot be written")),
+        "{said}"
+    );
+    assert_eq!(output.stdout, b"");
+
+    let positions = server.path("positions");
+    let from = [
+        "consume",
+        "t",
+        "--from",
+        "-1h",
+        "--offsets-file",
+        &positions,
+    ];
+    assert_eq!(server.out(&from), b"a line\n");
+    case(
+        &server,
+        2,
+        &from,
+        &["says where to go on: leave out --from"],
+    );
+
+    // Who wants none is not told that there are none.
+    let output = server.run(&["consume", "t", "--limit", "0"]);
+    assert!(output.status.success());
+    assert_eq!((output.stdout.len(), output.stderr.len()), (0, 0));
 }
 
 #[test]
