@@ -57,7 +57,10 @@ async fn time(shell: &Shell, accept: bool) -> Result<(), Failure> {
         let accepted = admin.accept_time().await;
         let accepted = accepted.map_err(|error| Failure::reading(&error))?;
         return shell.answer(&json!({ "accepted": accepted }), || {
-            format!("time goes on: {accepted} shards stood still\n")
+            format!(
+                "time goes on: {} stood still\n",
+                screen::count(accepted.into(), "shard")
+            )
         });
     }
     let status = admin.cluster_status().await;
@@ -98,7 +101,8 @@ async fn flush(shell: &Shell) -> Result<(), Failure> {
     let answer = json!({ "segments": flushed.segments, "bytes": flushed.bytes });
     shell.answer(&answer, || {
         let bytes = screen::bytes(flushed.bytes);
-        format!("flushed: {} segments, {bytes}\n", flushed.segments)
+        let segments = screen::count(flushed.segments.into(), "segment");
+        format!("flushed: {segments}, {bytes}\n")
     })
 }
 
@@ -148,21 +152,23 @@ fn text(status: &ClusterStatusReply) -> String {
     let stored: u64 = status.shards.iter().map(|shard| shard.segment_bytes).sum();
     let mut text = format!(
         "cluster  {}, incarnation {}, version {}\n\
-         bucket   {}: {segments} segments, {}\n\
-         topics   {}, {} partitions\n\
+         bucket   {}: {}, {}\n\
+         topics   {}, {}\n\
          head     {}\n",
         status.cluster_id,
         status.incarnation,
         status.version,
         status.bucket,
+        screen::count(segments, "segment"),
         screen::bytes(stored),
         status.topics,
-        status.partitions,
+        screen::count(status.partitions.into(), "partition"),
         match batches {
             0 => "empty: everything is in the bucket".to_owned(),
             _ => format!(
-                "{} in {batches} batches, not in the bucket yet",
-                screen::bytes(head)
+                "{} in {}, not in the bucket yet",
+                screen::bytes(head),
+                screen::count(batches, "batch")
             ),
         },
     );
@@ -174,8 +180,9 @@ fn text(status: &ClusterStatusReply) -> String {
         let room = screen::bytes(wal.room_bytes);
         let _ = writeln!(
             text,
-            "wal      {used} of {most} in {} files and {} spares, room for {room}",
-            wal.files, wal.spares
+            "wal      {used} of {most} in {} and {}, room for {room}",
+            screen::count(wal.files.into(), "file"),
+            screen::count(wal.spares.into(), "spare")
         );
     }
     let rows = status.shards.iter().map(|shard| {

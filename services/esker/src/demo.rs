@@ -121,8 +121,8 @@ impl Demo {
             .await?;
         let stored = self.stored(&client).await?;
         self.say(&format!(
-            "4. flushed to the bucket: {} segments just now, {:.1} MiB in it ({:.1} times smaller), in {:.2} s\n",
-            flushed.segments,
+            "4. flushed to the bucket: {} just now, {:.1} MiB in it ({:.1} times smaller), in {:.2} s\n",
+            crate::screen::count(flushed.segments.into(), "segment"),
             mib(stored),
             written.bytes() as f64 / stored.max(1) as f64,
             flush.as_secs_f64(),

@@ -62,6 +62,15 @@ fn is_number(cell: &str) -> bool {
     cell.starts_with(|first: char| first.is_ascii_digit())
 }
 
+/// `1 batch`, `2 batches`.
+pub(crate) fn count(number: u64, thing: &str) -> String {
+    match number {
+        1 => format!("1 {thing}"),
+        _ if thing.ends_with("ch") => format!("{number} {thing}es"),
+        _ => format!("{number} {thing}s"),
+    }
+}
+
 /// Bytes in the unit that suits: `64.0 MiB`.
 pub(crate) fn bytes(count: u64) -> String {
     indicatif::BinaryBytes(count).to_string()
@@ -93,6 +102,26 @@ pub(crate) fn progress(total: Option<u64>, template: &str) -> ProgressBar {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_is_not_many() {
+        let counts = [
+            (0, "batch"),
+            (1, "batch"),
+            (2, "batch"),
+            (1, "segment"),
+            (9, "segment"),
+        ];
+        let texts = counts.map(|(number, thing)| count(number, thing));
+        let expected = [
+            "0 batches",
+            "1 batch",
+            "2 batches",
+            "1 segment",
+            "9 segments",
+        ];
+        assert_eq!(texts, expected);
+    }
 
     #[test]
     fn a_table_is_as_wide_as_its_cells() {

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::direct;
 use crate::failure::Failure;
-use crate::screen;
+use crate::screen::{self, count};
 use crate::shell::Shell;
 use setting::{setting, told};
 
@@ -396,12 +396,4 @@ fn partition_object(status: &PartitionStatus) -> Value {
         "tiered_end": status.tiered_end,
         "end": status.end,
     })
-}
-
-/// `1 partition`, `2 partitions`.
-fn count(number: u64, thing: &str) -> String {
-    match number {
-        1 => format!("1 {thing}"),
-        _ => format!("{number} {thing}s"),
-    }
 }

@@ -83,11 +83,15 @@ fn text(
         text.push_str(&format!("and {} more\n", count - found.len()));
     }
     let bytes = screen::bytes(last.bytes);
-    text.push_str(&format!("{} segments, {bytes}", last.segments));
+    text.push_str(&format!(
+        "{}, {bytes}",
+        screen::count(last.segments, "segment")
+    ));
     if args.content {
         text.push_str(&format!(
-            ", {} batches, {} records",
-            last.batches, last.records
+            ", {}, {}",
+            screen::count(last.batches, "batch"),
+            screen::count(last.records, "record")
         ));
     }
     text.push_str(if count == 0 {

@@ -252,8 +252,8 @@ impl Loaded {
         let warmup = self.warmup;
         let rate = screen::rate(written.bytes, self.times.seconds());
         let mut text = format!(
-            "append  {} batches of {} in {:.1} s, {rate}, behind a warm-up of {warmup}\n        {}\n",
-            written.batches,
+            "append  {} of {} in {:.1} s, {rate}, behind a warm-up of {warmup}\n        {}\n",
+            screen::count(written.batches, "batch"),
             screen::bytes(self.batch_bytes),
             self.times.seconds(),
             written.latency.text(),

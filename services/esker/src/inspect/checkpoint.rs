@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::source::Source;
 use crate::failure::Failure;
-use crate::screen;
+use crate::screen::{self, count};
 use crate::shell::Shell;
 
 /// How the checkpoint of a node begins; that of the bucket is the state alone.
@@ -173,18 +173,18 @@ fn text(args: &Args, state: &State, scope: Scope) -> String {
         let head = data.head_size();
         text.push_str(&format!(
             "flush position {}, flushed up to {}, GC boundary {}\n\
-             {} topics, {} partitions, {} producers, {} topics that have ended\n\
-             head: {} batches, {}\nmanifest: {} segments, {}\n",
+             {}, {}, {}, {} that have ended\n\
+             head: {}, {}\nmanifest: {}, {}\n",
             data.flush_position(),
             state.flushed(),
             data.gc_boundary(),
-            data.topics().count(),
-            data.partition_count(),
-            producers(data),
-            data.tombstones().count(),
-            head.batches,
+            count(data.topics().count() as u64, "topic"),
+            count(data.partition_count() as u64, "partition"),
+            count(producers(data) as u64, "producer"),
+            count(data.tombstones().count() as u64, "topic"),
+            count(head.batches, "batch"),
             screen::bytes(head.bytes),
-            data.segment_count(),
+            count(data.segment_count() as u64, "segment"),
             screen::bytes(segment_bytes(data)),
         ));
         if args.partitions {
@@ -211,8 +211,8 @@ fn catalog_text(catalog: &Catalog) -> String {
         &rows.collect::<Vec<_>>(),
     );
     format!(
-        "catalog over {} data shards\n\n{table}",
-        catalog.data_shards()
+        "catalog over {}\n\n{table}",
+        count(catalog.data_shards().into(), "data shard")
     )
 }
 

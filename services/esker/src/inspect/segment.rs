@@ -406,16 +406,16 @@ fn text(
         .sum();
     let mut text = format!(
         "segment {}, {} bytes\n\
-         incarnation {}, {}, raft {}, {} batches, {} records\n\
-         {} blocks: {} raw, {} stored, zstd level {}; {} directory pages, {index_pages} index pages\n",
+         incarnation {}, {}, raft {}, {}, {}\n\
+         {}: {} raw, {} stored, zstd level {}; {} directory pages, {index_pages} index pages\n",
         segment.id(),
         segment.length(),
         origin.incarnation.get(),
         origin.shard,
         origin.raft,
-        segment.batches(),
-        segment.records(),
-        blocks.len(),
+        screen::count(segment.batches(), "batch"),
+        screen::count(segment.records(), "record"),
+        screen::count(blocks.len() as u64, "block"),
         screen::bytes(raw),
         screen::bytes(stored),
         origin.zstd_level.get(),
