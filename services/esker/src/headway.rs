@@ -177,7 +177,8 @@ impl Teller {
                 |error| json!({ "code": error.code().as_str_name(), "message": error.message() }),
             );
             let fields = json!({
-                "waiting_for": endpoint, "seconds": seconds, "records": records, "error": error,
+                "waiting_for": endpoint, "seconds": seconds, "records": records,
+                "last_error": error,
             });
             return self.note(&fields.to_string());
         }

@@ -209,5 +209,5 @@ fn who_follows_a_server_that_goes_away_says_why_nothing_comes() {
     let line = said(&mut program)();
     let told: serde_json::Value = serde_json::from_str(&line).unwrap();
     assert_eq!(told["waiting_for"], server.endpoint());
-    assert_eq!(told["error"]["code"], "UNAVAILABLE");
+    assert_eq!(told["last_error"]["code"], "UNAVAILABLE");
 }
