@@ -4,12 +4,13 @@
 //!   defaults ◄── esker.toml ◄── ESKER_WAL_DISK=2GiB ◄── --listen …
 //! ```
 //! Sizes are bytes, or text such as `64MiB`; times are text such as `10s` or `250ms`. An unknown
-//! key refuses to start. Whatever is refused is refused at once, each with who said it.
+//! key refuses to start, and so does a variable that is all but one of ours. Whatever is refused is refused at once, each with who said it.
 
 mod quantity; // sizes and times as people write them
 mod address; // addresses likewise
 mod sections; // what there is to be told
 mod layers; // defaults, file, environment, flags, each over the one before
+mod variables; // of the environment, and what is all but one
 mod said; // who told what: a line of the file, a variable, a flag
 mod bounds; // what may be told
 
@@ -26,6 +27,7 @@ pub(crate) use quantity::{Size, Span};
 use said::Said;
 pub(crate) use sections::Upkeep;
 use sections::{Agent, Cache, Cluster, Flush, Listen, ObjectStore, Role, Wal};
+use variables::variable;
 
 /// Everything that a server is told.
 #[derive(Clone, Debug, Deserialize)]
@@ -142,8 +144,9 @@ impl Config {
             faults = said.by_file(file)?;
             merge(&mut table, over);
         }
+        faults.extend(variables::misspelt(environment));
         for key in KEYS {
-            let name = format!("ESKER_{}", key.replace('.', "_").to_uppercase());
+            let name = variable(key);
             if let Some(value) = environment.get(&name) {
                 set(&mut table, key, value);
                 said.by(key, name);
@@ -163,7 +166,9 @@ impl Config {
         // Each key fits by itself: so do all of them.
         let config = config.map_err(|error| {
             ConfigError::Refused(vec![said.fault("configuration", error.message())])
-        })?;
+        });
+        let mut config = config?;
+        config.cluster.is_said = said.has("cluster.data_shards");
         let faults: Vec<_> = config.out_of_bounds().into_iter().collect();
         if faults.is_empty() {
             return Ok(config);

@@ -134,6 +134,7 @@ impl Server {
         tell_memory(config);
         let store = open_bucket(env, config, environment)?;
         let (identity, seen) = claimed(env, config, &directory, &store).await?;
+        tell_shards(config, &identity);
         if seen {
             remove_unfinished(&store, &identity).await;
         }
@@ -321,6 +322,17 @@ async fn claimed(
     identity.claimed = true;
     directory.belongs_to(env, &identity)?;
     Ok((identity, true))
+}
+
+/// Who says another number of shards than there are should not believe that it was heard.
+fn tell_shards(config: &Config, identity: &Identity) {
+    let (said, founded) = (config.cluster.data_shards, identity.data_shards);
+    if config.cluster.is_said && said != founded {
+        tracing::warn!(
+            "cluster.data_shards is {said} in the configuration, and this cluster was founded with \
+             {founded}: it keeps {founded}"
+        );
+    }
 }
 
 /// Nobody writes under our claim yet: what lies there half-written is of a life that was killed.

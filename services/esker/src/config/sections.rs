@@ -41,6 +41,9 @@ pub(crate) struct ObjectStore {
 pub(crate) struct Cluster {
     /// Data shards, fixed when the cluster is founded: 1 to 1024. Default: 16, `dev` 4.
     pub(crate) data_shards: u32,
+    /// Whether anybody said so.
+    #[serde(skip)]
+    pub(crate) is_said: bool,
 }
 
 #[derive(Clone, Debug, Deserialize)]

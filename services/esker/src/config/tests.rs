@@ -49,7 +49,8 @@ fn the_configuration_to_begin_with_is_the_defaults() {
     }
     let none = BTreeMap::new();
     let defaults = Config::build(Kind::Serve, None, &none, &[]).expect("defaults");
-    let told = Config::build(Kind::Serve, Some(&file(text)), &none, &[]).expect("it is good");
+    let mut told = Config::build(Kind::Serve, Some(&file(text)), &none, &[]).expect("it is good");
+    assert!(std::mem::take(&mut told.cluster.is_said));
     assert_eq!(told.bucket(), defaults.bucket());
     assert_eq!(format!("{told:?}"), format!("{defaults:?}"));
     // What is only mentioned is right, too.

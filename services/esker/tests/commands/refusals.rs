@@ -3,7 +3,7 @@
 use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
 
-use crate::server::{Server, esker};
+use crate::server::{Running, Server, esker};
 
 fn case(server: &Server, code: i32, args: &[&str], words: &[&str]) {
     let output = server.run(args);
@@ -467,6 +467,47 @@ fn a_configuration_that_is_refused_is_usage() {
             );
         }
     }
+}
+
+#[test]
+fn a_variable_that_is_all_but_ours_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = esker(&["dev", "--data-dir", folder.path().to_str().unwrap()])
+        .env("ESKER_WAL_DSIK", "2GiB")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    for word in ["`ESKER_WAL_DSIK` sets no key", "ESKER_WAL_DISK"] {
+        assert!(said.contains(word), "{said}");
+    }
+}
+
+#[test]
+fn other_shards_than_there_are_is_said() {
+    let mut server = Server::start("shards");
+    server.kill();
+    let data = server.path("data");
+    let mut command = esker(&[
+        "dev",
+        "--listen",
+        "0",
+        "--metrics",
+        "0",
+        "--data-dir",
+        &data,
+    ]);
+    command.env("ESKER_CLUSTER_DATA_SHARDS", "2");
+    let command = command.stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut running = Running(command.spawn().unwrap());
+    let lines = BufReader::new(running.0.stderr.take().unwrap()).lines();
+    let mut lines = lines.map(|line| line.unwrap());
+    let line = lines.find(|line| line.contains("cluster.data_shards"));
+    let line = line.unwrap();
+    assert!(
+        line.contains("is 2 in") && line.contains("founded with 4"),
+        "{line}"
+    );
 }
 
 #[test]
