@@ -82,9 +82,9 @@ impl Args {
     fn bounds(&self, now: WallMs) -> Result<Bounds, Failure> {
         let from = self.from.unwrap_or(Place::Earliest);
         for (option, place) in [("--from", from), ("--until", self.until)] {
-            check(option, place, self.partition)?;
+            check(option, place, self.partition).map_err(Failure::usage)?;
         }
-        in_order(from, ("--until", self.until), now)?;
+        in_order(from, ("--until", self.until), now).map_err(Failure::usage)?;
         Ok(Bounds {
             from,
             until: self.until,

@@ -63,9 +63,10 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: Args, shell: &Shell) -> Result<(), Failure> {
     for (option, place) in [("--from", args.from), ("--to", args.to)] {
-        check(option, place, args.partition)?;
+        check(option, place, args.partition).map_err(Failure::usage)?;
     }
-    in_order(args.from, ("--to", args.to), shell.env.clock.wall())?;
+    let now = shell.env.clock.wall();
+    in_order(args.from, ("--to", args.to), now).map_err(Failure::usage)?;
     let bounds = Bounds {
         from: args.from,
         until: args.to,

@@ -7,7 +7,6 @@ use esker_client::{Offset, Timestamp};
 use esker_env::WallMs;
 
 use crate::config::Span;
-use crate::failure::Failure;
 
 /// Bytes of a date: `2026-11-21`.
 const DATE_BYTES: usize = 10;
@@ -110,19 +109,19 @@ impl FromStr for Place {
     }
 }
 
-/// An offset is of one partition.
-pub(crate) fn check(option: &str, place: Place, partition: Option<u32>) -> Result<(), Failure> {
+/// An offset is of one partition. Else what is to be written instead.
+pub(crate) fn check(option: &str, place: Place, partition: Option<u32>) -> Result<(), String> {
     match (place, partition) {
-        (Place::Offset(offset), None) => Err(Failure::usage(format!(
+        (Place::Offset(offset), None) => Err(format!(
             "{option} {offset} is the offset of one partition: say which with --partition, or \
              write a time, such as @{offset} (ms) or -2h"
-        ))),
+        )),
         _ => Ok(()),
     }
 }
 
-/// Who ends before the beginning has mixed them up.
-pub(crate) fn in_order(from: Place, until: (&str, Place), now: WallMs) -> Result<(), Failure> {
+/// Who ends before the beginning has mixed them up. Then what is to be done.
+pub(crate) fn in_order(from: Place, until: (&str, Place), now: WallMs) -> Result<(), String> {
     let (option, until) = until;
     let is_backward = match (from, until) {
         (Place::Offset(from), Place::Offset(until)) => from > until,
@@ -132,9 +131,9 @@ pub(crate) fn in_order(from: Place, until: (&str, Place), now: WallMs) -> Result
         _ => false,
     };
     match is_backward {
-        true => Err(Failure::usage(format!(
+        true => Err(format!(
             "--from lies behind {option}: there is nothing between them; swap them"
-        ))),
+        )),
         false => Ok(()),
     }
 }
