@@ -1,20 +1,13 @@
-"""Prints the values of a partition, one per line. Written from storage/FORMAT.md alone.
-
-usage: python read_bucket.py BUCKET_FOLDER TOPIC PARTITION      such as: esker-data/bucket hello 0
-
-It needs zstandard."""
+"""Prints the values of a partition, a line each. From storage/FORMAT.md alone; needs zstandard.
+usage: python read_bucket.py BUCKET_FOLDER TOPIC PARTITION      such as: esker-data/bucket hello 0"""
 import re, struct, sys
 from pathlib import Path
 
 if {"-h", "--help"} & set(sys.argv[1:]):
-    sys.exit(print(__doc__.strip()))
+    sys.exit(print(__doc__))
 if len(sys.argv) != 4 or not sys.argv[3].isdigit() or not Path(sys.argv[1]).is_dir():
-    print(__doc__.splitlines()[2], file=sys.stderr)
-    sys.exit(2)
-try:
-    import zstandard
-except ImportError as missing:
-    sys.exit(f"read_bucket.py: {missing}; install zstandard")
+    sys.exit(print(__doc__.splitlines()[1], file=sys.stderr) or 2)
+import zstandard
 
 KEY = re.compile(r"(\d{20})-(\d{20})-([0-9A-HJKMNP-TV-Z]{26})\.seg")
 TABLE = range(256)
@@ -57,8 +50,7 @@ class Fields: # of a buffer, one after the other
 class Segment: # chapter 3, opened from its end
     def __init__(self, path):
         self.path, self.data = path, path.read_bytes()
-        trailer = struct.unpack("<QIIQQII8s", self.data[-48:])
-        place, size, crc, _, length, version, own, magic = trailer
+        place, size, crc, _, length, version, own, magic = struct.unpack("<QIIQQII8s", self.data[-48:])
         refuse(magic != b"ESKERSEG" or self.data[:8] != magic, f"{path} is no segment")
         refuse(crc32c(self.data[-48:-12]) != own, f"{path}: the trailer is damaged")
         refuse(version != 1, f"{path} has version {version}: a newer reader is needed")
@@ -74,8 +66,8 @@ class Segment: # chapter 3, opened from its end
 
     def part(self, place, size, crc, what):
         part = self.data[place:place + size]
-        wrong = len(part) != size or crc32c(part) != crc
-        refuse(wrong, f"{self.path}: the {what} at byte {place} is damaged")
+        damage = f"{self.path}: the {what} at byte {place} is damaged"
+        refuse(len(part) != size or crc32c(part) != crc, damage)
         return part
 
     def directory(self, page):
@@ -116,9 +108,7 @@ def values(base, count, crc, batch):
     refuse(wrong or crc32c(batch[21:]) != own, f"the batch at offset {base} is damaged")
     codec, plain = attributes & 7, batch[61:]
     refuse(codec not in (0, 4), f"the batch at offset {base} has codec {codec}, not read here")
-    if codec == 4:
-        plain = zstandard.ZstdDecompressor().decompressobj().decompress(plain)
-    fields = Fields(plain)
+    fields = Fields(zstandard.ZstdDecompressor().decompressobj().decompress(plain) if codec else plain)
     for _ in range(count):
         fields.varint(), fields.take("b"), fields.varint(), fields.varint()
         fields.bytes(max(fields.varint(), 0))
@@ -128,8 +118,7 @@ def values(base, count, crc, batch):
 
 def chain(folder):
     """Chapter 7: the segments of a shard that are its log."""
-    names = [(KEY.fullmatch(path.name), path) for path in folder.glob("*.seg")]
-    found = [(int(name[1]), int(name[2]), path) for name, path in names]
+    found = [(*map(int, KEY.fullmatch(it.name).groups()[:2]), it) for it in folder.glob("*.seg")]
     end = 0
     while beyond := [one for one in found if one[1] > end]:
         # What lies in a hole was removed, or is missed by one of the partitions.
@@ -138,9 +127,8 @@ def chain(folder):
         yield Segment(path)
 
 def main(bucket, topic, number):
-    lives = [path.name for path in bucket.iterdir() if re.fullmatch(r"\d{20}", path.name)]
-    refuse(not lives, "it is no bucket, or nothing was flushed into it yet")
-    life = max(lives)
+    life = max((it.name for it in bucket.iterdir() if re.fullmatch(r"\d{20}", it.name)), default="")
+    refuse(not life, "it is no bucket, or nothing was flushed into it yet")
     shards = [list(chain(folder)) for folder in bucket.glob(f"{life}/shards/*/segments")]
     ended = set().union(*(segment.ended for shard in shards for segment in shard))
     known = [key for shard in shards for segment in shard for key in segment.partitions

@@ -162,6 +162,13 @@ fn the_api_is_used_by_its_protos_alone() {
 }
 
 #[test]
+fn the_format_is_simple_enough_for_a_reader_of_150_lines() {
+    let reader = include_str!("../../../tests/python/read_bucket.py");
+    let lines = reader.lines().count();
+    assert!(lines <= 150, "{lines}");
+}
+
+#[test]
 fn a_script_that_is_called_wrongly_says_how_to_call_it() {
     let Some(python) = python() else { return };
     for (script, usage) in [
