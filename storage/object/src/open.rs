@@ -171,9 +171,7 @@ fn open_s3(
     if endpoint.as_deref().is_some_and(is_loopback) {
         builder = builder.with_allow_http(true);
     }
-    if let Some(missing) = missing_credentials(&builder)
-        && !is_ec2(env)
-    {
+    if let Some(missing) = missing_credentials(&builder, env) {
         return Err(Error::open(url, missing));
     }
     let store = builder
@@ -188,7 +186,7 @@ fn open_s3(
 
 /// What lacks, if nothing says who we are. Unasked, `object_store` would wait for the metadata service
 /// of a machine that may be none of Amazon's.
-fn missing_credentials(builder: &AmazonS3Builder) -> Option<&'static str> {
+fn missing_credentials(builder: &AmazonS3Builder, env: &Env) -> Option<&'static str> {
     use AmazonS3ConfigKey as Name;
     let is_set = |name| {
         builder
@@ -209,7 +207,8 @@ fn missing_credentials(builder: &AmazonS3Builder) -> Option<&'static str> {
         || is_set(Name::ContainerCredentialsRelativeUri)
         || is_set(Name::ContainerCredentialsFullUri)
             && is_set(Name::ContainerAuthorizationTokenFile)
-        || is_set(Name::MetadataEndpoint);
+        || is_set(Name::MetadataEndpoint)
+        || is_ec2(env);
     (!is_known).then_some(
         "there are no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (profiles and \
          ~/.aws are not read); for the role of a machine that does not look like an EC2 instance, \
@@ -348,6 +347,10 @@ mod tests {
     use esker_env::OpenMode;
 
     fn open(url: &str, settings: &[(&str, &str)]) -> Result<Backend, Error> {
+        open_in(&Env::real(), url, settings)
+    }
+
+    fn open_in(env: &Env, url: &str, settings: &[(&str, &str)]) -> Result<Backend, Error> {
         let settings = settings
             .iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
@@ -355,7 +358,7 @@ mod tests {
             settings: settings.collect(),
             ..Options::default()
         };
-        backend(url, &options, &Env::real())
+        backend(url, &options, env)
     }
 
     #[test]
@@ -441,6 +444,7 @@ mod tests {
         let id = ("aws_access_key_id", "id");
         let secret = ("aws_secret_access_key", "secret");
         let token = ("aws_web_identity_token_file", "/token");
+        let (env, _, _) = Env::simulated(1);
         for (settings, says) in [
             (&[][..], "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"),
             (&[id], "AWS_SECRET_ACCESS_KEY is not"),
@@ -451,7 +455,10 @@ mod tests {
             ),
             (&[token], "no credentials"),
         ] {
-            let error = open("s3://bucket", settings).unwrap_err().to_string();
+            // Whatever the machine is that this runs on.
+            let error = open_in(&env, "s3://bucket", settings)
+                .unwrap_err()
+                .to_string();
             assert!(error.contains(says), "{error}");
         }
         for settings in [
@@ -461,8 +468,19 @@ mod tests {
             &[("aws_metadata_endpoint", "http://169.254.169.254")],
             &[("aws_skip_signature", "true")],
         ] {
-            open("s3://bucket", settings).unwrap();
+            open_in(&env, "s3://bucket", settings).unwrap();
         }
+        let id = std::path::Path::new("/sys/class/dmi/id");
+        env.files.create_dir_all(id).unwrap();
+        let vendor = env
+            .files
+            .open(&id.join("sys_vendor"), OpenMode::CreateNew)
+            .unwrap();
+        vendor
+            .write_all_at(&[std::io::IoSlice::new(b"Amazon EC2\n")], 0)
+            .unwrap();
+        open_in(&env, "s3://bucket", &[]).unwrap();
+        open_in(&env, "s3://bucket", &[secret]).expect_err("half of what was meant");
     }
 
     #[test]
