@@ -164,12 +164,43 @@ pub trait Files: Send + Sync + fmt::Debug {
 }
 
 /// Whether a write failed for want of room, the disk's or the user's, and nothing else is wrong.
+/// A [`FailedSync`] is something else, whatever its reason.
 #[must_use]
 pub fn is_out_of_room(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
     )
+}
+
+/// A sync that failed: what it was to make durable may be lost, and nothing is tried again.
+#[derive(Debug)]
+pub struct FailedSync(io::Error);
+
+impl FailedSync {
+    /// What a sync said, so that it is not taken for what a write says: it has a kind of its own.
+    #[must_use]
+    pub fn of(error: io::Error) -> io::Error {
+        io::Error::other(Self(error))
+    }
+
+    /// Whether `error` is one.
+    #[must_use]
+    pub fn is(error: &io::Error) -> bool {
+        error.get_ref().is_some_and(|inner| inner.is::<Self>())
+    }
+}
+
+impl fmt::Display for FailedSync {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a sync failed: {}", self.0)
+    }
+}
+
+impl std::error::Error for FailedSync {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.0)
+    }
 }
 
 /// Memory that begins at a multiple of [`DIRECT_ALIGN`].
@@ -242,7 +273,7 @@ pub(crate) fn write_repeated(
 ///
 /// # Errors
 /// What the file system says; the old content then still stands, unless only the last step (the
-/// sync of the directory) failed: then it is one of the two.
+/// sync of the directory) failed: then it is one of the two. Of a sync it is a [`FailedSync`].
 pub fn replace_file(files: &dyn Files, path: &Path, parts: &[IoSlice<'_>]) -> io::Result<()> {
     let directory = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
     let mut name = path
@@ -257,7 +288,7 @@ pub fn replace_file(files: &dyn Files, path: &Path, parts: &[IoSlice<'_>]) -> io
     }
     let file = files.open(&temporary, OpenMode::CreateNew)?;
     file.write_all_at(parts, 0)?;
-    file.sync_data()?;
+    file.sync_data().map_err(FailedSync::of)?;
     files.rename(&temporary, path)?;
-    files.sync_dir(directory)
+    files.sync_dir(directory).map_err(FailedSync::of)
 }

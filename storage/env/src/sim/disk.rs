@@ -98,9 +98,18 @@ impl NameChange {
 #[derive(Default)]
 struct Faults {
     sync_fails_in: Option<u64>,
+    /// What that sync says; `None` for nothing in particular.
+    sync_says: Option<io::ErrorKind>,
     write_fails_in: Option<u64>,
     /// The process dies before this write, sync or change of names.
     dies_in: Option<u64>,
+}
+
+impl Faults {
+    fn failed_sync(&mut self, what: &str) -> io::Error {
+        let kind = self.sync_says.take().unwrap_or(io::ErrorKind::Other);
+        io::Error::new(kind, format!("simulated: {what}"))
+    }
 }
 
 /// Calls made so far.
@@ -162,6 +171,14 @@ impl SimDisk {
     /// The `calls`-th sync from now fails (1 = the next).
     pub fn fail_sync(&self, calls: u64) {
         self.state().faults.sync_fails_in = Some(calls);
+    }
+
+    /// The `calls`-th sync from now fails with `kind` (1 = the next): a file system that gives out
+    /// room late, or over a network, may say only then that there is none.
+    pub fn fail_sync_with(&self, calls: u64, kind: io::ErrorKind) {
+        let mut state = self.state();
+        state.faults.sync_fails_in = Some(calls);
+        state.faults.sync_says = Some(kind);
     }
 
     /// The `calls`-th write from now fails, with part of its bytes written (1 = the next).
@@ -397,9 +414,7 @@ impl Files for SimDisk {
         state.live_on()?;
         state.counts.syncs += 1;
         if strikes(&mut state.faults.sync_fails_in) {
-            return Err(io::Error::other(
-                "simulated: the sync of a directory failed",
-            ));
+            return Err(state.faults.failed_sync("the sync of a directory failed"));
         }
         let (synced, pending) = std::mem::take(&mut state.pending)
             .into_iter()
@@ -543,7 +558,7 @@ impl File for SimFile {
                 .ok_or(io::ErrorKind::NotFound)?;
             if fails {
                 inode.fail_sync(&state.entropy);
-                return Err(io::Error::other("simulated: a sync failed"));
+                return Err(state.faults.failed_sync("a sync failed"));
             }
             inode.sync();
             Ok(())

@@ -108,7 +108,7 @@ impl Checkpoints {
     ///
     /// # Errors
     /// [`Error::Io`]; then the old one, or this one, is current. If there was no room for it, the
-    /// old one is, and nothing is left behind.
+    /// old one is, and nothing is left behind. After an `esker_env::FailedSync` the node must end.
     pub fn save(&self, checkpoint: &Checkpoint) -> Result<(), Error> {
         let path = self.path(checkpoint.shard);
         let state_bytes: usize = checkpoint.state.iter().map(Bytes::len).sum();
@@ -236,6 +236,7 @@ fn decode(bytes: &Bytes) -> Option<Checkpoint> {
 mod tests {
     use std::sync::Arc;
 
+    use esker_env::FailedSync;
     use esker_env::sim::Crash;
 
     use super::*;
@@ -309,6 +310,32 @@ mod tests {
             let kept = checkpoints.load(shard).unwrap().unwrap().last.index;
             assert_eq!(kept, relied_on, "killed before {dies_in}, seed {seed}");
         }
+    }
+
+    #[test]
+    fn no_room_is_what_a_write_says_and_never_a_sync() {
+        for kind in [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded] {
+            // The sync of the file, the sync of its directory.
+            for sync in 1..=2 {
+                let (env, _, disk) = Env::simulated(sync);
+                let checkpoints = Checkpoints::open(&env, Path::new("/c")).unwrap();
+                checkpoints.save(&checkpoint(7)).unwrap();
+                disk.fail_sync_with(sync, kind);
+                let failed = checkpoints.save(&checkpoint(9)).unwrap_err();
+                let Error::Io { source, .. } = &failed else {
+                    unreachable!("{failed}");
+                };
+                assert!(FailedSync::is(source), "{failed}");
+                let told = io::Error::from(failed);
+                assert!(!is_out_of_room(&told), "{told}");
+                assert!(told.to_string().contains("a sync failed"), "{told}");
+            }
+        }
+        let (env, _, disk) = Env::simulated(1);
+        let checkpoints = Checkpoints::open(&env, Path::new("/c")).unwrap();
+        disk.set_capacity(8);
+        let full = io::Error::from(checkpoints.save(&checkpoint(9)).unwrap_err());
+        assert!(is_out_of_room(&full), "{full}");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
-use esker_env::{Env, File, OpenMode, is_out_of_room};
+use esker_env::{Env, FailedSync, File, OpenMode, is_out_of_room};
 
 use super::options::Fatal;
 use super::shared::Shared;
@@ -33,12 +33,11 @@ pub(crate) fn prewrite(env: &Env, directory: &Path, bytes: u64) -> io::Result<Sp
     let path = fresh_path(env, directory);
     let file = env.files.open(&path, OpenMode::CreateNew)?;
     let filled = file.write_zeroes(bytes);
-    // Only a write may find the disk full; a sync that says so is a sync that failed.
     let synced = filled.and_then(|()| {
         let synced = file
             .sync_data()
             .and_then(|()| env.files.sync_dir(directory));
-        synced.map_err(|error| io::Error::other(error.to_string()))
+        synced.map_err(FailedSync::of)
     });
     match synced {
         Ok(()) => Ok(Spare { path, file }),

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
-use esker_env::{Env, Lock, Waker, WorkersExt};
+use esker_env::{Env, FailedSync, Lock, Waker, WorkersExt};
 use esker_types::limits::{LOG_READ_BYTES_MAX, WAL_ALIGN, WAL_GROUP_BYTES_MAX};
 use esker_types::{EntryId, RaftIndex, ShardId};
 
@@ -16,7 +16,7 @@ use super::body::Body;
 use super::book::{Books, Found, LogBounds, Vote};
 use super::file::Place;
 use super::frame::FrameKind;
-use super::options::{OnFatal, Stats, WalOptions};
+use super::options::{Fatal, OnFatal, Stats, WalOptions};
 use super::queue::{Done, Item};
 use super::room::{Full, Measures, Promise, Purpose};
 use super::scan::Recovery;
@@ -338,6 +338,21 @@ impl Wal {
     #[must_use]
     pub fn has_failed(&self) -> bool {
         self.shared.has_failed()
+    }
+
+    /// Ends the log if `error` is a sync that failed beside it, on this node: nothing is acked after
+    /// that either. Writes the note for the next start; blocks.
+    pub(crate) fn end_at(&self, error: &Error) {
+        if let Error::Io {
+            doing,
+            path,
+            source,
+        } = error
+            && FailedSync::is(source)
+        {
+            let (path, error) = (path.clone(), source.to_string());
+            self.shared.fail(&Fatal { doing, path, error });
+        }
     }
 
     /// How long the writer has been waiting for the disk, if it is.

@@ -363,7 +363,11 @@ impl Shared {
         }
         let save = {
             let (checkpoints, checkpoint) = (self.checkpoints.clone(), Arc::clone(&checkpoint));
-            move || checkpoints.save(&checkpoint)
+            let wal = Arc::clone(&self.wal);
+            move || {
+                let saved = checkpoints.save(&checkpoint);
+                saved.inspect_err(|error| wal.end_at(error))
+            }
         };
         self.env.workers.run(save).await?;
         *self.current() = Some(Arc::clone(&checkpoint));

@@ -1,19 +1,20 @@
 //! A single voter dies and comes back: what it kept, and what it let go.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
 use esker_env::sim::{Crash, SeededEntropy};
 use esker_shard::{AppendOutcome, Command, CommitSegment, ObjectChecksum, Outcome, Trim};
 use esker_types::{EntryId, Offset, RaftIndex, SegmentId, Term};
-use esker_wal::KeeperOptions;
 use esker_wal::raft::LogStore;
 use esker_wal::raft::types::{Entry, Payload, RaftVote, log_id};
+use esker_wal::{Error, KeeperOptions};
 use openraft::impls::leader_id_std::LeaderId;
 use openraft::storage::{IOFlushed, RaftLogReader as _, RaftLogStorage as _};
 
-use super::world::{SHARD, World, accepted, partition, run};
+use super::world::{SHARD, World, accepted, partition, payload, run};
 
 #[test]
 fn a_vote_and_a_truncation_are_on_disk_before_raft_hears_so() {
@@ -66,6 +67,37 @@ fn blank(term: u64, index: u64) -> Entry {
     Entry {
         log_id: log_id(id).expect("above zero"),
         payload: Payload::Blank,
+    }
+}
+
+/// Where room is given out late, only the sync says that there is none.
+#[test]
+fn a_sync_of_a_checkpoint_that_finds_no_room_ends_the_node_as_any_sync_does() {
+    // The sync of the file, the sync of its directory.
+    for sync in 1..=2 {
+        run(async {
+            let mut world = World::new(sync);
+            let mut node = world.start().await.expect("a fresh node");
+            node.put_topic().await;
+            accepted(node.append(0, 3000).await);
+            for (life, kind) in [(1, ErrorKind::StorageFull), (2, ErrorKind::QuotaExceeded)] {
+                // The end of what was written is sealed: no sync comes between.
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                world.disk.fail_sync_with(sync, kind);
+                let failed = node.replica.checkpoint().await;
+                failed.expect_err("its sync failed");
+                assert!(node.wal.has_failed(), "sync {sync}, life {life}");
+                node.append(life, 3000).await.expect_err("nothing is acked");
+                node.stop().await;
+                world.disk.crash(Crash::PowerCut);
+                match world.start().await {
+                    Ok(next) if life == 1 => node = next,
+                    Err(Error::FailedBefore { failures: 2, .. }) if life == 2 => break,
+                    other => unreachable!("life {life}: {:?}", other.map(drop)),
+                }
+                assert_eq!(node.head().await, [(0, payload(0, 3000))]);
+            }
+        });
     }
 }
 
