@@ -48,10 +48,11 @@ pub struct ProducerOptions {
     pub idempotent: bool,
     /// Bytes of records that are not settled; `send` waits above. Default: 32 MiB.
     pub memory_bytes: usize,
-    /// How long after `send` a record is settled, one way or another. Default: 120 s.
+    /// How long after `send` a record is settled, one way or another; at most half of the time after
+    /// which the service forgets a producer, which is 12 hours. Default: 120 s.
     pub delivery_timeout: Duration,
-    /// How long the service may leave a batch unanswered before the stream counts as broken.
-    /// Default: 30 s.
+    /// How long the service may leave a batch unanswered before the stream counts as broken; what
+    /// is above `delivery_timeout` counts as that. Default: 30 s.
     pub reply_timeout: Duration,
 }
 

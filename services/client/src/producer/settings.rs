@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use esker_proto::v1;
 use esker_record::{Compression, HEADER_BYTES, ZstdLevel};
-use esker_types::limits::BATCH_BYTES_MAX;
+use esker_types::limits::{BATCH_BYTES_MAX, PRODUCER_EXPIRY};
 use esker_types::{ProducerEpoch, ProducerId};
 
 use super::ProducerOptions;
@@ -13,6 +13,10 @@ use crate::error::Error;
 
 /// The least of `batch_bytes`: below, headers are most of what is written.
 const BATCH_BYTES_MIN: usize = 1 << 10;
+/// The most of `delivery_timeout`. The service forgets a producer, and with it what it has written,
+/// after [`PRODUCER_EXPIRY`] of its own time: a first batch that is sent again after that would be
+/// written again.
+const DELIVERY_TIMEOUT_MAX: Duration = PRODUCER_EXPIRY.checked_div(2).expect("2 is not 0");
 
 /// What a producer goes by, settled when it is made.
 #[derive(Debug)]
@@ -72,8 +76,10 @@ impl Settings {
         self.options.delivery_timeout
     }
 
-    pub(super) const fn reply_timeout(&self) -> Duration {
-        self.options.reply_timeout
+    /// No longer than anybody waits for what is sent.
+    pub(super) fn reply_timeout(&self) -> Duration {
+        let Self { options, .. } = self;
+        options.reply_timeout.min(options.delivery_timeout)
     }
 }
 
@@ -97,6 +103,14 @@ fn check(options: &ProducerOptions) -> Result<(), Error> {
             let text = format!("{name} is {value}, it may be {least} to {most}");
             return Err(Error::invalid(text));
         }
+    }
+    if options.delivery_timeout > DELIVERY_TIMEOUT_MAX {
+        let (timeout, most) = (options.delivery_timeout, DELIVERY_TIMEOUT_MAX);
+        let text = format!(
+            "delivery_timeout is {timeout:?}, it may be {most:?} at most: what is sent again much \
+             later would not be recognised"
+        );
+        return Err(Error::invalid(text));
     }
     if options.linger >= options.delivery_timeout {
         let (linger, timeout) = (options.linger, options.delivery_timeout);

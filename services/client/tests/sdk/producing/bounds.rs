@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use esker_client::{Code, Durability, ProducerOptions, Record, Timestamp};
 use esker_env::sim::SeededEntropy;
+use esker_types::limits::PRODUCER_EXPIRY;
 
 use super::{outcomes, small, wide};
 use crate::service::Fate;
@@ -98,7 +99,33 @@ async fn what_is_wrong_is_told_before_anything_is_sent() {
         error.message(),
         "batch_bytes is 10, it may be 1024 to 8388608"
     );
+    // So long after it was written, no window would know a batch that is sent again.
+    for delivery_timeout in [PRODUCER_EXPIRY, Duration::MAX] {
+        let long = ProducerOptions {
+            delivery_timeout,
+            ..ProducerOptions::default()
+        };
+        let error = world.client.producer(TOPIC, long).await.unwrap_err();
+        assert_eq!(error.code(), Code::InvalidRequest);
+        let text = error.message();
+        assert!(
+            text.contains("delivery_timeout") && text.contains("43200s"),
+            "{text}"
+        );
+    }
     assert_eq!(world.service.state().append_requests, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reply_may_be_waited_for_without_end() {
+    let world = World::new(1, &[]).await;
+    let options = ProducerOptions {
+        reply_timeout: Duration::MAX,
+        ..ProducerOptions::default()
+    };
+    let producer = world.producer(options).await;
+    let delivery = producer.send(numbered(0, 0)).await.unwrap();
+    assert_eq!(delivery.await.unwrap().offset.get(), 0);
 }
 
 /// Who waits can be told for what.
