@@ -1,8 +1,11 @@
 //! What a shard's state says, in the words of the head: pure, from one view that never changes.
 
+use std::cmp::Reverse;
+
 use esker_log::{Bounds, FlushJob, Listing, Mark, ShardTopic, TopicView};
 use esker_segment::{PartitionFacts, Tombstone};
 use esker_shard::{CatalogTopic, Data, MixedSegment, SegmentPlace, State};
+use esker_types::limits::TOPICS_MAX;
 use esker_types::{Offset, OffsetRange, PartitionId, Timestamp, TopicId};
 
 pub(crate) fn mark(state: &State) -> Mark {
@@ -121,14 +124,24 @@ pub(crate) fn flush_job(state: &State, bytes_max: u64) -> Option<FlushJob> {
         bytes: plan.bytes,
         partitions: plan.ranges.iter().map(facts).collect::<Option<_>>()?,
         ranges: plan.ranges,
-        tombstones: data
-            .tombstones()
-            .map(|(topic, tombstone)| Tombstone {
-                topic,
-                version: tombstone.version(),
-            })
-            .collect(),
+        tombstones: tombstones_of(data, TOPICS_MAX),
     })
+}
+
+/// The tombstones that a segment tells of, as many as it may: of more, those that changed last. The
+/// others are in the shard's checkpoint, and a head that could not be flushed would help nobody.
+fn tombstones_of(data: &Data, most: usize) -> Vec<Tombstone> {
+    let mut all: Vec<_> = data.tombstones().collect();
+    if all.len() > most {
+        all.sort_unstable_by_key(|(_, tombstone)| Reverse(tombstone.changed()));
+        all.truncate(most);
+        all.sort_unstable_by_key(|(topic, _)| *topic);
+    }
+    let told = all.into_iter().map(|(topic, tombstone)| Tombstone {
+        topic,
+        version: tombstone.version(),
+    });
+    told.collect()
 }
 
 fn facts(data: &Data, id: PartitionId, range: OffsetRange) -> Option<PartitionFacts> {
@@ -141,4 +154,49 @@ fn facts(data: &Data, id: PartitionId, range: OffsetRange) -> Option<PartitionFa
         fencing: partition.fencing(),
         producers: Vec::new(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use esker_shard::{Command, Genesis, PutTopic, TopicConfig};
+    use esker_types::{
+        EntryId, Incarnation, LeaderEpoch, RaftIndex, ShardId, Term, TopicName, TopicVersion,
+    };
+
+    use super::*;
+
+    #[test]
+    fn of_more_tombstones_than_a_segment_holds_the_last_are_told() {
+        let mut state = State::new(Genesis {
+            shard: ShardId(1),
+            incarnation: Incarnation::FIRST,
+            epoch_base: LeaderEpoch(0),
+            data_shards: 1,
+        });
+        let id = |number| TopicId::new(Incarnation::FIRST, number).expect("small");
+        let put = |number| {
+            Command::PutTopic(PutTopic {
+                topic: id(number),
+                version: TopicVersion::FIRST,
+                name: TopicName::new(&format!("t{number}")).expect("a name"),
+                config: TopicConfig::default(),
+                partitions: Vec::new(),
+            })
+        };
+        let end = |number| Command::EndTopic {
+            topic: id(number),
+            version: TopicVersion::FIRST,
+        };
+        let commands = [put(1), put(2), put(3), end(2), end(3), end(1)];
+        for (index, command) in (1..).zip(&commands) {
+            let (term, index) = (Term(1), RaftIndex(index));
+            let _ = state.apply(EntryId { term, index }, command);
+        }
+        let told = |most| {
+            let told = tombstones_of(state.data().expect("a data shard"), most);
+            told.into_iter().map(|it| it.topic).collect::<Vec<_>>()
+        };
+        assert_eq!(told(3), [id(1), id(2), id(3)]);
+        assert_eq!(told(2), [id(1), id(3)]);
+    }
 }

@@ -62,6 +62,12 @@ impl Tombstone {
         self.mixed_ranges
     }
 
+    /// The entry with which it last gained or lost one of them, or ended.
+    #[must_use]
+    pub const fn changed(&self) -> RaftIndex {
+        self.changed
+    }
+
     /// What apply assigned to the topic in entries of `raft` before it ended, by partition.
     pub(crate) fn unflushed_in(
         &self,
