@@ -1,7 +1,7 @@
 //! How a file begins: with all that the files before it could still be needed for, entries aside.
 //!
 //! ```text
-//!   magic 8 │ version u32 │ bytes u32 │ uuid u128 │ sequence u64 │ previous end u64 │ time u64 │ shards u32 │
+//!   magic 8 │ version u32 │ bytes u32 │ uuid u128 │ sequence u64 │ previous end u64 │ shards u32 │
 //!   then per shard: shard u32 │ flags u8 │ vote term u64 │ voted for u64 │
 //!                   purged term, index u64 │ last term, index u64 │ committed term, index u64 │
 //!   crc u32, zeroes to 4 KiB
