@@ -166,7 +166,12 @@ impl Server {
             wal: Some(wal_stand(&node, config.wal.disk.0)),
         };
         let agent = Agent::new(engine.clone(), env.clone(), cluster).with_budgets(budgets(config));
-        let figures = Figures::new(engine.clone(), &node, agent.traffic().clone());
+        let figures = Figures::new(
+            engine.clone(),
+            &node,
+            &config.data_dir,
+            agent.traffic().clone(),
+        );
         stand.send_replace(Stand::Ready(Arc::new(figures)));
         let (stop, stopped) = oneshot::channel();
         let serving = tokio::spawn(async move {

@@ -24,6 +24,8 @@ pub(crate) struct Breaker {
 #[derive(Debug, Default)]
 struct State {
     failures: u32,
+    /// The last of them; `None` before the first.
+    last: Option<Arc<Cause>>,
     /// When the circuit opened, or was last tried.
     opened: Option<Monotonic>,
     trying: bool,
@@ -57,29 +59,33 @@ impl Breaker {
         let waited = self.clock.monotonic().since(opened);
         if state.trying || waited < self.budget.breaker_pause {
             self.tally.refused();
+            let last = state.last.clone();
             return Err(Cause::CircuitOpen {
                 failures: state.failures,
+                last: last.expect("a failure opened the circuit"),
             });
         }
         state.trying = true;
         Ok(Some(Trial(self)))
     }
 
-    fn settle(&self, failed: bool) {
+    fn settle(&self, failure: Option<&Cause>) {
         let mut state = self.state.lock().expect("no holder panics");
-        if !failed {
+        let Some(failure) = failure else {
             if state.opened.is_some() {
                 tracing::info!(failures = state.failures, "the object store answers again");
             }
             *state = State::default();
             return;
-        }
+        };
+        state.last = Some(Arc::new(failure.clone()));
         state.failures = state.failures.saturating_add(1);
         if state.failures >= self.budget.breaker_failures {
             if state.opened.is_none() {
                 self.tally.opened();
                 tracing::warn!(
                     failures = state.failures,
+                    last = %failure,
                     "the object store does not answer"
                 );
             }
@@ -102,8 +108,10 @@ impl Bucket for Breaker {
             match &result {
                 // Our own limit says nothing about the store.
                 Err(Cause::Overloaded { .. }) => {}
-                Err(Cause::Unavailable(_) | Cause::TimedOut(_)) => self.settle(true),
-                _ => self.settle(false),
+                Err(failure @ (Cause::Unavailable(_) | Cause::TimedOut(_))) => {
+                    self.settle(Some(failure));
+                }
+                _ => self.settle(None),
             }
             drop(trial);
             result

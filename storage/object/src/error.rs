@@ -1,5 +1,6 @@
 //! What failed, on which key, after how many attempts, and what the caller should do.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use esker_types::Action;
@@ -117,10 +118,12 @@ pub enum Cause {
         length: u64,
     },
     /// Not asked: the store failed so often that we gave it a pause.
-    #[error("not asked, the circuit is open after {failures} failures in a row")]
+    #[error("not asked, the circuit is open after {failures} failures in a row; the last: {last}")]
     CircuitOpen {
         /// Failures in a row.
         failures: u32,
+        /// Why the last of them failed.
+        last: Arc<Self>,
     },
     /// Not asked: too many requests of this class are waiting.
     #[error("not asked, {limit} {class} requests are waiting already, which is the limit")]

@@ -2,7 +2,7 @@
 //! Prometheus has it; the others are what is there now.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use esker_agent::Traffic;
@@ -19,7 +19,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
-use super::fullness::{disk_full, full};
+use super::fullness::{full, log_full};
 
 /// The format of the text: OpenMetrics, which Prometheus reads.
 pub(super) const CONTENT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -31,6 +31,8 @@ const PAGE_BYTES: u64 = 4096;
 pub(crate) struct Figures {
     engine: Engine,
     wal: Arc<Wal>,
+    /// Where the log lies.
+    data_dir: PathBuf,
     start: Recovery,
     traffic: Traffic,
 }
@@ -46,11 +48,13 @@ struct Moment {
 }
 
 impl Figures {
-    /// Figures of `engine`, of `node` and what its start found, and of what goes through an agent.
-    pub(crate) fn new(engine: Engine, node: &Node, traffic: Traffic) -> Self {
+    /// Figures of `engine`, of `node` in `data_dir` and what its start found, and of what goes
+    /// through an agent.
+    pub(crate) fn new(engine: Engine, node: &Node, data_dir: &Path, traffic: Traffic) -> Self {
         Self {
             engine,
             wal: Arc::clone(node.wal()),
+            data_dir: data_dir.to_owned(),
             start: node.recovery().clone(),
             traffic,
         }
@@ -68,7 +72,10 @@ impl Figures {
 
     /// Which appends are refused for want of room, line by line. Reads go on.
     pub(super) async fn refusing(&self) -> Vec<String> {
-        let mut refusing: Vec<_> = disk_full(self.wal.room()).into_iter().collect();
+        let full_disk = self.wal.stats().disk_full;
+        let full_disk = full_disk.then_some(self.data_dir.as_path());
+        let log = log_full(self.wal.room(), full_disk);
+        let mut refusing: Vec<_> = log.into_iter().collect();
         for shard in self.engine.head().shards() {
             if let Ok(progress) = self.engine.head().progress(shard).await {
                 refusing.extend(full(shard, &progress));

@@ -3,6 +3,8 @@
 //! A node that refuses appends is ready all the same: it reads, and what makes room is this node
 //! itself, by flushing. To take it away from its readers would help no append.
 
+use std::path::Path;
+
 use esker_log::Progress;
 use esker_types::ShardId;
 use esker_types::limits::BATCH_BYTES_DEFAULT;
@@ -27,14 +29,23 @@ pub(super) fn full(shard: ShardId, progress: &Progress) -> Option<String> {
     })
 }
 
-/// The same of a node's disk, with `room` bytes left for appends.
-pub(super) fn disk_full(room: u64) -> Option<String> {
-    (room < BATCH_BYTES_DEFAULT as u64).then(|| {
-        format!(
-            "appends are refused: the WAL has room for {room} bytes (wal.disk), until the bucket \
-             takes some"
-        )
-    })
+/// The same of a node's log, with `room` bytes left for appends. `full` is a folder whose file
+/// system has no room for a file that the budget allows.
+pub(super) fn log_full(room: u64, full: Option<&Path>) -> Option<String> {
+    if room >= BATCH_BYTES_DEFAULT as u64 {
+        return None;
+    }
+    let why = match full {
+        Some(folder) => format!(
+            "and the file system of {} is full: make room on it, or wait until the bucket takes \
+             some",
+            folder.display()
+        ),
+        None => "the limit is wal.disk, until the bucket takes some".to_owned(),
+    };
+    Some(format!(
+        "appends are refused: the WAL has room for {room} bytes, {why}"
+    ))
 }
 
 /// Less is free than a batch of the usual size takes, or, of a small head, an eighth.
@@ -61,8 +72,22 @@ mod tests {
         ] {
             assert_eq!(is_full(bytes, limit), full, "{bytes} of {limit}");
         }
-        assert_eq!(disk_full(MIB), None);
-        let told = disk_full(MIB - 1).expect("no room");
-        assert!(told.contains("1048575 bytes (wal.disk)"), "{told}");
+    }
+
+    #[test]
+    fn a_log_is_full_by_its_budget_or_by_its_file_system() {
+        let data = Path::new("/data");
+        assert_eq!(
+            (log_full(MIB, None), log_full(MIB, Some(data))),
+            (None, None)
+        );
+        let told = log_full(MIB - 1, None).expect("no room");
+        assert!(
+            told.contains("1048575 bytes, the limit is wal.disk"),
+            "{told}"
+        );
+        let told = log_full(MIB - 1, Some(data)).expect("no room");
+        assert!(told.contains("the file system of /data is full"), "{told}");
+        assert!(!told.contains("wal.disk"), "{told}");
     }
 }

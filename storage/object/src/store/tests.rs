@@ -1,3 +1,4 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use esker_env::sim::SimClock;
@@ -126,12 +127,16 @@ async fn the_circuit_opens_refuses_without_asking_and_closes_after_a_trial() {
     };
     let (store, faults) = store("breaker", budget);
     faults.away(true);
+    let mut failed = None;
     for _ in 0..3 {
-        store.head(&KEY).await.unwrap_err();
+        failed = Some(cause(&store.head(&KEY).await.unwrap_err()).clone());
     }
     let asked = store.counters().requests();
     let error = store.head(&KEY).await.unwrap_err();
-    assert_eq!(*cause(&error), Cause::CircuitOpen { failures: 3 });
+    let last = Arc::new(failed.unwrap());
+    let said = error.to_string();
+    assert!(said.ends_with(&format!("the last: {last}")), "{said}");
+    assert_eq!(*cause(&error), Cause::CircuitOpen { failures: 3, last });
     assert_eq!(store.counters().requests(), asked);
 
     // A trial that fails opens it again; one that succeeds closes it.

@@ -94,6 +94,8 @@ pub struct Stats {
     pub files: u64,
     /// Files ready to be used.
     pub spares: u64,
+    /// The disk had no room for the last spare, which the budget allows.
+    pub disk_full: bool,
     /// Bytes of entries in memory.
     pub cached_bytes: u64,
     /// Bytes waiting for the writer.

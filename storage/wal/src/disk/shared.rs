@@ -367,9 +367,10 @@ impl Shared {
     }
 
     pub(super) fn stats(&self) -> Stats {
-        let (files, spares) = {
+        let (files, spares, disk_full) = {
             let files = self.files();
-            (files.sequence.len() as u64, files.spares.len() as u64)
+            let spares = files.spares.len() as u64;
+            (files.sequence.len() as u64, spares, files.disk_full)
         };
         let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
         Stats {
@@ -380,6 +381,7 @@ impl Shared {
             sync_nanos_max: load(&self.counts.sync_nanos_max),
             files,
             spares,
+            disk_full,
             cached_bytes: self.books().cached_bytes() as u64,
             queued_bytes: self.queue().bytes() as u64,
         }

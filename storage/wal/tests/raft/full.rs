@@ -466,6 +466,7 @@ fn a_disk_that_somebody_else_fills_costs_no_node_its_life() {
                 node.keep().await;
             }
             assert_eq!(checkpoints(&node), before, "there is no room for any");
+            assert!(node.wal.stats().disk_full);
             let left = world.disk.list(Path::new("/checkpoints")).expect("listed");
             let part = |path: &std::path::PathBuf| path.extension().is_some_and(|e| e == "tmp");
             assert!(!left.iter().any(part), "{left:?}");
@@ -477,6 +478,7 @@ fn a_disk_that_somebody_else_fills_costs_no_node_its_life() {
             for (now, before) in checkpoints(&node).iter().zip(&before) {
                 assert!(now > before, "{now} after {before}");
             }
+            assert!(!node.wal.stats().disk_full);
             let (taken, _) = node.fill(9000).await;
             assert!(taken.iter().sum::<u64>() > 20, "{taken:?}");
             for (end, taken) in ends.iter_mut().zip(&taken) {
