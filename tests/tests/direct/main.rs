@@ -352,3 +352,23 @@ fn an_empty_bucket_and_one_that_does_not_answer_are_told_apart() {
         assert_eq!(error.code(), Code::BucketUnavailable);
     });
 }
+
+#[test]
+fn a_bucket_that_lost_its_claim_is_read() {
+    run(async {
+        let whole = started(49).await;
+        load(&whole, &SeededEntropy::new(49), 20).await;
+        flush(&whole).await;
+        let claim = Key::Cluster {
+            incarnation: whole.owner.incarnation,
+            cluster: whole.owner.cluster,
+        };
+        let deleted = whole.engine.store().delete(&[claim]).await;
+        assert!(deleted.iter().all(Result::is_ok), "{deleted:?}");
+        let direct = open(&whole).await;
+        assert_eq!(direct.incarnation(), LIFE);
+        let told = |note: &String| note.contains("no cluster has claimed this bucket");
+        assert!(direct.notes().iter().any(told), "{:?}", direct.notes());
+        reads_alike(&whole, &direct).await;
+    });
+}

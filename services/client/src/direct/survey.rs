@@ -21,6 +21,9 @@ pub(super) const OPENS_AHEAD: usize = 8;
 /// Times that checkpoints are listed: a cluster that runs replaces them meanwhile.
 const LOOKS_MAX: usize = 3;
 
+/// Lives in a row of which nothing stands in an unclaimed bucket before no more is looked for.
+const LIVES_MISSED_MAX: u32 = 4;
+
 /// One shard as the bucket has it.
 #[derive(Debug)]
 pub(super) struct Shard {
@@ -106,29 +109,21 @@ pub(super) async fn newest_incarnation(
     Err(Error::invalid(text))
 }
 
-/// Lives that have objects, found by jumping from one to the next.
+/// Lives that have objects, from the first one on. Each is looked for by its name: to list all that
+/// stands there may take very long where it is no bucket of ours.
 async fn unclaimed(bucket: &Bucket) -> Result<BTreeSet<Incarnation>, Error> {
-    let (mut lives, mut after) = (BTreeSet::new(), None);
-    while let Some(key) = bucket.first_after(Prefix::All, after).await? {
-        let Some(incarnation) = incarnation(&key) else {
-            break; // names of lives are digits, and come before all others
+    let mut lives = BTreeSet::new();
+    let (mut next, mut missed) = (Some(Incarnation::FIRST), 0);
+    while let Some(life) = next.filter(|_| missed < LIVES_MISSED_MAX) {
+        let found = bucket.first_after(Prefix::Incarnation(life), None).await?;
+        missed = match found {
+            Some(_) => 0,
+            None => missed + 1,
         };
-        lives.insert(incarnation);
-        let last = last_of(incarnation, ShardId(u32::MAX));
-        after = Some(Cursor::after(&last));
+        lives.extend(found.map(|_| life));
+        next = life.next();
     }
     Ok(lives)
-}
-
-const fn incarnation(key: &Key) -> Option<Incarnation> {
-    match *key {
-        Key::FlushedSegment { incarnation, .. }
-        | Key::GatheredSegment { incarnation, .. }
-        | Key::PartitionSegment { incarnation, .. }
-        | Key::ManifestPage { incarnation, .. }
-        | Key::Checkpoint { incarnation, .. } => Some(incarnation),
-        Key::Cluster { .. } | Key::Probe(_) => None,
-    }
 }
 
 /// Shards that have objects in `incarnation`, found by jumping from one to the next.
