@@ -34,6 +34,8 @@ pub(super) struct Ends {
 pub(super) enum Batches {
     Agent(Reader),
     Bucket(DirectReader),
+    /// There are none, which was known without asking.
+    None,
 }
 
 impl Source {
@@ -86,14 +88,18 @@ impl Source {
         Ok(ends)
     }
 
+    /// Reads a partition, which ended at `end`. Of what `holds_nothing` an agent is not asked: there
+    /// may be a hundred thousand such.
     pub(super) async fn read(
         &self,
         topic: &str,
         partition: u32,
         options: ReadOptions,
         end: Offset,
+        holds_nothing: bool,
     ) -> Result<Batches, Error> {
         match self {
+            Self::Agent(_) if holds_nothing => Ok(Batches::None),
             Self::Agent(client) => {
                 let reader = client.read(topic, partition, options).await?;
                 Ok(Batches::Agent(reader))
@@ -171,6 +177,7 @@ impl Batches {
         match self {
             Self::Agent(reader) => reader.next().await,
             Self::Bucket(reader) => reader.next().await,
+            Self::None => Ok(None),
         }
     }
 }

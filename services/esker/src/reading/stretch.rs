@@ -34,6 +34,8 @@ pub(crate) struct Stretch {
     next: Option<Offset>,
     /// Where the partition ended when this was settled.
     end: Offset,
+    /// No record lies in it, by what the partition held then.
+    holds_nothing: bool,
 }
 
 /// Settles what is to be read of `partitions`, or of all: in ascending order, up to where they end
@@ -71,6 +73,15 @@ pub(crate) async fn plan(
             Place::Offset(offset) => (offset.min(end), None),
             Place::Time(when) => (end, Some(when.resolve(now))),
         };
+        // Who comes from another life hears of it, even if there is nothing to read.
+        let life = |mark: Option<Mark>| mark.map(|mark| mark.incarnation);
+        let same_life = seen.is_none() || life(seen) == life(offsets.mark);
+        let nothing = match from {
+            From::Earliest => until <= start,
+            // Where it begins beyond the end, the service says what there is.
+            From::Offset(from) => from >= until && from <= end,
+            From::Time(_) | From::End => start >= end,
+        };
         Stretch {
             partition: offsets.partition,
             options: ReadOptions {
@@ -88,6 +99,7 @@ pub(crate) async fn plan(
             till: till.filter(|_| !bounds.follow),
             next,
             end,
+            holds_nothing: nothing && same_life && !bounds.follow,
         }
     });
     Ok(stretches.collect())
@@ -101,7 +113,8 @@ impl Stretch {
 
     /// Begins to read.
     pub(crate) async fn open(&self, source: &Source, topic: &str) -> Result<Reading, Error> {
-        let batches = source.read(topic, self.partition, self.options.clone(), self.end);
+        let options = self.options.clone();
+        let batches = source.read(topic, self.partition, options, self.end, self.holds_nothing);
         Ok(Reading {
             partition: self.partition,
             batches: batches.await?,
@@ -198,5 +211,79 @@ impl Reading {
             skip: skip.min(end),
             count: end.saturating_sub(skip),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use esker_client::{Client, Code, Options, ProducerOptions, Record};
+    use esker_env::Env;
+
+    use super::*;
+    use crate::config::{Config, Kind};
+    use crate::serve::Server;
+
+    const PARTITIONS: u32 = 300;
+
+    async fn started(folder: &tempfile::TempDir) -> Server {
+        let flags = [
+            ("data_dir", folder.path().display().to_string()),
+            ("listen.public", "127.0.0.1:0".to_owned()),
+            ("listen.metrics", "127.0.0.1:0".to_owned()),
+        ];
+        let config = Config::build(Kind::Dev, None, &BTreeMap::new(), &flags).expect("bounds");
+        let server = Server::start(&Env::real(), &config, BTreeMap::new()).await;
+        server.expect("started")
+    }
+
+    #[tokio::test]
+    async fn partitions_that_hold_nothing_are_read_without_a_call() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let server = started(&folder).await;
+        let endpoint = format!("http://{}", server.address());
+        let options = Options {
+            patience: Duration::from_millis(100),
+            ..Options::default()
+        };
+        let client = Client::connect(&endpoint, options, &Env::real()).await;
+        let client = client.expect("it listens");
+        let (admin, defaults) = (client.admin(), BTreeMap::new());
+        let created = admin.create_topic("t", PARTITIONS, &defaults).await;
+        created.expect("created");
+        let producer = client.producer("t", ProducerOptions::default()).await;
+        let producer = producer.expect("a producer");
+        let mut record = Record::value("hello");
+        record.partition = Some(7);
+        let sent = producer.send(record).await.expect("sent");
+        sent.await.expect("acknowledged");
+
+        let source = Source::Agent(Box::new(client));
+        let bounds = |from, until| Bounds {
+            from,
+            until,
+            follow: false,
+            backfill: false,
+        };
+        let (resumed, now) = (BTreeMap::new(), WallMs(0));
+        let settle = async |from, until| {
+            let bounds = bounds(from, until);
+            let plan = plan(&source, "t", &[], &bounds, &resumed, now).await;
+            plan.expect("settled")
+        };
+        let all = settle(Place::Earliest, Place::End).await;
+        let none = settle(Place::End, Place::End).await;
+        // Where nobody answers, a call fails.
+        server.close().await;
+        for stretch in none.iter().chain(all.iter().filter(|it| it.partition != 7)) {
+            let mut reading = stretch.open(&source, "t").await.expect("not asked");
+            assert!(reading.next().await.expect("not asked").is_none());
+            let end = u64::from(stretch.partition == 7);
+            assert_eq!(reading.end_offset().get(), end);
+        }
+        assert_eq!((none.len(), all.len()), (300, 300));
+        let asked = all[7].open(&source, "t").await.map(drop);
+        assert_eq!(asked.expect_err("it is asked").code(), Code::Unavailable);
     }
 }
