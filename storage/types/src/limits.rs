@@ -197,8 +197,9 @@ pub const CACHE_BLOCK_BYTES_MAX: usize = BATCH_DECODED_BYTES_MAX + MIB;
 pub const MANIFEST_PAGE: usize = 1000;
 /// Bytes of opened segments (tail, footer, directory) that an agent keeps.
 pub const OPENED_SEGMENTS_BYTES: usize = 64 * MIB;
-/// Parts of partitions in segments whose latest timestamp is remembered, of about 100 bytes each.
-pub const TIMES_REMEMBERED_MAX: usize = 128 << 10;
+/// Pairs of a partition and a segment of which it is remembered what the one holds of the other, of
+/// about 100 bytes each.
+pub const HOLDINGS_REMEMBERED_MAX: usize = 128 << 10;
 /// Segments opened at once by a search for a time.
 pub const TIME_LOOKS_IN_FLIGHT: usize = 8;
 /// Pages of an opened segment's directory that are kept decoded.

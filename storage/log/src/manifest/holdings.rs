@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use esker_segment::Partition;
-use esker_types::limits::TIMES_REMEMBERED_MAX;
+use esker_types::limits::HOLDINGS_REMEMBERED_MAX;
 use esker_types::{OffsetRange, PartitionId, SegmentId, Timestamp};
 use quick_cache::sync::Cache;
 
@@ -29,7 +29,7 @@ pub(super) struct Holdings {
 impl Holdings {
     pub(super) fn new() -> Self {
         Self {
-            held: Arc::new(Cache::new(TIMES_REMEMBERED_MAX)),
+            held: Arc::new(Cache::new(HOLDINGS_REMEMBERED_MAX)),
         }
     }
 
