@@ -2,7 +2,7 @@
 //! dropped, the process's parts started anew, out from the bucket, compared.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
@@ -50,7 +50,8 @@ impl DemoArgs {
             Failed::usage(format!("--bytes {}: no size; write 64MiB", self.bytes))
         })?;
         let env = Env::real();
-        let scratch = crate::run::scratch(&format!("esker-demo-{:016x}", env.entropy.next_u64()));
+        let name = format!("esker-demo-{:016x}", env.entropy.next_u64());
+        let scratch = crate::run::scratch(&name)?;
         let demo = Demo {
             env,
             scratch: scratch.clone(),
@@ -62,22 +63,32 @@ impl DemoArgs {
             biased;
             code = asked() => {
                 // Its server may still write there: what is removed under it is nobody's loss.
-                crate::run::remove(&scratch);
+                match self.keep {
+                    true => kept(&scratch, json),
+                    false => crate::run::remove(&scratch),
+                }
                 std::process::exit(code);
             }
             done = demo.run() => done,
         };
-        let kept = self.keep || done.is_err();
-        match (kept, json) {
-            (false, _) => crate::run::remove(&scratch),
-            (true, false) => say(&format!("the scratch folder is {}\n", scratch.display())),
-            (true, true) => screen::note(&format!("the scratch folder is {}", scratch.display())),
+        match self.keep || done.is_err() {
+            true => kept(&scratch, json),
+            false => crate::run::remove(&scratch),
         }
         let told = done?;
         if json {
             say(&format!("{told}\n"));
         }
         Ok(())
+    }
+}
+
+/// Says where the folder is that stays; with `json`, where no program listens.
+fn kept(scratch: &Path, json: bool) {
+    let text = format!("the scratch folder is {}", scratch.display());
+    match json {
+        true => screen::note(&text),
+        false => say(&(text + "\n")),
     }
 }
 
@@ -122,7 +133,7 @@ impl Demo {
         let stored = self.stored(&client).await?;
         self.say(&format!(
             "4. flushed to the bucket: {} just now, {:.1} MiB in it ({:.1} times smaller), in {:.2} s\n",
-            crate::screen::count(flushed.segments.into(), "segment"),
+            screen::count(flushed.segments.into(), "segment"),
             mib(stored),
             written.bytes() as f64 / stored.max(1) as f64,
             flush.as_secs_f64(),
@@ -149,7 +160,8 @@ impl Demo {
         }
         self.figure("6. read from the bucket and compared", &written, replay);
         self.say(&format!(
-            "   {gets} ranged GETs, {:.1} MiB fetched\n",
+            "   {}, {:.1} MiB fetched\n",
+            screen::count(gets, "ranged GET"),
             mib(got)
         ));
         server.close().await;
@@ -211,8 +223,8 @@ impl Demo {
     fn figure(&self, what: &str, total: &Tally, took: Duration) {
         let seconds = took.as_secs_f64();
         self.say(&format!(
-            "{what}: {} records, {:.1} MiB, in {seconds:.2} s: {:.0} MiB/s\n",
-            total.records(),
+            "{what}: {}, {:.1} MiB, in {seconds:.2} s: {:.0} MiB/s\n",
+            screen::count(total.records(), "record"),
             mib(total.bytes()),
             mib(total.bytes()) / seconds.max(0.001),
         ));
@@ -280,9 +292,9 @@ impl Demo {
         let status = client.admin().cluster_status().await?;
         let unflushed: u64 = status.shards.iter().map(|shard| shard.head_batches).sum();
         if unflushed > 0 {
-            return Err(Failed::new(format!(
-                "{unflushed} batches are not in the bucket after a flush"
-            )));
+            let unflushed = screen::count(unflushed, "batch");
+            let text = format!("after a flush the bucket lacks {unflushed}");
+            return Err(Failed::new(text));
         }
         Ok(status.shards.iter().map(|shard| shard.segment_bytes).sum())
     }
@@ -378,9 +390,11 @@ fn compare(written: &Tally, read: &Tally) -> Result<(), Failed> {
         return Ok(());
     };
     Err(Failed::new(format!(
-        "partition {partition} does not read back as it was written: {} records of {} bytes in, {} \
-         records of {} bytes out",
-        written.records, written.bytes, read.records, read.bytes
+        "partition {partition} does not read back as it was written: {} of {} in, {} of {} out",
+        screen::count(written.records, "record"),
+        screen::count(written.bytes, "byte"),
+        screen::count(read.records, "record"),
+        screen::count(read.bytes, "byte"),
     )))
 }
 

@@ -141,9 +141,22 @@ pub(crate) fn end_when_asked() -> impl Future<Output = ()> + Send + use<> {
     }
 }
 
-/// A folder for this process alone, below the system's temporary one. Made when it is used.
-pub(crate) fn scratch(name: &str) -> PathBuf {
-    std::env::temp_dir().join(name)
+/// A folder for this process alone, below the system's temporary one, which must be there. Made when
+/// it is used.
+pub(crate) fn scratch(name: &str) -> Result<PathBuf, Failed> {
+    let temporary = std::env::temp_dir();
+    match std::fs::metadata(&temporary) {
+        Ok(found) if found.is_dir() => Ok(temporary.join(name)),
+        Ok(_) => Err(no_temporary(&temporary, "it is no folder")),
+        Err(error) => Err(no_temporary(&temporary, &error.to_string())),
+    }
+}
+
+fn no_temporary(path: &Path, why: &str) -> Failed {
+    Failed::new(format!(
+        "there is no temporary folder {}: {why}; make it, or name another by TMPDIR",
+        path.display()
+    ))
 }
 
 /// Removes a folder and all that is in it, as far as that goes.

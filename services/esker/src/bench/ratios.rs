@@ -55,7 +55,7 @@ pub(crate) async fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
     let name = format!("esker-ratios-{:016x}", shell.env.entropy.next_u64());
     let scratch = match &args.directory {
         Some(directory) => directory.join(name),
-        None => crate::run::scratch(&name),
+        None => crate::run::scratch(&name).map_err(|error| Failure::new(error.to_string()))?,
     };
     let made = shell.env.files.create_dir_all(&scratch);
     made.map_err(|error| Failure::io(&scratch.display().to_string(), &error))?;

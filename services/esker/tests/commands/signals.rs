@@ -136,6 +136,42 @@ fn a_demo_that_is_ended_leaves_nothing_behind() {
     assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 0);
 }
 
+#[test]
+fn a_demo_that_is_ended_keeps_what_it_is_told_to_keep() {
+    let scratch = tempfile::tempdir().unwrap();
+    let mut command = esker(&["demo", "--keep", "--bytes", "1GiB"]);
+    let command = command.env("TMPDIR", scratch.path());
+    let command = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut running = Running(command.spawn().unwrap());
+    let mut lines = BufReader::new(running.0.stdout.take().unwrap()).lines();
+    let first = lines.next().unwrap().unwrap();
+    let kept = first.strip_prefix("1. started everything in ").unwrap();
+    running.terminate();
+    let (code, said) = running.ended();
+    assert_eq!(code, Some(143), "{said}");
+    let last = lines.last().unwrap().unwrap();
+    assert_eq!(last, format!("the scratch folder is {kept}"));
+    assert!(std::path::Path::new(kept).join("wal").is_dir());
+}
+
+#[test]
+fn a_temporary_folder_that_is_not_there_is_not_made() {
+    let scratch = tempfile::tempdir().unwrap();
+    let missing = scratch.path().join("missing");
+    let file = scratch.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    for (path, why) in [(&missing, "No such file"), (&file, "it is no folder")] {
+        for args in [&["demo"][..], &["bench", "ratios"]] {
+            let output = esker(args).env("TMPDIR", path).output().unwrap();
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(1), "{args:?}: {said}");
+            let named = format!("no temporary folder {}: {why}", path.display());
+            assert!(said.contains(&named) && said.contains("TMPDIR"), "{said}");
+            assert!(!missing.exists());
+        }
+    }
+}
+
 /// It says that it has ended, and not what its cache tells of its last moments.
 #[test]
 fn a_server_that_is_asked_to_stop_says_that_it_has() {
