@@ -137,7 +137,8 @@ async fn into_files(
         };
         tally.set(partition, share);
         done += 1;
-        let text = format!("{done} of {} partitions", stretches.len());
+        let partitions = screen::count(stretches.len() as u64, "partition");
+        let text = format!("{done} of {partitions}");
         replay.bar.set_message(text);
     }
     replay.bar.finish_and_clear();

@@ -26,7 +26,7 @@ pub(crate) async fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
     let client = shell.client().await?;
     let mut verification =
         (client.admin().verify(depth).await).map_err(|error| Failure::reading(&error))?;
-    let bar = screen::progress(None, "{bar:30} {pos}/{len} segments, {msg}");
+    let bar = screen::progress(None, "{bar:30} segment {pos} of {len}, {msg}");
     let mut found = Vec::new();
     let mut count = 0usize;
     let mut last = VerifyReply::default();

@@ -175,9 +175,8 @@ impl Loaded {
     pub(crate) fn wrong(&self, made: bool) -> Option<String> {
         let unseen = self.tail.as_ref().map_or(0, |tail| tail.unseen);
         if unseen > 0 {
-            return Some(format!(
-                "{unseen} durable records did not come to who read along"
-            ));
+            let unseen = screen::count(unseen, "durable record");
+            return Some(format!("{unseen} did not come to who read along"));
         }
         let (written, sure) = (self.written.all, self.written.unsure == 0);
         let read = self.replayed.as_ref().filter(|_| made)?.total;
@@ -186,8 +185,11 @@ impl Loaded {
         let differs = fewer || (sure && read != written);
         differs.then(|| {
             format!(
-                "{} records of {} bytes are durable, and {} of {} were read again",
-                written.records, written.bytes, read.records, read.bytes
+                "durable: {} of {}; read again: {} of {}",
+                screen::count(written.records, "record"),
+                screen::count(written.bytes, "byte"),
+                screen::count(read.records, "record"),
+                screen::count(read.bytes, "byte"),
             )
         })
     }
@@ -195,7 +197,10 @@ impl Loaded {
     /// Why not all was written.
     pub(crate) fn failed(&self) -> Option<Failure> {
         let (failed, first) = (self.written.failed, self.written.first_failure.as_ref()?);
-        let text = format!("{failed} batches failed, this first");
+        let text = match failed {
+            1 => "1 batch failed".to_owned(),
+            _ => format!("{failed} batches failed, this first"),
+        };
         Some(Failure::writing(first).and_also(&text))
     }
 
@@ -261,27 +266,29 @@ impl Loaded {
         if let Some(tail) = &self.tail {
             text += &format!("tail    {}\n", tail.latency.text());
             if tail.unseen > 0 {
-                text += &format!("        {} durable records did not come\n", tail.unseen);
+                let unseen = screen::count(tail.unseen, "durable record");
+                text += &format!("        {unseen} did not come\n");
             }
         }
         if let Some(replayed) = &self.replayed {
             let (total, seconds) = (replayed.total, replayed.seconds);
             let rate = screen::rate(total.bytes, seconds);
             let bytes = screen::bytes(total.bytes);
-            let records = total.records;
-            text += &format!("replay  {records} records, {bytes} in {seconds:.1} s, {rate}\n");
+            let records = screen::count(total.records, "record");
+            text += &format!("replay  {records}, {bytes} in {seconds:.1} s, {rate}\n");
         }
         let missed = self.missed();
         if missed > 0 {
             text += &format!(
-                "the load was not kept up: {missed} batches that were due were not handed over; \
-                 --in-flight or the service is the limit\n",
+                "the load was not kept up: {} not handed over when due; --in-flight or the service \
+                 is the limit\n",
+                screen::count(missed, "batch"),
             );
         }
         if written.late > 0 {
             text += &format!(
-                "{} batches were handed over more than {} ms late, which their latency tells\n",
-                written.late,
+                "{} handed over more than {} ms late, which the latency tells\n",
+                screen::count(written.late, "batch"),
                 LATE.as_millis(),
             );
         }
@@ -346,13 +353,17 @@ mod tests {
         assert_eq!(loaded(0, 0, all).wrong(true), None);
         let unseen = loaded(7, 0, all).wrong(false).unwrap();
         assert!(unseen.starts_with("7 durable records"), "{unseen}");
+        let unseen = loaded(1, 0, all).wrong(false).unwrap();
+        assert!(unseen.starts_with("1 durable record did not"), "{unseen}");
         for read in [(999, 4995), (1001, 5005), (1000, 4999)] {
             let wrong = loaded(0, 0, read).wrong(true).unwrap();
-            let told = format!("{} of {} were read again", read.0, read.1);
+            let told = format!("read again: {} records of {} bytes", read.0, read.1);
             assert!(wrong.contains(&told), "{wrong}");
             // Others may have written there, or trimmed it.
             assert_eq!(loaded(0, 0, read).wrong(false), None);
         }
+        let one = loaded(0, 0, (1, 1)).wrong(true).unwrap();
+        assert!(one.ends_with("read again: 1 record of 1 byte"), "{one}");
         // What is unknown may be written.
         assert_eq!(loaded(0, 1, (1010, 5050)).wrong(true), None);
         assert!(loaded(0, 1, (999, 5000)).wrong(true).is_some());
