@@ -104,9 +104,11 @@ impl World {
             data_shards: 1,
         };
         let node = NodeId::new(Incarnation::FIRST, 1).expect("a small sequence");
-        let replica = Replica::open(&env, Arc::clone(&wal), checkpoints, node, genesis, Alone);
-        let replica = replica.await?;
-        replica.found_alone().await?;
+        let (log, alone) = (Arc::clone(&wal), Arc::new(Alone));
+        let replica = Replica::open(&env, log, checkpoints, node, genesis, alone).await?;
+        replica
+            .found(&BTreeMap::from([(node, String::new())]))
+            .await?;
         let led = replica.lead().await;
         led.map_err(|error| Error::Raft {
             shard: SHARD,

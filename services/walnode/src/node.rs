@@ -260,7 +260,7 @@ async fn open(
         };
         let (wal, checkpoints) = (Arc::clone(&wal), checkpoints.clone());
         let node = identity.node;
-        replicas.push(Replica::open(env, wal, checkpoints, node, genesis, Alone).await?);
+        replicas.push(Replica::open(env, wal, checkpoints, node, genesis, Arc::new(Alone)).await?);
     }
     Ok((wal, recovery, replicas))
 }
@@ -278,7 +278,9 @@ async fn begin(
             let (path, shard) = (path.to_owned(), replica.shard());
             return Err(NodeError::LogLost { path, shard });
         }
-        replica.found_alone().await?;
+        replica
+            .found(&BTreeMap::from([(identity.node, String::new())]))
+            .await?;
     }
     let replicas = lead(replicas, identity.node).await?;
     // Whoever leads has committed, so the logs are on the disk.

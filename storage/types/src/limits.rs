@@ -275,6 +275,9 @@ pub const HEARTBEAT: Duration = Duration::from_millis(100);
 pub const ELECTION_MIN: Duration = Duration::from_millis(300);
 /// Longest.
 pub const ELECTION_MAX: Duration = Duration::from_millis(600);
+/// How long a follower may owe an answer to an append before it is connected to anew. Longer than an
+/// fdatasync of a slow disk takes: what was sent would have to be sent again.
+pub const REPLICATION_STALL_MAX: Duration = Duration::from_secs(5);
 /// An fdatasync that takes longer hands leadership over.
 pub const FSYNC_HANDOVER: Duration = Duration::from_millis(250);
 /// An fdatasync that takes longer ends the process.

@@ -1,62 +1,45 @@
 //! The peers of a single voter: none. Whoever asks for one has a membership that says otherwise.
 
-use std::future::Future;
+use esker_types::{NodeId, ShardId};
+use futures::future::{BoxFuture, FutureExt as _, ready};
+use futures::stream::BoxStream;
 
-use openraft::base::OptionalSend;
-use openraft::errors::{RPCError, ReplicationClosed, StreamingError, Unreachable};
-use openraft::network::{RPCOption, RaftNetworkFactory, RaftNetworkV2};
-use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse,
+use crate::disk::Vote;
+use crate::peers::{
+    AppendReplies, AppendRequest, Peer, PeerError, Peers, Said, TransferReply, TransferRequest,
+    VoteReply, VoteRequest,
 };
-use openraft::{AnyError, BasicNode, alias};
-
 use crate::raft::Snapshot;
-use crate::raft::types::{RaftVote, TypeConfig};
 
 /// No peers.
 #[derive(Clone, Copy, Debug)]
 pub struct Alone;
 
-impl RaftNetworkFactory<TypeConfig> for Alone {
-    type Network = Self;
-
-    async fn new_client(&mut self, _target: u64, _node: &BasicNode) -> Self {
-        Self
+impl Peers for Alone {
+    fn peer(&self, _shard: ShardId, _node: NodeId, _address: &str) -> Box<dyn Peer> {
+        Box::new(Self)
     }
 }
 
-fn unreachable() -> Unreachable<TypeConfig> {
-    Unreachable::new(&AnyError::error(
-        "a node that was started alone has no peers",
-    ))
+fn nobody<T: Send + 'static>() -> BoxFuture<'static, Result<T, PeerError>> {
+    let what = "a node that was started alone has no peers";
+    ready(Err(PeerError(what.into()))).boxed()
 }
 
-impl RaftNetworkV2<TypeConfig> for Alone {
-    type SnapshotData = Snapshot;
-
-    async fn append_entries(
-        &mut self,
-        _request: AppendEntriesRequest<TypeConfig>,
-        _option: RPCOption,
-    ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
-        Err(RPCError::Unreachable(unreachable()))
+impl Peer for Alone {
+    fn append(&self, _requests: BoxStream<'static, AppendRequest>) -> Said<'_, AppendReplies> {
+        nobody()
     }
 
-    async fn vote(
-        &mut self,
-        _request: VoteRequest<TypeConfig>,
-        _option: RPCOption,
-    ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
-        Err(RPCError::Unreachable(unreachable()))
+    fn vote(&self, _request: VoteRequest) -> Said<'_, VoteReply> {
+        nobody()
     }
 
-    async fn full_snapshot(
-        &mut self,
-        _vote: RaftVote,
-        _snapshot: alias::SnapshotOf<TypeConfig, Snapshot>,
-        _cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
-        _option: RPCOption,
-    ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
-        Err(StreamingError::Unreachable(unreachable()))
+    fn install(&self, _leader: Vote, _snapshot: Snapshot) -> Said<'_, Vote> {
+        nobody()
+    }
+
+    fn transfer(&self, _request: TransferRequest) -> Said<'_, TransferReply> {
+        nobody()
     }
 }

@@ -14,6 +14,8 @@
 mod appender; // the leader's queue, joined into entries
 mod shard_clock; // shard time as its leader tells it
 mod replica; // one replica of one shard
+mod heard; // what a replica answers its peers
+pub mod peers; // replicas on other nodes: what is said, and the ways it goes
 mod alone; // the peers of a single voter
 pub mod raft; // openraft's log and state machine over the disk
 pub mod disk; // the log in files, without raft

@@ -6,10 +6,11 @@
 mod log_store; // openraft's log over `disk::Wal`
 mod machine; // openraft's state machine over `shard::State`
 mod membership; // who votes, as bytes
+pub(crate) mod network; // openraft's network over `peers`
 mod snapshot; // a checkpoint, and the head that must travel with it
 pub mod types; // openraft's type parameters, and ids converted
 
 pub use log_store::LogStore;
-pub(crate) use machine::Durable;
+pub(crate) use machine::{Durable, snapshot_meta};
 pub use machine::{Machine, MachineStart};
 pub use snapshot::Snapshot;

@@ -6,20 +6,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use esker_env::Env;
+use esker_env::{Entropy, Env};
 use esker_shard::{Command, Genesis, HeadBatch, HeadEntry, HeadPosition, Outcome, State};
 use esker_types::limits::{ELECTION_MAX, ELECTION_MIN, HEARTBEAT};
 use esker_types::{ContentHash, EntryId, NodeId, RaftIndex, ShardId};
 use openraft::errors::{ClientWriteError, Fatal, LinearizableReadError, RaftError};
-use openraft::network::{NetSnapshot, RaftNetworkFactory};
 use openraft::raft::ClientWriteResult;
 use openraft::{BasicNode, SnapshotPolicy};
 use tokio::sync::{oneshot, watch};
 
 use crate::Error;
 use crate::disk::{Checkpoints, Promise, Purpose, Wal};
+use crate::peers::Peers;
+use crate::raft::network::Links;
 use crate::raft::types::{Applied, Proposal, Runtime, Told, TypeConfig, command_of, entry_id};
-use crate::raft::{Durable, LogStore, Machine, Snapshot};
+use crate::raft::{Durable, LogStore, Machine};
 
 type Raft = openraft::Raft<TypeConfig, Machine>;
 
@@ -35,6 +36,7 @@ pub struct Replica {
     view: watch::Receiver<State>,
     durable: watch::Receiver<Durable>,
     alive: watch::Receiver<()>,
+    entropy: Arc<dyn Entropy>,
 }
 
 /// An accepted batch, as its producer sent it.
@@ -82,18 +84,14 @@ impl Replica {
     ///
     /// # Errors
     /// What [`Machine::open`] says, or [`Error::Raft`] if raft cannot start from what is there.
-    pub async fn open<N>(
+    pub async fn open(
         env: &Env,
         wal: Arc<Wal>,
         checkpoints: Checkpoints,
         node: NodeId,
         genesis: Genesis,
-        peers: N,
-    ) -> Result<Self, Error>
-    where
-        N: RaftNetworkFactory<TypeConfig>,
-        N::Network: NetSnapshot<TypeConfig, SnapshotData = Snapshot>,
-    {
+        peers: Arc<dyn Peers>,
+    ) -> Result<Self, Error> {
         let shard = genesis.shard;
         let refused = |what: &dyn fmt::Display| Error::Raft {
             shard,
@@ -105,7 +103,8 @@ impl Replica {
         let start = Machine::open(env, Arc::clone(&wal), checkpoints, genesis).await?;
         start.machine.is_backed()?;
         let store = LogStore::new(Arc::clone(&wal), shard);
-        let raft = Raft::new(node.as_u64(), Arc::new(config), peers, store, start.machine);
+        let links = Links { shard, peers };
+        let raft = Raft::new(node.as_u64(), Arc::new(config), links, store, start.machine);
         // Whatever raft spawns here draws from this seed.
         let raft = Runtime::scope(env.entropy.next_u64(), raft).await;
         let raft = raft.map_err(|error| refused(&error))?;
@@ -116,6 +115,7 @@ impl Replica {
             view: start.view,
             durable: start.durable,
             alive: start.alive,
+            entropy: Arc::clone(&env.entropy),
         })
     }
 
@@ -131,11 +131,12 @@ impl Replica {
         })
     }
 
-    /// Makes this node the only voter of a shard that has no log yet. Does nothing to one that has.
+    /// Gives a shard that has no log yet its voters, this node among them, each with the address it
+    /// listens at. Does nothing to one that has. One node does this; the others hear of it.
     ///
     /// # Errors
     /// [`Error::Raft`].
-    pub async fn found_alone(&self) -> Result<(), Error> {
+    pub async fn found(&self, voters: &BTreeMap<NodeId, String>) -> Result<(), Error> {
         let refused = |what: &dyn fmt::Display| Error::Raft {
             shard: self.shard,
             what: what.to_string(),
@@ -143,9 +144,10 @@ impl Replica {
         if self.has_begun().await? {
             return Ok(());
         }
-        let members = BTreeMap::from([(*self.raft.node_id(), BasicNode::default())]);
+        let voters = voters.iter();
+        let voters = voters.map(|(node, address)| (node.as_u64(), BasicNode::new(address)));
         self.raft
-            .initialize(members)
+            .initialize(voters.collect::<BTreeMap<_, _>>())
             .await
             .map_err(|error| refused(&error))
     }
@@ -446,6 +448,15 @@ impl Replica {
     pub async fn close(&self) {
         // It fails only if the core panicked, and then the process is on its way out.
         let _ = self.raft.shutdown().await;
+    }
+
+    /// Of what a task that raft spawns draws.
+    pub(crate) fn seed(&self) -> u64 {
+        self.entropy.next_u64()
+    }
+
+    pub(crate) const fn raft(&self) -> &Raft {
+        &self.raft
     }
 
     fn unknown(&self, error: &Fatal<TypeConfig>) -> ProposeError {

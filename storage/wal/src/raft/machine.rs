@@ -403,16 +403,20 @@ impl Shared {
     }
 
     fn raft_snapshot(&self, checkpoint: Arc<Checkpoint>) -> io::Result<RaftSnapshot> {
-        let unreadable =
-            || io::Error::new(io::ErrorKind::InvalidData, "its membership is unreadable");
-        let last_membership = decode_membership(&checkpoint.membership).ok_or_else(unreadable)?;
-        let meta = SnapshotMeta {
-            last_log_id: log_id(checkpoint.last),
-            last_membership,
-        };
+        let meta = snapshot_meta(&checkpoint)?;
         let snapshot = Snapshot::own(checkpoint, Arc::clone(&self.wal));
         Ok(RaftSnapshot { meta, snapshot })
     }
+}
+
+/// What openraft is told of a checkpoint.
+pub(crate) fn snapshot_meta(checkpoint: &Checkpoint) -> io::Result<SnapshotMeta> {
+    let unreadable = || io::Error::new(io::ErrorKind::InvalidData, "its membership is unreadable");
+    let last_membership = decode_membership(&checkpoint.membership).ok_or_else(unreadable)?;
+    Ok(SnapshotMeta {
+        last_log_id: log_id(checkpoint.last),
+        last_membership,
+    })
 }
 
 /// State and membership of a checkpoint, or what is wrong with it.

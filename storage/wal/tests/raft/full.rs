@@ -90,8 +90,11 @@ impl World {
             };
             let node = NodeId::new(Incarnation::FIRST, 1).expect("a small sequence");
             let (wal, checkpoints) = (Arc::clone(&wal), checkpoints.clone());
-            let replica = Replica::open(&env, wal, checkpoints, node, genesis, Alone).await?;
-            replica.found_alone().await?;
+            let replica =
+                Replica::open(&env, wal, checkpoints, node, genesis, Arc::new(Alone)).await?;
+            replica
+                .found(&BTreeMap::from([(node, String::new())]))
+                .await?;
             replica.lead().await.expect("a single voter leads");
             let appender = Appender::start(
                 replica.clone(),

@@ -5,3 +5,5 @@ mod world; // a disk, and one voter after the other on it
 mod replica; // a single voter: what it takes, joins, refuses
 mod lives; // a single voter dies and comes back
 mod suite; // openraft's own suite for log stores
+mod mesh; // a network of replicas in one process
+mod three; // three replicas

@@ -19,6 +19,7 @@ use esker_types::{
     TopicId, TopicName, TopicVersion,
 };
 use esker_wal::disk::{Checkpoints, Recovery, Wal, WalOptions};
+use esker_wal::peers::Peers;
 use esker_wal::{Alone, AppendAnswer, Appender, Error, Keeper, KeeperOptions, Replica, Share};
 
 pub(crate) const SHARD: ShardId = ShardId(1);
@@ -39,6 +40,7 @@ pub(crate) struct World {
     pub(crate) disk: SimDisk,
     pub(crate) options: WalOptions,
     pub(crate) lives: u64,
+    seed: u64,
 }
 
 /// One life of a node.
@@ -63,6 +65,7 @@ impl World {
             disk: SimDisk::new(seed),
             options,
             lives: 0,
+            seed,
         }
     }
 
@@ -70,7 +73,7 @@ impl World {
         self.lives += 1;
         Env {
             clock: Arc::new(SimClock::following_tokio()),
-            entropy: Arc::new(SeededEntropy::new(self.lives)),
+            entropy: Arc::new(SeededEntropy::new(self.seed << 8 | self.lives)),
             files: Arc::new(self.disk.mount()),
             workers: Arc::new(Inline),
             network: Arc::new(SimNetwork::new()),
@@ -86,25 +89,34 @@ impl World {
         Wal::open(env, directory, self.options.clone(), covered, on_fatal).await
     }
 
-    pub(crate) async fn start(&mut self) -> Result<Node, Error> {
-        let env = self.env();
-        let checkpoints = Checkpoints::open(&env, Path::new("/checkpoints"))?;
+    /// The replica of `node`, on what this disk holds.
+    pub(crate) async fn replica(
+        &self,
+        env: &Env,
+        node: NodeId,
+        peers: Arc<dyn Peers>,
+    ) -> Result<(Replica, Recovery), Error> {
+        let checkpoints = Checkpoints::open(env, Path::new("/checkpoints"))?;
         let covered: BTreeMap<_, _> = checkpoints
             .indexes()?
             .into_iter()
             .map(|(shard, id)| (shard, id.index))
             .collect();
-        let (wal, recovery) = self.open(&env, covered).await?;
+        let (wal, recovery) = self.open(env, covered).await?;
         let genesis = Genesis {
             shard: SHARD,
             incarnation: Incarnation::FIRST,
             epoch_base: LeaderEpoch(0),
             data_shards: 1,
         };
-        let node = NodeId::new(Incarnation::FIRST, 1).expect("a small sequence");
-        let replica =
-            Replica::open(&env, Arc::clone(&wal), checkpoints, node, genesis, Alone).await?;
-        replica.found_alone().await?;
+        let replica = Replica::open(env, wal, checkpoints, node, genesis, peers).await?;
+        Ok((replica, recovery))
+    }
+
+    pub(crate) async fn start(&mut self) -> Result<Node, Error> {
+        let env = self.env();
+        let (replica, recovery) = self.replica(&env, node_id(1), Arc::new(Alone)).await?;
+        replica.found(&alone(node_id(1))).await?;
         replica.lead().await.map_err(|error| Error::Raft {
             shard: SHARD,
             what: error.to_string(),
@@ -117,12 +129,21 @@ impl World {
         );
         Ok(Node {
             env,
-            wal,
+            wal: Arc::clone(replica.wal()),
             replica,
             appender,
             recovery,
         })
     }
+}
+
+pub(crate) fn node_id(sequence: u64) -> NodeId {
+    NodeId::new(Incarnation::FIRST, sequence).expect("a small sequence")
+}
+
+/// `node` as the only voter.
+pub(crate) fn alone(node: NodeId) -> BTreeMap<NodeId, String> {
+    BTreeMap::from([(node, String::new())])
 }
 
 impl Node {

@@ -1,0 +1,369 @@
+//! Three replicas of a shard, each on a disk of its own.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use esker_env::sim::Crash;
+use esker_shard::{Command, Outcome, PutTopic, TopicConfig};
+use esker_types::limits::GIB;
+use esker_types::{NodeId, PartitionIndex, ShardTime, TopicName, TopicVersion};
+use esker_wal::{AppendRefusal, Appender, ProposeError, Replica, Share};
+use tokio::time::{sleep, timeout};
+
+use super::mesh::Mesh;
+use super::world::{World, accepted, batch, node_id, partition, payload, run, topic};
+
+const NODES: [u64; 3] = [1, 2, 3];
+/// Many elections.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Many round trips.
+const QUORUM_WAIT: Duration = Duration::from_secs(1);
+const BYTES: usize = 1000;
+
+struct Member {
+    world: World,
+    running: Option<Running>,
+}
+
+struct Running {
+    replica: Replica,
+    appender: Appender,
+}
+
+/// Three nodes.
+struct Trio {
+    mesh: Mesh,
+    members: BTreeMap<NodeId, Member>,
+}
+
+impl Trio {
+    /// Three nodes that have a leader and a topic.
+    async fn new(seed: u64) -> Self {
+        let members = NODES.map(|node| {
+            let (world, running) = (World::new(seed * 8 + node), None);
+            (node_id(node), Member { world, running })
+        });
+        let mut trio = Self {
+            mesh: Mesh::default(),
+            members: members.into(),
+        };
+        for node in NODES {
+            trio.start(node_id(node)).await;
+        }
+        let voters: BTreeMap<_, _> = NODES
+            .map(|node| (node_id(node), format!("n{node}:1")))
+            .into();
+        let founded = trio.replica(node_id(1)).found(&voters).await;
+        founded.expect("nobody has a log");
+        let put = PutTopic {
+            topic: topic(),
+            name: TopicName::new("t").expect("a name"),
+            version: TopicVersion(1),
+            config: TopicConfig::default(),
+            partitions: vec![PartitionIndex(0)],
+        };
+        let outcome = trio.propose(Command::PutTopic(put)).await;
+        assert!(matches!(outcome, Outcome::TopicPut { .. }), "{outcome:?}");
+        trio
+    }
+
+    async fn start(&mut self, node: NodeId) {
+        let member = self.members.get_mut(&node).expect("one of three");
+        let env = member.world.env();
+        let peers = self.mesh.from(node);
+        let (replica, _) = member
+            .world
+            .replica(&env, node, peers)
+            .await
+            .expect("it opens");
+        self.mesh.join(node, replica.clone());
+        let clock = Arc::clone(&env.clock);
+        let appender = Appender::start(replica.clone(), clock, Share::of(GIB), ShardTime::ZERO);
+        member.running = Some(Running { replica, appender });
+    }
+
+    /// Ends `node` as a crash does, and what its disk loses by it.
+    async fn crash(&mut self, node: NodeId, how: Crash) {
+        self.mesh.leave(node);
+        let member = self.members.get_mut(&node).expect("one of three");
+        member.world.disk.crash(how);
+        if let Some(running) = member.running.take() {
+            running.replica.close().await;
+        }
+    }
+
+    fn running(&self, node: NodeId) -> &Running {
+        let running = self.members[&node].running.as_ref();
+        running.expect("it is up")
+    }
+
+    fn replica(&self, node: NodeId) -> &Replica {
+        &self.running(node).replica
+    }
+
+    fn up(&self) -> Vec<NodeId> {
+        let up = self
+            .members
+            .iter()
+            .filter(|(_, member)| member.running.is_some());
+        up.map(|(node, _)| *node).collect()
+    }
+
+    /// Who leads by the word of a quorum.
+    async fn leader(&self) -> NodeId {
+        let found = timeout(PATIENCE, async {
+            loop {
+                for node in self.up() {
+                    // A leader that was cut off asks for ever.
+                    let asked = timeout(QUORUM_WAIT, self.replica(node).read_index());
+                    if matches!(asked.await, Ok(Ok(_))) {
+                        return node;
+                    }
+                }
+                sleep(Duration::from_millis(20)).await;
+            }
+        });
+        found.await.expect("somebody comes to lead")
+    }
+
+    /// Who does not.
+    async fn follower(&self) -> NodeId {
+        let leader = self.leader().await;
+        let mut others = self.up().into_iter().filter(|node| *node != leader);
+        others.next().expect("somebody else is up")
+    }
+
+    async fn propose(&self, command: Command) -> Outcome {
+        let leader = self.leader().await;
+        let outcome = self.replica(leader).propose(&command, Vec::new()).await;
+        outcome.expect("it leads").await.expect("applied").1
+    }
+
+    /// Appends until it is acknowledged, as an idempotent producer does; its offset.
+    async fn append(&self, number: u64) -> u64 {
+        let acknowledged = timeout(PATIENCE, async {
+            loop {
+                let leader = self.leader().await;
+                if let Ok(offset) = self.append_at(leader, number).await {
+                    return offset;
+                }
+            }
+        });
+        acknowledged.await.expect("it gets through")
+    }
+
+    async fn append_at(&self, node: NodeId, number: u64) -> Result<u64, AppendRefusal> {
+        let appender = &self.running(node).appender;
+        let queued = appender
+            .append(batch(number, BYTES), payload(number, BYTES))
+            .await?;
+        let answer = queued.await?;
+        Ok(accepted(Ok(answer)))
+    }
+
+    /// Waits until all that are up have applied the same, and are the same.
+    async fn converge(&self) {
+        let leader = self.leader().await;
+        let upto = self.replica(leader).read_index().await.expect("it leads");
+        let mut hashes = Vec::new();
+        for node in self.up() {
+            let mut states = self.replica(node).watch();
+            let reached = timeout(
+                PATIENCE,
+                states.wait_for(|state| state.applied().index >= upto),
+            );
+            let state = reached.await.expect("it follows").expect("it runs").clone();
+            hashes.push((state.applied(), state.hash()));
+        }
+        hashes.sort();
+        hashes.dedup();
+        assert_eq!(hashes.len(), 1, "replicas differ: {hashes:?}");
+    }
+
+    /// What a replica's own disk has of the head: number by offset.
+    async fn head(&self, node: NodeId) -> Vec<u64> {
+        let replica = self.replica(node);
+        let state = replica.state();
+        let data = state.data().expect("a data shard");
+        let known = data.partition(partition()).expect("its only one");
+        let mut offset = known.tiered_end().max(known.log_start());
+        let mut numbers = Vec::new();
+        while let Some(position) = data.head_lookup(partition(), offset) {
+            let bytes = replica.read_batch(&position).await.expect("readable");
+            let bytes = bytes.expect("held while a state names it");
+            numbers.push(u64::from_le_bytes(
+                bytes[..8].try_into().expect("eight bytes"),
+            ));
+            offset = position.batch.range.end();
+        }
+        assert_eq!(offset, known.end(), "the head has a gap");
+        numbers
+    }
+}
+
+#[test]
+fn what_is_acknowledged_is_on_every_disk_in_the_same_order() {
+    run(async {
+        let trio = Trio::new(1).await;
+        for number in 0..20 {
+            assert_eq!(trio.append(number).await, number);
+        }
+        trio.converge().await;
+        for node in trio.up() {
+            assert_eq!(trio.head(node).await, (0..20).collect::<Vec<_>>());
+        }
+    });
+}
+
+#[test]
+fn a_leader_that_is_cut_off_acknowledges_nothing_and_answers_nothing() {
+    run(async {
+        let trio = Trio::new(2).await;
+        trio.append(0).await;
+        let old = trio.leader().await;
+        for node in trio.up() {
+            trio.mesh.cut(old, node);
+        }
+        let waiting = timeout(Duration::from_secs(5), trio.append_at(old, 1));
+        let alone = waiting.await;
+        assert!(
+            !matches!(alone, Ok(Ok(_))),
+            "a minority acknowledged: {alone:?}"
+        );
+        let read = timeout(Duration::from_secs(5), trio.replica(old).read_index()).await;
+        assert!(!matches!(read, Ok(Ok(_))), "a minority answered: {read:?}");
+        let new = trio.leader().await;
+        assert_ne!(new, old);
+        let offset = trio.append_at(new, 1).await.expect("a majority goes on");
+        assert_eq!(offset, 1);
+        trio.mesh.heal();
+        // The same batch again, through whoever leads: it keeps its place.
+        assert_eq!(trio.append(1).await, 1);
+        trio.converge().await;
+        for node in trio.up() {
+            assert_eq!(trio.head(node).await, [0, 1]);
+        }
+    });
+}
+
+#[test]
+fn leaders_die_one_after_the_other_and_nothing_is_lost_or_doubled() {
+    for seed in 0..20 {
+        run(async {
+            let mut trio = Trio::new(100 + seed).await;
+            let how = if seed % 2 == 0 {
+                Crash::Kill
+            } else {
+                Crash::PowerCut
+            };
+            let mut number = 0;
+            for _ in 0..6 {
+                for _ in 0..5 {
+                    assert_eq!(trio.append(number).await, number, "seed {seed}");
+                    number += 1;
+                }
+                let leader = trio.leader().await;
+                trio.crash(leader, how).await;
+                assert_eq!(trio.append(number).await, number, "seed {seed}");
+                number += 1;
+                trio.start(leader).await;
+            }
+            trio.converge().await;
+            for node in trio.up() {
+                assert_eq!(
+                    trio.head(node).await,
+                    (0..number).collect::<Vec<_>>(),
+                    "seed {seed}"
+                );
+            }
+        });
+    }
+}
+
+#[test]
+fn the_power_goes_for_all_of_them_and_everything_acknowledged_is_there() {
+    for seed in 0..20 {
+        run(async {
+            let mut trio = Trio::new(200 + seed).await;
+            for number in 0..10 {
+                trio.append(number).await;
+            }
+            for node in NODES.map(node_id) {
+                trio.crash(node, Crash::PowerCut).await;
+            }
+            for node in NODES.map(node_id) {
+                trio.start(node).await;
+            }
+            trio.leader().await;
+            trio.converge().await;
+            for node in trio.up() {
+                assert_eq!(
+                    trio.head(node).await,
+                    (0..10).collect::<Vec<_>>(),
+                    "seed {seed}"
+                );
+            }
+        });
+    }
+}
+
+#[test]
+fn who_is_too_far_behind_gets_a_snapshot_with_the_head_that_it_names() {
+    run(async {
+        let mut trio = Trio::new(3).await;
+        trio.append(0).await;
+        let late = trio.follower().await;
+        trio.crash(late, Crash::PowerCut).await;
+        for number in 1..50 {
+            trio.append(number).await;
+        }
+        for node in trio.up() {
+            trio.replica(node).checkpoint().await.expect("room for it");
+        }
+        // The two forget the entries that the third lacks, once raft has heard of the checkpoints.
+        let forgotten = timeout(PATIENCE, async {
+            for node in trio.up() {
+                let replica = trio.replica(node);
+                while replica.wal().bounds(replica.shard()).purged.index < replica.checkpointed().0
+                {
+                    replica.forget().await.expect("raft runs");
+                    sleep(Duration::from_millis(10)).await;
+                }
+            }
+        });
+        forgotten.await.expect("the log below a checkpoint goes");
+        trio.start(late).await;
+        trio.append(50).await;
+        trio.converge().await;
+        assert!(trio.mesh.snapshots() > 0, "it came by entries");
+        assert_eq!(trio.head(late).await, (0..=50).collect::<Vec<_>>());
+        // And it is on its disk: it comes back with it, and counts.
+        trio.crash(late, Crash::PowerCut).await;
+        trio.start(late).await;
+        let other = trio.follower().await;
+        if other != late {
+            trio.crash(other, Crash::PowerCut).await;
+        }
+        trio.append(51).await;
+        trio.converge().await;
+        assert_eq!(trio.head(late).await, (0..=51).collect::<Vec<_>>());
+    });
+}
+
+#[test]
+fn a_follower_takes_no_command_and_says_who_leads() {
+    run(async {
+        let trio = Trio::new(4).await;
+        let (leader, follower) = (trio.leader().await, trio.follower().await);
+        trio.converge().await;
+        let put = Command::Tick { time: ShardTime(9) };
+        let answer = trio.replica(follower).propose(&put, Vec::new()).await;
+        let refused = answer.expect("it is taken, and passed on to nobody").await;
+        let told = Err(ProposeError::NotLeader {
+            shard: trio.replica(follower).shard(),
+            leader: Some(leader),
+        });
+        assert_eq!(refused, told);
+    });
+}
