@@ -24,6 +24,19 @@ pub mod v1 {
     include!(concat!(env!("OUT_DIR"), "/esker.v1.rs"));
 }
 
+/// `esker.internal.v1`, between the nodes of a cluster, as generated: see the comments in
+/// `esker/internal/v1/*.proto`.
+#[expect(
+    clippy::all,
+    clippy::allow_attributes,
+    clippy::clone_on_ref_ptr,
+    missing_docs,
+    reason = "generated"
+)]
+pub mod internal {
+    include!(concat!(env!("OUT_DIR"), "/esker.internal.v1.rs"));
+}
+
 mod convert; // ids, offsets, durability
 
 mod status; // an error, alone and as a gRPC status

@@ -63,6 +63,40 @@ pub fn server() -> Server {
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
 }
 
+/// Bytes of one message between nodes, in either direction.
+pub const PEER_MESSAGE_BYTES_MAX: usize = esker_types::limits::PEER_MESSAGE_BYTES_MAX;
+/// Streams of one connection between nodes: per shard one of appends, and calls that are short.
+pub const PEER_STREAMS_MAX: u32 = 4 * esker_types::limits::DATA_SHARDS_MAX;
+/// Silence after which a node asks another whether it is there, and silence after that which ends
+/// the connection: about what followers wait before they campaign.
+pub const PEER_KEEPALIVE: Duration = Duration::from_secs(1);
+
+/// A server for the other nodes of a cluster: few connections, large windows.
+#[must_use]
+pub fn peer_server() -> Server {
+    Server::builder()
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_frame_size(FRAME_BYTES_MAX)
+        .http2_max_header_list_size(HEADER_BYTES_MAX)
+        .max_concurrent_streams(PEER_STREAMS_MAX)
+        .http2_max_pending_accept_reset_streams(Some(RESETS_UNSEEN_MAX))
+        .http2_max_local_error_reset_streams(Some(RESETS_FOR_ERRORS_MAX))
+        .http2_keepalive_interval(Some(PEER_KEEPALIVE))
+        .http2_keepalive_timeout(Some(PEER_KEEPALIVE))
+}
+
+/// A node's end of a connection to another at `uri`, set likewise.
+///
+/// # Errors
+/// If `uri` is none.
+pub fn peer_endpoint(uri: &str) -> Result<Endpoint, tonic::transport::Error> {
+    Ok(endpoint(uri)?
+        .connect_timeout(PEER_KEEPALIVE)
+        .http2_keep_alive_interval(PEER_KEEPALIVE)
+        .keep_alive_timeout(PEER_KEEPALIVE))
+}
+
 /// A client's end of a connection to `uri` (`http://host:port`), set likewise.
 ///
 /// # Errors

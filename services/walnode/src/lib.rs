@@ -14,6 +14,7 @@ mod directory; // its data directory, taken by one process
 mod lend; // what its heads may hold
 mod identity; // who a data directory belongs to
 mod local; // the head in this very process
+pub mod peers; // the other nodes of the cluster
 mod view; // what a shard's state says
 
 pub use directory::Directory;

@@ -275,6 +275,16 @@ pub const HEARTBEAT: Duration = Duration::from_millis(100);
 pub const ELECTION_MIN: Duration = Duration::from_millis(300);
 /// Longest.
 pub const ELECTION_MAX: Duration = Duration::from_millis(600);
+/// Bytes of one message between nodes: what one read of the log brings, which is below its bound
+/// before the last entry, then that entry, and framing.
+pub const PEER_MESSAGE_BYTES_MAX: usize =
+    LOG_READ_BYTES_MAX + ENTRY_PAYLOAD_BYTES_MAX + COMMAND_BYTES_MAX + MIB;
+/// Bytes of a shard's state that a node takes in a snapshot.
+pub const SNAPSHOT_STATE_BYTES_MAX: u64 = GIB;
+/// Snapshots that a node takes at once; one more waits.
+pub const INSTALLS_MAX: usize = 1;
+/// Silence within a snapshot after which it has failed.
+pub const INSTALL_STALL_MAX: Duration = Duration::from_secs(30);
 /// How long a follower may owe an answer to an append before it is connected to anew. Longer than an
 /// fdatasync of a slow disk takes: what was sent would have to be sent again.
 pub const REPLICATION_STALL_MAX: Duration = Duration::from_secs(5);

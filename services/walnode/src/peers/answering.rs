@@ -1,0 +1,236 @@
+//! What the other nodes are answered.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use esker_env::Listener;
+use esker_proto::internal::install_part::{Beginning, Part};
+use esker_proto::internal::raft_server::{Raft, RaftServer};
+use esker_proto::internal::{self as wire};
+use esker_proto::{transport, tuning};
+use esker_types::ShardId;
+use esker_types::limits::{INSTALL_STALL_MAX, INSTALLS_MAX, SNAPSHOT_STATE_BYTES_MAX};
+use esker_wal::Replica;
+use esker_wal::disk::Checkpoint;
+use esker_wal::peers::PeerError;
+use esker_wal::raft::Snapshot;
+use futures::StreamExt as _;
+use futures::stream::BoxStream;
+use tokio::sync::Semaphore;
+use tonic::metadata::MetadataMap;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::credentials::Credentials;
+use super::words::{self, Fault};
+
+/// The service of a node for the others.
+#[derive(Clone, Debug)]
+pub struct Answering {
+    credentials: Credentials,
+    replicas: Arc<BTreeMap<ShardId, Replica>>,
+    /// Bytes of the head that one snapshot may carry.
+    head_bytes_max: u64,
+    installs: Arc<Semaphore>,
+    refusals: Arc<Refusals>,
+}
+
+/// Calls that were not meant for this node, or not to be understood.
+#[derive(Debug, Default)]
+pub struct Refusals {
+    /// Of another cluster, for another node, about a shard that is not here.
+    pub misdirected: AtomicU64,
+    /// Malformed.
+    pub malformed: AtomicU64,
+}
+
+type Reply<T> = Result<Response<T>, Status>;
+
+impl Answering {
+    /// Answers for `replicas`, as the node that `credentials` are of.
+    #[must_use]
+    pub fn new(
+        credentials: Credentials,
+        replicas: impl IntoIterator<Item = Replica>,
+        head_bytes_max: u64,
+    ) -> Self {
+        let replicas = replicas
+            .into_iter()
+            .map(|replica| (replica.shard(), replica));
+        Self {
+            credentials,
+            replicas: Arc::new(replicas.collect()),
+            head_bytes_max,
+            installs: Arc::new(Semaphore::new(INSTALLS_MAX)),
+            refusals: Arc::default(),
+        }
+    }
+
+    /// What was refused so far.
+    #[must_use]
+    pub fn refusals(&self) -> Arc<Refusals> {
+        Arc::clone(&self.refusals)
+    }
+
+    /// Serves on `listener` until it is broken.
+    ///
+    /// # Errors
+    /// What the listener says then.
+    pub async fn serve(self, listener: Box<dyn Listener>) -> Result<(), tonic::transport::Error> {
+        let raft = RaftServer::new(self)
+            .max_decoding_message_size(tuning::PEER_MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(tuning::PEER_MESSAGE_BYTES_MAX);
+        let server = tuning::peer_server().add_service(raft);
+        server
+            .serve_with_incoming(transport::incoming(listener))
+            .await
+    }
+
+    fn replica(&self, shown: &MetadataMap) -> Result<Replica, Status> {
+        let misdirected = |what: String| {
+            self.refusals.misdirected.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(%what, "a call of another node was refused");
+            Status::failed_precondition(what)
+        };
+        let (from, shard) = self.credentials.check(shown).map_err(misdirected)?;
+        let none = || misdirected(format!("{from} calls about {shard}, which is not here"));
+        self.replicas.get(&shard).cloned().ok_or_else(none)
+    }
+
+    fn malformed(&self, fault: Fault) -> Status {
+        self.refusals.malformed.fetch_add(1, Ordering::Relaxed);
+        Status::invalid_argument(fault)
+    }
+
+    /// Reads a snapshot off its parts.
+    async fn snapshot(
+        &self,
+        shard: ShardId,
+        mut parts: Streaming<wire::InstallPart>,
+    ) -> Result<(Beginning, Snapshot), Status> {
+        let beginning = match next(&mut parts).await? {
+            Some(Part::Beginning(beginning)) => beginning,
+            _ => return Err(self.malformed("a snapshot begins with something else")),
+        };
+        if beginning.state_bytes > SNAPSHOT_STATE_BYTES_MAX {
+            return Err(Status::resource_exhausted(format!(
+                "the state of {shard} has {} bytes, a snapshot may have {SNAPSHOT_STATE_BYTES_MAX}",
+                beginning.state_bytes
+            )));
+        }
+        let (mut state, mut state_bytes): (Vec<Bytes>, u64) = (Vec::new(), 0);
+        let (mut head, mut head_bytes) = (Vec::new(), 0u64);
+        while let Some(part) = next(&mut parts).await? {
+            match part {
+                Part::Beginning(_) => return Err(self.malformed("a snapshot begins twice")),
+                Part::State(chunk) => {
+                    state_bytes += chunk.len() as u64;
+                    if state_bytes > beginning.state_bytes {
+                        return Err(self.malformed("the state is longer than was said"));
+                    }
+                    state.push(chunk);
+                }
+                Part::Entry(entry) => {
+                    let (id, body) = words::read_entry(entry);
+                    head_bytes += body.payload_bytes() as u64;
+                    if head_bytes > self.head_bytes_max || head.len() as u64 >= beginning.entries {
+                        return Err(
+                            self.malformed("the head is longer than was said, or than may be")
+                        );
+                    }
+                    head.push((id, body));
+                }
+            }
+        }
+        if state_bytes != beginning.state_bytes || head.len() as u64 != beginning.entries {
+            return Err(self.malformed("the snapshot ends before it is whole"));
+        }
+        let checkpoint = Checkpoint {
+            shard,
+            last: words::read_id(beginning.last),
+            membership: beginning.membership.clone(),
+            state,
+        };
+        Ok((beginning, Snapshot::received(checkpoint, head)))
+    }
+}
+
+async fn next(parts: &mut Streaming<wire::InstallPart>) -> Result<Option<Part>, Status> {
+    let next = tokio::time::timeout(INSTALL_STALL_MAX, parts.message()).await;
+    let silent =
+        |_| Status::deadline_exceeded(format!("nothing of it came for {INSTALL_STALL_MAX:?}"));
+    match next.map_err(silent)?? {
+        None => Ok(None),
+        Some(part) => {
+            let empty = || Status::invalid_argument("a part of a snapshot is empty");
+            part.part.ok_or_else(empty).map(Some)
+        }
+    }
+}
+
+fn ended(error: PeerError) -> Status {
+    Status::unavailable(error.0)
+}
+
+#[tonic::async_trait]
+impl Raft for Answering {
+    type AppendStream = BoxStream<'static, Result<wire::AppendReply, Status>>;
+
+    async fn append(
+        &self,
+        request: Request<Streaming<wire::AppendRequest>>,
+    ) -> Reply<Self::AppendStream> {
+        let replica = self.replica(request.metadata())?;
+        let requests = request.into_inner();
+        let refusals = self.refusals();
+        // What cannot be read ends the stream; the leader begins another.
+        let requests = requests.scan((), move |(), request| {
+            let request = request.ok().and_then(|request| {
+                let read = words::read_append(request);
+                read.inspect_err(|_| _ = refusals.malformed.fetch_add(1, Ordering::Relaxed))
+                    .ok()
+            });
+            std::future::ready(request)
+        });
+        let replies = replica.heard_appends(requests.boxed()).await;
+        let replies = replies.map(|reply| reply.map(words::append_reply).map_err(ended));
+        Ok(Response::new(replies.boxed()))
+    }
+
+    async fn vote(&self, request: Request<wire::VoteRequest>) -> Reply<wire::VoteReply> {
+        let replica = self.replica(request.metadata())?;
+        let request = words::read_ballot(request.into_inner());
+        let request = request.map_err(|fault| self.malformed(fault))?;
+        let reply = replica.heard_vote(request).await.map_err(ended)?;
+        Ok(Response::new(words::vote_reply(reply)))
+    }
+
+    async fn transfer(
+        &self,
+        request: Request<wire::TransferRequest>,
+    ) -> Reply<wire::TransferReply> {
+        let replica = self.replica(request.metadata())?;
+        let request = words::read_transfer(request.into_inner());
+        let request = request.map_err(|fault| self.malformed(fault))?;
+        let reply = replica.heard_transfer(request).await.map_err(ended)?;
+        Ok(Response::new(words::transfer_reply(reply)))
+    }
+
+    async fn install(
+        &self,
+        request: Request<Streaming<wire::InstallPart>>,
+    ) -> Reply<wire::InstallReply> {
+        let replica = self.replica(request.metadata())?;
+        let _turn = self.installs.acquire().await.expect("nobody closes it");
+        let (beginning, snapshot) = self.snapshot(replica.shard(), request.into_inner()).await?;
+        let leader = words::read_vote(beginning.leader).map_err(|fault| self.malformed(fault))?;
+        let vote = replica
+            .heard_snapshot(leader, snapshot)
+            .await
+            .map_err(ended)?;
+        Ok(Response::new(wire::InstallReply {
+            vote: words::vote(vote),
+        }))
+    }
+}

@@ -1,0 +1,229 @@
+//! Ways to the other nodes: one connection to each, for all shards.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+
+use esker_env::Network;
+use esker_proto::internal::install_part::{Beginning, Part};
+use esker_proto::internal::raft_client::RaftClient;
+use esker_proto::internal::{self as wire};
+use esker_proto::{transport, tuning};
+use esker_shard::checkpoint;
+use esker_types::{EntryId, NodeId, ShardId};
+use esker_wal::disk::{Body, Vote};
+use esker_wal::peers::{
+    AppendReplies, AppendRequest, Peer, PeerError, Peers, Said, TransferReply, TransferRequest,
+    VoteReply, VoteRequest,
+};
+use esker_wal::raft::Snapshot;
+use futures::stream::{self, BoxStream, Stream};
+use futures::{FutureExt as _, StreamExt as _};
+use tonic::transport::Channel;
+use tonic::{Request, Status};
+
+use super::credentials::Credentials;
+use super::words::{self, Fault};
+
+/// Ways to the other nodes. Clones share the connections.
+#[derive(Clone)]
+pub struct Calling {
+    network: Arc<dyn Network>,
+    credentials: Credentials,
+    /// By node, and the address it was last said to listen at.
+    channels: Arc<Mutex<BTreeMap<NodeId, (String, Channel)>>>,
+}
+
+impl Calling {
+    /// Ways of the node that `credentials` are of.
+    #[must_use]
+    pub fn new(network: Arc<dyn Network>, credentials: Credentials) -> Self {
+        let channels = Arc::default();
+        Self {
+            network,
+            credentials,
+            channels,
+        }
+    }
+
+    /// The connection to `node`, made when it is first used.
+    fn channel(&self, node: NodeId, address: &str) -> Result<Channel, PeerError> {
+        let mut channels = self
+            .channels
+            .lock()
+            .expect("nothing panics under this lock");
+        if let Some((known, channel)) = channels.get(&node)
+            && known == address
+        {
+            return Ok(channel.clone());
+        }
+        let endpoint = tuning::peer_endpoint(&format!("http://{address}"));
+        let none = |error| PeerError(format!("`{address}` of node {node} is no address: {error}"));
+        let channel = transport::channel(Arc::clone(&self.network), &endpoint.map_err(none)?);
+        channels.insert(node, (address.to_owned(), channel.clone()));
+        Ok(channel)
+    }
+}
+
+impl fmt::Debug for Calling {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Calling(from {})", self.credentials.node)
+    }
+}
+
+impl Peers for Calling {
+    fn peer(&self, shard: ShardId, node: NodeId, address: &str) -> Box<dyn Peer> {
+        Box::new(Way {
+            calling: self.clone(),
+            shard,
+            node,
+            address: address.to_owned(),
+        })
+    }
+}
+
+/// The way to one replica.
+struct Way {
+    calling: Calling,
+    shard: ShardId,
+    node: NodeId,
+    address: String,
+}
+
+impl Way {
+    fn client(&self) -> Result<RaftClient<Channel>, PeerError> {
+        let channel = self.calling.channel(self.node, &self.address)?;
+        Ok(RaftClient::new(channel)
+            .max_decoding_message_size(tuning::PEER_MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(tuning::PEER_MESSAGE_BYTES_MAX))
+    }
+
+    fn request<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        let credentials = &self.calling.credentials;
+        credentials.show(self.node, self.shard, request.metadata_mut());
+        request
+    }
+
+    fn failed(&self, status: &Status) -> PeerError {
+        failed(self.node, status)
+    }
+}
+
+fn failed(node: NodeId, status: &Status) -> PeerError {
+    PeerError(format!("node {node}: {}", status.message()))
+}
+
+fn unread(node: NodeId, fault: Fault) -> PeerError {
+    PeerError(format!("node {node} gave an answer that is none: {fault}"))
+}
+
+impl Peer for Way {
+    fn append(&self, requests: BoxStream<'static, AppendRequest>) -> Said<'_, AppendReplies> {
+        let client = self.client();
+        let request = self.request(Sent(requests.map(words::append).boxed()));
+        appended(self.node, client, request).boxed()
+    }
+
+    fn vote(&self, request: VoteRequest) -> Said<'_, VoteReply> {
+        Box::pin(async move {
+            let reply = self
+                .client()?
+                .vote(self.request(words::ballot(request)))
+                .await;
+            let reply = reply.map_err(|status| self.failed(&status))?.into_inner();
+            words::read_vote_reply(reply).map_err(|fault| unread(self.node, fault))
+        })
+    }
+
+    fn install(&self, leader: Vote, snapshot: Snapshot) -> Said<'_, Vote> {
+        let client = self.client();
+        let request = self.request(());
+        installed(self.node, client, request, leader, snapshot).boxed()
+    }
+
+    fn transfer(&self, request: TransferRequest) -> Said<'_, TransferReply> {
+        Box::pin(async move {
+            let request = self.request(words::transfer(request));
+            let reply = self.client()?.transfer(request).await;
+            let reply = reply.map_err(|status| self.failed(&status))?.into_inner();
+            words::read_transfer_reply(reply).map_err(|fault| unread(self.node, fault))
+        })
+    }
+}
+
+/// Messages of a stream. A type of its own, since the compiler cannot see that a boxed stream may
+/// be sent by a future that holds it.
+struct Sent<T>(BoxStream<'static, T>);
+
+impl<T> Stream for Sent<T> {
+    type Item = T;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<T>> {
+        self.0.as_mut().poll_next(context)
+    }
+}
+
+async fn appended(
+    node: NodeId,
+    client: Result<RaftClient<Channel>, PeerError>,
+    request: Request<Sent<wire::AppendRequest>>,
+) -> Result<AppendReplies, PeerError> {
+    let replies = client?.append(request).await;
+    let replies = replies
+        .map_err(|status| failed(node, &status))?
+        .into_inner();
+    let replies = replies.map(move |reply| {
+        let reply = reply.map_err(|status| failed(node, &status))?;
+        words::read_append_reply(reply).map_err(|fault| unread(node, fault))
+    });
+    Ok(replies.boxed())
+}
+
+async fn installed(
+    node: NodeId,
+    client: Result<RaftClient<Channel>, PeerError>,
+    request: Request<()>,
+    leader: Vote,
+    snapshot: Snapshot,
+) -> Result<Vote, PeerError> {
+    let parts = parts(leader, snapshot).await.map_err(PeerError)?;
+    let reply = client?.install(request.map(|()| Sent(parts))).await;
+    let reply = reply.map_err(|status| failed(node, &status))?.into_inner();
+    words::read_vote(reply.vote).map_err(|fault| unread(node, fault))
+}
+
+/// A snapshot, as it travels. The entries of its head are read as they are sent.
+async fn parts(
+    leader: Vote,
+    snapshot: Snapshot,
+) -> Result<BoxStream<'static, wire::InstallPart>, String> {
+    let sent = snapshot.checkpoint().clone();
+    let decoded = checkpoint::decode(&sent.state.concat()).map_err(|error| error.to_string())?;
+    let head = snapshot
+        .head(&decoded.state)
+        .await
+        .map_err(|error| error.to_string())?;
+    let state_bytes: usize = sent.state.iter().map(bytes::Bytes::len).sum();
+    let beginning = Part::Beginning(Beginning {
+        leader: words::vote(leader),
+        last: words::id(sent.last),
+        membership: sent.membership,
+        state_bytes: state_bytes as u64,
+        entries: head.len() as u64,
+    });
+    let state = stream::iter(sent.state).map(Part::State);
+    let entries = stream::iter(head).map(entry);
+    let parts = stream::iter([beginning]).chain(state).chain(entries);
+    Ok(parts.map(part).boxed())
+}
+
+fn entry(entry: (EntryId, Body)) -> Part {
+    Part::Entry(words::entry(entry))
+}
+
+fn part(part: Part) -> wire::InstallPart {
+    wire::InstallPart { part: Some(part) }
+}

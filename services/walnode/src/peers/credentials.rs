@@ -1,0 +1,80 @@
+//! Who calls whom, and about which shard: the metadata of every call between nodes.
+
+use std::str::FromStr;
+
+use esker_types::{ClusterId, NodeId, ShardId};
+use tonic::metadata::{AsciiMetadataValue, MetadataMap};
+
+const CLUSTER: &str = "esker-cluster";
+const FROM: &str = "esker-from";
+const DISK: &str = "esker-disk";
+const TO: &str = "esker-to";
+const SHARD: &str = "esker-shard";
+
+/// A node, as it shows itself to others.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Credentials {
+    /// Its cluster.
+    pub cluster: ClusterId,
+    /// Its id.
+    pub node: NodeId,
+    /// The disk its log is on.
+    pub disk: u128,
+}
+
+impl Credentials {
+    /// Shows them on a call to `to` about `shard`.
+    pub(super) fn show(&self, to: NodeId, shard: ShardId, on: &mut MetadataMap) {
+        let mut put = |name: &'static str, text: String| {
+            let value = AsciiMetadataValue::try_from(text);
+            on.insert(name, value.expect("digits"));
+        };
+        put(CLUSTER, self.cluster.to_string());
+        put(FROM, self.node.as_u64().to_string());
+        put(DISK, format!("{:032x}", self.disk));
+        put(TO, to.as_u64().to_string());
+        put(SHARD, shard.0.to_string());
+    }
+
+    /// Reads who calls and about which shard; why not, if this node is not meant.
+    pub(super) fn check(&self, shown: &MetadataMap) -> Result<(NodeId, ShardId), String> {
+        let cluster = text(shown, CLUSTER)?;
+        if cluster != self.cluster.to_string() {
+            return Err(format!(
+                "this node is of cluster {}, the call is of cluster {cluster}",
+                self.cluster
+            ));
+        }
+        let to = node(shown, TO)?;
+        if to != self.node {
+            return Err(format!("this node is {}, the call is for {to}", self.node));
+        }
+        let from = node(shown, FROM)?;
+        if from == self.node {
+            return Err(format!(
+                "the call says that it is of {from}, and so is this node"
+            ));
+        }
+        u128::from_str_radix(text(shown, DISK)?, 16).map_err(|_| unreadable(DISK))?;
+        Ok((from, ShardId(number(shown, SHARD)?)))
+    }
+}
+
+fn text<'a>(shown: &'a MetadataMap, name: &'static str) -> Result<&'a str, String> {
+    let value = shown
+        .get(name)
+        .ok_or_else(|| format!("the call has no {name}"))?;
+    value.to_str().map_err(|_| unreadable(name))
+}
+
+fn number<T: FromStr>(shown: &MetadataMap, name: &'static str) -> Result<T, String> {
+    text(shown, name)?.parse().map_err(|_| unreadable(name))
+}
+
+fn node(shown: &MetadataMap, name: &'static str) -> Result<NodeId, String> {
+    NodeId::from_u64(number(shown, name)?).ok_or_else(|| unreadable(name))
+}
+
+fn unreadable(name: &str) -> String {
+    format!("{name} of the call cannot be read")
+}
