@@ -27,7 +27,6 @@ pub mod v1 {
 /// `esker.internal.v1`, between the nodes of a cluster, as generated: see the comments in
 /// `esker/internal/v1/*.proto`.
 #[expect(
-    clippy::all,
     clippy::allow_attributes,
     clippy::clone_on_ref_ptr,
     missing_docs,
