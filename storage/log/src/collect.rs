@@ -54,7 +54,8 @@ pub struct Collector {
     sweeps: u64,
     /// Sweeps that ran out of time: the next round goes on with them.
     halted: BTreeMap<ShardId, Sweep>,
-    /// The shard that ran out of time last: the next round begins with it.
+    /// The shard that ran out of time last, or if it was swept by then the one behind it: the next
+    /// round begins with it.
     first: Option<ShardId>,
     sights: Sights,
     emptied: Emptied,
@@ -166,13 +167,16 @@ impl Collector {
         let first = self.first.take();
         let at = shards.iter().position(|shard| first == Some(*shard));
         shards.rotate_left(at.unwrap_or(0));
-        for shard in shards {
+        for (at, shard) in shards.iter().copied().enumerate() {
             if let Err(error) = self.shard(shard, round).await {
                 round.done.troubles.push(error);
             }
             if self.time_left(round).is_zero() {
                 round.done.out_of_time = true;
-                self.first = Some(shard);
+                // One with many tombstones is swept, and lets the others go first.
+                let swept = !self.halted.contains_key(&shard);
+                let next = shards[(at + usize::from(swept)) % shards.len()];
+                self.first = Some(next);
                 return;
             }
         }

@@ -265,7 +265,7 @@ pub const READ_GRACE: Duration = Duration::from_secs(600);
 /// Objects that nothing names of which the collector remembers when it first saw them.
 pub const COLLECT_SIGHTS_MAX: usize = 1 << 17;
 /// Tombstones that one round of the collector drops, of each shard.
-pub const COLLECT_TOMBSTONES: usize = 256;
+pub const COLLECT_TOMBSTONES: usize = 4096;
 
 // ── Raft timing ──────────────────────────────────────────────────────────────────────────────
 

@@ -458,6 +458,26 @@ fn a_deleted_topic_leaves_nothing_and_its_tombstone_goes_last() {
 }
 
 #[test]
+fn tombstones_go_as_long_as_a_round_may_last_and_the_next_goes_on() {
+    run(async {
+        let mut kept = start(&mut World::new(29), "collector-29").await;
+        for topic in 1..=20 {
+            kept.put_topic(topic, 1, &[]).await;
+            kept.end_topic(topic).await;
+        }
+        kept.checkpoint().await.expect("there was none");
+        // Each is looked for in the bucket, which takes a second.
+        kept.collector = kept.collector.with_times(GRACE, 15 * SECOND);
+        kept.faults
+            .script(Rule::new(Fault::Slow(SECOND)).on(Verb::List).always());
+        let first = kept.collect().await;
+        assert!(first.out_of_time && first.tombstones < 15, "{first:?}");
+        let second = kept.collect().await;
+        assert_eq!(first.tombstones + second.tombstones, 20);
+    });
+}
+
+#[test]
 fn a_segment_flushed_with_a_topic_that_ended_holds_its_tombstone() {
     run(async {
         let mut kept = start(&mut World::new(13), "collector-13").await;

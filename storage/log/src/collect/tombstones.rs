@@ -70,7 +70,8 @@ impl Collector {
         })
     }
 
-    /// Drops the tombstones of which nothing is left. A sweep over the shard is over.
+    /// Drops the tombstones of which nothing is left, as long as there is time. A sweep over the shard
+    /// is over.
     pub(super) async fn drop_tombstones(
         &mut self,
         shard: ShardId,
@@ -83,6 +84,10 @@ impl Collector {
         let due = due.filter(|(topic, since)| known(*topic) && !left(*since));
         let due: Vec<_> = due.take(COLLECT_TOMBSTONES).copied().collect();
         for (topic, _) in due {
+            if self.time_left(round).is_zero() {
+                round.done.out_of_time = true;
+                break;
+            }
             let prefix = Prefix::Topic(self.owner.incarnation, topic);
             let page = self.store.list(prefix, None).await;
             let page = page.map_err(|source| KeepError::Bucket { shard, source })?;
