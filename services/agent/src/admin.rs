@@ -4,13 +4,15 @@ use std::collections::HashMap;
 use std::pin::Pin;
 
 use esker_env::Env;
-use esker_log::{Alteration, Engine, TopicView, Verification};
+use esker_log::{Alteration, Engine, TopicError, TopicView, Verification};
 use esker_proto::v1;
 use esker_proto::v1::admin_server::Admin;
 use esker_segment::Depth;
 use esker_shard::{ConfigChange, RequestId, TopicConfig};
 use esker_types::limits::{PARTITIONS_PER_TOPIC_MAX, READ_REPLIES_WAITING, TOPIC_PAGE};
-use esker_types::{Durability, Offset, PartitionIndex, TopicName, TopicVersion};
+use esker_types::{
+    Durability, Offset, PartitionId, PartitionIndex, ShardId, TopicId, TopicName, TopicVersion,
+};
 use futures::{Stream, StreamExt};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -20,6 +22,13 @@ use crate::fault;
 use crate::position;
 use crate::server::Cluster;
 use crate::status::{accept_time, status};
+
+/// Where a partition is to start.
+struct Start {
+    shard: ShardId,
+    partition: PartitionId,
+    to: Offset,
+}
 
 /// Serves topics and the cluster. Clones share everything.
 #[derive(Clone, Debug)]
@@ -38,20 +47,26 @@ impl AdminService {
         }
     }
 
-    /// Where a partition is to start.
+    /// Where a partition is to start, of the topic that was `seen`, if one was.
     async fn start(
         &self,
         topic: &TopicName,
+        seen: Option<TopicId>,
         truncation: v1::Truncation,
-    ) -> Result<Offset, v1::Error> {
+    ) -> Result<Start, v1::Error> {
         let before = truncation.before;
         let before = before.map(|before| esker_proto::offset("before", before));
         let before = before.transpose()?;
         let index = PartitionIndex(truncation.partition);
-        let found = self.engine.topics().partition(topic, index).await;
-        let (_, shard, partition) = found.map_err(fault::of_topic)?;
+        let found = self.engine.topics().partition_of(topic, seen, index).await;
+        let (_, shard, partition) = found.map_err(not_trimmed)?;
+        let start = |to| Start {
+            shard,
+            partition,
+            to,
+        };
         if let Some(before) = before {
-            return Ok(before);
+            return Ok(start(before));
         }
         let bounds = self.engine.readers().bounds(shard, partition).await;
         let bounds = bounds.map_err(|error| v1::Error {
@@ -59,7 +74,7 @@ impl AdminService {
             durability: v1::Durability::from(Durability::NotWritten).into(),
             ..fault::of_read(&error, topic)
         })?;
-        Ok(bounds.end)
+        Ok(start(bounds.end))
     }
 
     /// Watermarks of all partitions, with one question to each shard.
@@ -171,17 +186,22 @@ impl Admin for AdminService {
             return Err(error.into());
         }
         // All is looked up before anything is done: what is wrong stops it whole, and an end is the
-        // end of now, whatever the others take.
+        // end of now, whatever the others take. From the first on it is one topic: the name may be
+        // given to another at any time.
+        let mut seen = fault::topic_id(request.topic_id)?;
         let mut planned = Vec::with_capacity(request.truncations.len());
         for truncation in request.truncations {
-            planned.push((truncation.partition, self.start(&name, truncation).await?));
+            let start = self.start(&name, seen, truncation).await?;
+            seen = Some(start.partition.topic);
+            planned.push(start);
         }
         let mut truncated = Vec::with_capacity(planned.len());
-        for (partition, to) in planned {
+        for start in planned {
             let topics = self.engine.topics();
-            let start = topics.truncate(&name, PartitionIndex(partition), Some(to));
-            let start = start.await.map_err(fault::of_topic);
-            let log_start = start.map_err(|error| halfway(error, partition, &truncated))?;
+            let trimmed = topics.trim(&name, start.shard, start.partition, start.to);
+            let trimmed = trimmed.await.map_err(not_trimmed);
+            let partition = start.partition.index.0;
+            let log_start = trimmed.map_err(|error| halfway(error, partition, &truncated))?;
             truncated.push(v1::Truncated {
                 partition,
                 log_start: log_start.get(),
@@ -256,6 +276,17 @@ impl Admin for AdminService {
             bytes: flushed.bytes,
         }))
     }
+}
+
+/// Why a partition was not truncated.
+fn not_trimmed(error: TopicError) -> v1::Error {
+    let anew = matches!(error, TopicError::MadeAnew { .. });
+    let mut told = fault::of_topic(error);
+    if anew {
+        told.message
+            .push_str("; nothing was trimmed of the new one");
+    }
+    told
 }
 
 /// What the failure of a partition means when others are truncated already.

@@ -6,7 +6,7 @@ use esker_proto::v1::{Code, Damage, Error, OffsetOutOfRange};
 use esker_record::Error as BatchError;
 use esker_shard::{AppendError as Rejection, CatalogRefusal, Refusal};
 use esker_types::limits::{MESSAGE_BYTES_MAX, PRODUCERS_PER_PARTITION_MAX, TOPIC_NAME_BYTES_MAX};
-use esker_types::{Durability, NameError, OffsetRange, TopicName};
+use esker_types::{Durability, NameError, OffsetRange, TopicId, TopicName};
 use tonic::Status;
 
 use crate::budget::NoShare;
@@ -59,6 +59,15 @@ pub(crate) fn topic_name(text: &str) -> Result<TopicName, Error> {
             _ => told,
         }
     })
+}
+
+/// The id of a topic that somebody has seen, if it is told.
+pub(crate) fn topic_id(seen: Option<u64>) -> Result<Option<TopicId>, Error> {
+    let id = |seen| {
+        let none = || invalid(format!("`topic_id` {seen} is none that a topic is given"));
+        TopicId::from_u64(seen).ok_or_else(none)
+    };
+    seen.map(id).transpose()
 }
 
 /// An append for which there is no memory.
@@ -115,7 +124,7 @@ pub(crate) fn of_topic(error: TopicError) -> Error {
     let not = |code| Error::new(code, Durability::NotWritten, text.clone());
     match error {
         TopicError::Head(error) => of_head(error),
-        TopicError::Unknown { .. } => not(Code::UnknownTopic),
+        TopicError::Unknown { .. } | TopicError::MadeAnew { .. } => not(Code::UnknownTopic),
         TopicError::UnknownPartition {
             partitions, asked, ..
         } => not(Code::UnknownPartition).with_limit(partitions.into(), asked.0.into()),
@@ -392,7 +401,7 @@ fn object(error: &ReadError) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use esker_types::{Incarnation, Offset, PartitionId, PartitionIndex, TopicId};
+    use esker_types::{Incarnation, Offset, PartitionId, PartitionIndex};
 
     #[test]
     fn a_partition_is_called_as_its_users_call_it() {

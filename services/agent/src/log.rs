@@ -11,7 +11,7 @@ use esker_types::limits::{
     APPEND_STREAMS_MAX, PARTITIONS_PER_TOPIC_MAX, PRODUCER_ID_BLOCK, READ_REPLIES_WAITING,
     READ_STREAMS_MAX, STREAM_APPENDS_MAX,
 };
-use esker_types::{Lane, PartitionIndex, ProducerEpoch, ProducerId};
+use esker_types::{Lane, PartitionIndex, ProducerEpoch, ProducerId, TopicId};
 use futures::stream::{self, StreamExt, TryStreamExt};
 use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status, Streaming};
@@ -66,10 +66,16 @@ impl LogService {
         }
     }
 
-    async fn find(&self, topic: &str, partition: u32) -> Result<Found, v1::Error> {
+    /// A partition of the topic of this name, if that is the one that was `seen`.
+    async fn find(
+        &self,
+        topic: &str,
+        seen: Option<TopicId>,
+        partition: u32,
+    ) -> Result<Found, v1::Error> {
         let topic = fault::topic_name(topic)?;
-        let index = PartitionIndex(partition);
-        let found = self.engine.topics().partition(&topic, index).await;
+        let (topics, index) = (self.engine.topics(), PartitionIndex(partition));
+        let found = topics.partition_of(&topic, seen, index).await;
         let (_, shard, partition) = found.map_err(fault::of_topic)?;
         let bounds = self.engine.readers().bounds(shard, partition).await;
         let bounds = bounds.map_err(|error| fault::of_read(&error, &topic))?;
@@ -94,7 +100,8 @@ impl LogService {
                 "`follow` goes on for ever: leave `until` out",
             ));
         }
-        let found = self.find(&request.topic, request.partition).await?;
+        let seen = fault::topic_id(request.topic_id)?;
+        let found = self.find(&request.topic, seen, request.partition).await?;
         check_mark(request.mark, &found)?;
         let readers = self.engine.readers();
         let start = found.bounds.log_start;
@@ -148,13 +155,14 @@ impl LogService {
             end: end.get(),
             found: looked_up,
             mark: Some(mark(at_mark)),
+            topic_id: Some(found.partition.topic.as_u64()),
         })
     }
 
     /// The partitions of `topic` that are asked for, in that order; all of them if none is named.
     async fn wanted(&self, topic: &str, wanted: &[u32]) -> Result<Vec<Found>, v1::Error> {
         if let [only] = wanted {
-            return Ok(vec![self.find(topic, *only).await?]);
+            return Ok(vec![self.find(topic, None, *only).await?]);
         }
         let name = fault::topic_name(topic)?;
         let view = self.engine.topics().find(&name).await;
@@ -173,7 +181,7 @@ impl LogService {
             found.push(match known.get(&index) {
                 Some(known) => Found::clone(known),
                 // One that its shard has yet to hear of, or none at all.
-                None => self.find(topic, index).await?,
+                None => self.find(topic, Some(view.id), index).await?,
             });
         }
         Ok(found)

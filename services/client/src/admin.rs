@@ -97,7 +97,9 @@ impl Admin {
     }
 
     /// Moves log starts up. The end of a partition, where one is asked for, is settled first, once:
-    /// what comes in after that stays, however often the call is made again.
+    /// what comes in after that stays, however often the call is made again. So does what is in a
+    /// topic of this name that was made meanwhile: the topic is the one with the id `seen`, as
+    /// [`Client::offsets`] and [`Admin::describe_topic`] tell it, or else the one of now.
     ///
     /// # Errors
     /// `UNKNOWN_TOPIC`, `UNKNOWN_PARTITION`, `OFFSET_OUT_OF_RANGE`. Partitions may be truncated
@@ -105,13 +107,19 @@ impl Admin {
     pub async fn truncate_topic(
         &self,
         name: &str,
+        mut seen: Option<u64>,
         mut truncations: Vec<v1::Truncation>,
     ) -> Result<Vec<v1::Truncated>, Error> {
-        let to_the_end = truncations.iter().filter(|one| one.before.is_none());
-        let to_the_end: Vec<u32> = to_the_end.map(|one| one.partition).collect();
-        if !to_the_end.is_empty() {
-            let ends = self.client.offsets(name, &to_the_end, None).await?;
-            let ends: BTreeMap<u32, u64> = ends.iter().map(|of| (of.partition, of.end)).collect();
+        let asked = |one: &&v1::Truncation| seen.is_none() || one.before.is_none();
+        let asked: Vec<u32> = truncations
+            .iter()
+            .filter(asked)
+            .map(|one| one.partition)
+            .collect();
+        if !asked.is_empty() {
+            let found = self.client.offsets(name, &asked, None).await?;
+            seen = seen.or_else(|| found.first()?.topic_id);
+            let ends: BTreeMap<u32, u64> = found.iter().map(|of| (of.partition, of.end)).collect();
             for one in truncations.iter_mut().filter(|one| one.before.is_none()) {
                 let end = ends.get(&one.partition);
                 let missing = || Error::odd_reply("it lacks the end of a partition");
@@ -121,6 +129,7 @@ impl Admin {
         let request = v1::TruncateTopicRequest {
             name: name.to_owned(),
             truncations,
+            topic_id: seen,
         };
         let reply = self.call(Again::Yes, request, async |mut stub, request| {
             stub.truncate_topic(request).await

@@ -64,6 +64,9 @@ pub struct ReadOptions {
     /// What an earlier reader has seen: no answer is older, and one of another life of the cluster
     /// is [`Code::OtherIncarnation`].
     pub mark: Option<v1::Mark>,
+    /// The id of the topic, as [`Client::offsets`] tells it: one of this name that was made anew is
+    /// [`Code::UnknownTopic`]. Default: that of the topic that has the name when the read begins.
+    pub topic_id: Option<u64>,
     /// Bytes to read ahead, about: what compressed batches come to is estimated. Default: 16 MiB.
     pub read_ahead_bytes: usize,
 }
@@ -77,6 +80,7 @@ impl Default for ReadOptions {
             backfill: false,
             skip_damaged: false,
             mark: None,
+            topic_id: None,
             read_ahead_bytes: 16 << 20,
         }
     }
@@ -131,16 +135,22 @@ impl Reader {
             From::End => From::Offset(esker_proto::offset("end", now.end)?),
             from => from,
         };
-        let options = ReadOptions { from, ..options };
+        let topic_id = options.topic_id.or(now.topic_id);
+        let options = ReadOptions {
+            from,
+            topic_id,
+            ..options
+        };
         let mark = later(options.mark, now.mark);
         let (sender, batches) = mpsc::channel(BATCHES_AHEAD_MAX);
         let nothing = match (options.from, until) {
             (From::Offset(from), Some(until)) => from >= until && from.get() <= now.end,
             _ => until == Some(Offset::ZERO),
         };
-        // Who comes from another life hears of it, even if there is nothing to read.
+        // Who comes from another life or topic hears of it, even if there is nothing to read.
         let life = |mark: Option<v1::Mark>| mark.map(|mark| mark.incarnation);
-        let needless = nothing && life(mark) == life(now.mark.or(mark));
+        let same = life(mark) == life(now.mark.or(mark)) && topic_id == now.topic_id;
+        let needless = nothing && same;
         let fetch = (!needless).then(|| {
             let fetch = Fetch::new(client, topic, partition, &options, until, mark, sender);
             tokio::spawn(fetch.run()).abort_handle()
@@ -161,8 +171,9 @@ impl Reader {
     /// The next batch; `None` at the end of a bounded read. May be dropped and called again.
     ///
     /// # Errors
-    /// [`Code::OffsetOutOfRange`] if what is to be read is trimmed, [`Code::DataLoss`] with the
-    /// range if stored bytes are damaged, and what a call may meet once patience is over. The
+    /// [`Code::OffsetOutOfRange`] if what is to be read is trimmed, [`Code::UnknownTopic`] if the
+    /// topic is gone, also if another has its name, [`Code::DataLoss`] with the range if stored
+    /// bytes are damaged, and what a call may meet once patience is over. The
     /// reader has ended then, and says the same again; [`Reader::next_offset`] is where to go on.
     pub async fn next(&mut self) -> Result<Option<Batch>, Error> {
         if let Some(error) = &self.failed {

@@ -178,6 +178,11 @@ impl<'a> Printing<'a> {
         let planning = plan(self.source, self.topic, partitions, bounds, resumed, now);
         let planning = planning.map_err(|error| self.failed(&error));
         let stretches = unless(interrupt.as_mut(), planning).await?;
+        if let Some(positions) = &self.positions {
+            // It may have been made anew since the file was opened.
+            let mut topics = stretches.iter().filter_map(Stretch::topic_id);
+            topics.try_for_each(|id| positions.check(id))?;
+        }
         let lives = stretches.iter();
         let lives = lives.map(|stretch| (stretch.partition, stretch.incarnation()));
         self.lives = lives.collect();

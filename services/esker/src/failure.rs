@@ -105,6 +105,9 @@ impl Failure {
     pub(crate) fn of_topic(mut self, shell: &Shell, topic: &str) -> Self {
         let (program, option) = (&shell.program, &shell.option);
         match self.code() {
+            Some(Code::UnknownTopic) if self.is_anew() => self.and_next(format!(
+                "`{program} topic describe {topic}{option}` shows the one there is"
+            )),
             Some(Code::UnknownTopic) => {
                 // What to do is said once, by a command that may be copied.
                 if let Self::Failed(report) = &mut self
@@ -126,6 +129,11 @@ impl Failure {
             }
             _ => self,
         }
+    }
+
+    /// Whether another topic has the name.
+    fn is_anew(&self) -> bool {
+        matches!(self, Self::Failed(report) if report.message.contains("made anew"))
     }
 
     fn code(&self) -> Option<Code> {

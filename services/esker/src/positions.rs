@@ -14,6 +14,9 @@ use crate::failure::Failure;
 /// A file of more bytes is none of ours: those of 100,000 partitions have 4 MiB.
 const FILE_BYTES_MAX: u64 = 16 << 20;
 
+/// What to do about a file of another topic.
+const AGAIN: &str = "name another file, or remove this one";
+
 /// A file of positions.
 #[derive(Debug)]
 pub(crate) struct Positions {
@@ -70,28 +73,38 @@ impl Positions {
             Err(error) if error.kind() == io::ErrorKind::NotFound => new,
             Err(error) => return Err(failed(path, &error)),
         };
-        let (name, again) = (path.display(), "name another file, or remove this one");
+        let name = path.display();
         if kept.topic != topic {
             let text = format!(
                 "{name} holds positions of topic {}, not {topic}",
                 kept.topic
             );
-            return Err(Failure::new(text).and_next(again));
-        }
-        if kept.topic_id != topic_id {
-            let text = format!("{name} holds positions of an earlier topic {topic}, since deleted");
-            return Err(Failure::new(text).and_next(again));
+            return Err(Failure::new(text).and_next(AGAIN));
         }
         let positions = Self {
             files,
             path: absolute,
             kept,
         };
+        positions.check(topic_id)?;
         positions.write(&positions.kept).map_err(|error| {
             let text = format!("{name} cannot be written: {error}");
             Failure::new(text).and_next("name a file that can be with --offsets-file")
         })?;
         Ok(positions)
+    }
+
+    /// Whether they are of the topic with this id.
+    ///
+    /// # Errors
+    /// They are of another one of this name.
+    pub(crate) fn check(&self, topic_id: u64) -> Result<(), Failure> {
+        if self.kept.topic_id == topic_id {
+            return Ok(());
+        }
+        let (name, topic) = (self.path.display(), &self.kept.topic);
+        let text = format!("{name} holds positions of an earlier topic {topic}, since deleted");
+        Err(Failure::new(text).and_next(AGAIN))
     }
 
     /// Where partitions go on.

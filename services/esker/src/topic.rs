@@ -310,8 +310,11 @@ async fn truncate(
             return Err(Failure::new("nothing was dropped"));
         }
     }
-    let done = client.admin().truncate_topic(name, vec![truncation]).await;
-    let done = done.map_err(|error| {
+    // What was asked about, and agreed to.
+    let seen = found.first().and_then(|found| found.topic_id);
+    let (admin, all) = (client.admin(), vec![truncation]);
+    let done = admin.truncate_topic(name, seen, all);
+    let done = done.await.map_err(|error| {
         let failure = refused(&error);
         match error.code() {
             Code::OffsetOutOfRange => {

@@ -13,7 +13,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use esker_env::{Clock, Monotonic};
-use esker_shard::{Command, ConfigChange, CreateTopic, Outcome, RequestId, TopicConfig, Trim};
+use esker_shard::{
+    Command, ConfigChange, CreateTopic, Outcome, Refusal, RequestId, TopicConfig, Trim, TrimRefusal,
+};
 use esker_types::limits::{TOPIC_PAGE, TOPIC_VIEW_AGE, TOPICS_MAX};
 use esker_types::{
     Offset, PartitionId, PartitionIndex, ProducerId, ShardId, TopicId, TopicName, TopicVersion,
@@ -82,6 +84,24 @@ impl Topics {
         Ok(self.remember(view, now))
     }
 
+    async fn find_seen(
+        &self,
+        name: &TopicName,
+        seen: Option<TopicId>,
+    ) -> Result<Arc<TopicView>, TopicError> {
+        let other = |view: &TopicView| seen.is_some_and(|seen| seen != view.id);
+        let mut view = self.find(name).await?;
+        if other(&view) {
+            // What is known here may be older than what was seen.
+            self.forget(name);
+            view = self.find(name).await?;
+        }
+        if other(&view) {
+            return Err(TopicError::MadeAnew { name: name.clone() });
+        }
+        Ok(view)
+    }
+
     /// The topic and the shard of one of its partitions.
     ///
     /// # Errors
@@ -91,11 +111,24 @@ impl Topics {
         name: &TopicName,
         index: PartitionIndex,
     ) -> Result<(Arc<TopicView>, ShardId, PartitionId), TopicError> {
-        let mut view = self.find(name).await?;
+        self.partition_of(name, None, index).await
+    }
+
+    /// The same, if the topic is the one that was `seen`: a name may be given to another.
+    ///
+    /// # Errors
+    /// [`TopicError::MadeAnew`]; as [`Topics::partition`].
+    pub async fn partition_of(
+        &self,
+        name: &TopicName,
+        seen: Option<TopicId>,
+        index: PartitionIndex,
+    ) -> Result<(Arc<TopicView>, ShardId, PartitionId), TopicError> {
+        let mut view = self.find_seen(name, seen).await?;
         if view.shard_of(index).is_none() {
             // It may have been given more since.
             self.forget(name);
-            view = self.find(name).await?;
+            view = self.find_seen(name, seen).await?;
         }
         let shard = view
             .shard_of(index)
@@ -264,13 +297,37 @@ impl Topics {
                 bounds.end
             }
         };
+        self.trim(name, shard, partition, to).await
+    }
+
+    /// Moves the log start of `partition`, which [`Topics::partition`] found on `shard`, up to `to`,
+    /// whatever has the name by now. Returns where it starts now.
+    ///
+    /// # Errors
+    /// [`TopicError::Unknown`], [`TopicError::MadeAnew`], [`TopicError::Refused`],
+    /// [`TopicError::Head`].
+    pub async fn trim(
+        &self,
+        name: &TopicName,
+        shard: ShardId,
+        partition: PartitionId,
+        to: Offset,
+    ) -> Result<Offset, TopicError> {
         let trim = Command::Trim(Trim {
             partition,
             to,
             planned_version: None,
         });
-        match self.ask(name, shard, trim).await? {
+        match self.head.propose(shard, trim).await? {
             Outcome::Trimmed { log_start } => Ok(log_start),
+            Outcome::Refused(
+                Refusal::TopicEnded { .. } | Refusal::Trim(TrimRefusal::UnknownPartition { .. }),
+            ) => {
+                self.forget(name);
+                self.find_seen(name, Some(partition.topic)).await?;
+                Err(TopicError::Unknown { name: name.clone() })
+            }
+            Outcome::Refused(refusal) => Err(refused(name, refusal)),
             other => unreachable!("a trim was answered with {other:?}"),
         }
     }

@@ -233,6 +233,7 @@ fn a_list_of_partitions_has_a_bound() {
         let request = v1::TruncateTopicRequest {
             name: TOPIC.into(),
             truncations,
+            topic_id: None,
         };
         let status = world
             .admin()

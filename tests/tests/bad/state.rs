@@ -43,6 +43,7 @@ fn offsets_outside_the_log_are_told_with_its_bounds() {
         let request = v1::TruncateTopicRequest {
             name: TOPIC.into(),
             truncations: vec![truncation],
+            topic_id: None,
         };
         world
             .admin()
@@ -100,6 +101,7 @@ fn offsets_outside_the_log_are_told_with_its_bounds() {
             let request = v1::TruncateTopicRequest {
                 name: TOPIC.into(),
                 truncations,
+                topic_id: None,
             };
             let status = world
                 .admin()
@@ -110,6 +112,88 @@ fn offsets_outside_the_log_are_told_with_its_bounds() {
             is_told(&told(&status).1, wanted, Durability::NotWritten, &[&value]);
         }
         world.is_well().await;
+    });
+}
+
+async fn id(world: &World) -> u64 {
+    let request = v1::DescribeTopicRequest { name: TOPIC.into() };
+    let described = world.admin().describe_topic(request).await;
+    let topic = described.expect("told").into_inner().topic;
+    topic.expect("it is there").id
+}
+
+#[test]
+fn a_topic_made_anew_is_not_the_one_that_was_seen() {
+    run(async {
+        let world = World::new(3411).await;
+        world.is_well().await;
+        let first = id(&world).await;
+        // Read to its end, and more is waited for.
+        let read = |follow| v1::ReadRequest {
+            topic: TOPIC.into(),
+            follow,
+            topic_id: Some(first),
+            ..v1::ReadRequest::default()
+        };
+        let stream = world.log().read(read(true)).await.expect("it is this one");
+        let mut stream = stream.into_inner();
+        while stream
+            .message()
+            .await
+            .expect("records")
+            .expect("more")
+            .next_offset
+            < 1
+        {}
+        let delete = v1::DeleteTopicRequest { name: TOPIC.into() };
+        world.admin().delete_topic(delete).await.expect("deleted");
+        world.whole.create(TOPIC, 2).await;
+        world.is_well().await;
+        let second = id(&world).await;
+        assert_ne!(first, second);
+
+        let ended = stream.message().await.expect_err("its topic is gone");
+        case(ended.message());
+        let status = world.log().read(read(false)).await.expect_err("another");
+        let words = ["gravel", "made anew"];
+        let not = Durability::NotWritten;
+        is_told(&told(&status).1, Code::UnknownTopic, not, &words);
+
+        let truncate = |topic_id, before| v1::TruncateTopicRequest {
+            name: TOPIC.into(),
+            truncations: vec![v1::Truncation {
+                partition: 0,
+                before,
+            }],
+            topic_id,
+        };
+        let mut admin = world.admin();
+        for before in [None, Some(1)] {
+            let refused = admin.truncate_topic(truncate(Some(first), before));
+            let status = refused.await.expect_err("another");
+            let words = ["gravel", "made anew", "nothing was trimmed"];
+            is_told(&told(&status).1, Code::UnknownTopic, not, &words);
+        }
+        let status = admin.truncate_topic(truncate(Some(7), None)).await;
+        let words = ["topic_id", "7"];
+        let error = told(&status.expect_err("no id")).1;
+        is_told(&error, Code::InvalidRequest, not, &words);
+        let offsets = v1::OffsetsRequest {
+            topic: TOPIC.into(),
+            ..v1::OffsetsRequest::default()
+        };
+        let offsets = world.log().offsets(offsets).await.expect("told");
+        let offsets = offsets.into_inner().partitions;
+        let all = offsets.iter().map(|of| (of.topic_id, of.log_start, of.end));
+        let all: Vec<_> = all.collect();
+        assert_eq!(all, [(Some(second), 0, 1), (Some(second), 0, 0)]);
+        let trimmed = admin.truncate_topic(truncate(Some(second), None));
+        let trimmed = trimmed
+            .await
+            .expect("it is this one")
+            .into_inner()
+            .truncated;
+        assert_eq!(trimmed[0].log_start, 1);
     });
 }
 

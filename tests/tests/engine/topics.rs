@@ -7,7 +7,7 @@ use esker_shard::{Command, ConfigChange, RequestId, TopicConfig};
 use esker_tests::hooked::Hooked;
 use esker_tests::node::run;
 use esker_tests::whole::{Site, topic};
-use esker_types::Durability;
+use esker_types::{Durability, Offset, PartitionIndex};
 
 use crate::engine_over;
 
@@ -36,6 +36,32 @@ fn a_deleted_topic_is_gone_and_its_name_is_free_at_once() {
         assert_eq!(error.durability(), Durability::NotWritten);
         whole.create("gravel", 1).await;
         assert_eq!(whole.read("gravel", 0, 0).await, []);
+    });
+}
+
+#[test]
+fn a_trim_goes_by_the_partition_that_was_found() {
+    run(async {
+        let mut site = Site::new(19);
+        let whole = site.start().await.expect("started");
+        let (name, index) = (topic("gravel"), PartitionIndex(0));
+        let topics = whole.engine.topics();
+        whole.create("gravel", 1).await;
+        let (_, shard, partition) = topics.partition(&name, index).await.expect("there");
+        topics.delete(&name).await.expect("deleted");
+        let error = topics.trim(&name, shard, partition, Offset::ZERO).await;
+        let error = error.expect_err("nobody has it");
+        assert!(matches!(error, TopicError::Unknown { .. }), "{error}");
+
+        whole.create("gravel", 1).await;
+        let values = [b"acknowledged".to_vec()];
+        let appended = whole.append("gravel", 0, &values, None).await;
+        appended.expect("appended");
+        let error = topics.trim(&name, shard, partition, Offset::ZERO).await;
+        let error = error.expect_err("another has the name");
+        assert!(matches!(error, TopicError::MadeAnew { .. }), "{error}");
+        assert_eq!(error.durability(), Durability::NotWritten);
+        assert_eq!(whole.read("gravel", 0, 0).await.len(), 1);
     });
 }
 

@@ -108,6 +108,7 @@ impl Fetch {
                 backfill: options.backfill,
                 skip_damaged: options.skip_damaged,
                 mark,
+                topic_id: options.topic_id,
             },
             next,
             until,

@@ -18,6 +18,10 @@ pub(crate) struct Topics {
     /// Creations that are done, but whose reply is lost.
     pub(crate) lost_replies: usize,
     pub(crate) deletions: usize,
+    /// Topics there ever were.
+    made: u64,
+    /// Truncations whose reply is lost, after which somebody makes the topic anew.
+    pub(crate) truncations_overtaken: usize,
     /// Truncations that fail half-way, after which somebody appends.
     pub(crate) truncations_failing: usize,
 }
@@ -34,9 +38,10 @@ impl Topics {
         for (key, value) in settings {
             all.insert((*key).to_owned(), (*value).to_owned());
         }
+        self.made += 1;
         let topic = v1::Topic {
             name: name.to_owned(),
-            id: 1,
+            id: self.made,
             version: 1,
             partitions,
             settings: all,
@@ -134,7 +139,12 @@ impl Admin for Service {
         request: Request<v1::TruncateTopicRequest>,
     ) -> Result<Response<v1::TruncateTopicReply>, Status> {
         let request = request.into_inner();
+        let topic = self.topic(&request.name)?;
         let mut state = self.state();
+        state.truncations.push(request.clone());
+        if request.topic_id.is_some_and(|seen| seen != topic.id) {
+            return Err(error(Code::UnknownTopic, Durability::NotWritten).into());
+        }
         let mut truncated = Vec::new();
         for one in request.truncations {
             let key = (request.name.clone(), one.partition);
@@ -149,6 +159,11 @@ impl Admin for Service {
                 state.partitions.values_mut().for_each(|any| any.end += 10);
                 return Err(error(Code::Unavailable, Durability::NotWritten).into());
             }
+        }
+        if state.topics.truncations_overtaken > 0 {
+            state.topics.truncations_overtaken -= 1;
+            state.make_anew(&request.name);
+            return Err(Status::unavailable("told to lose the reply"));
         }
         Ok(Response::new(v1::TruncateTopicReply { truncated }))
     }

@@ -87,9 +87,37 @@ async fn a_truncation_to_the_end_is_one_to_the_end_it_was_asked_at() {
     let truncations =
         [(0, None), (1, Some(0))].map(|(partition, before)| Truncation { partition, before });
     let admin = world.client.admin();
-    let truncated = admin.truncate_topic(TOPIC, truncations.to_vec()).await;
+    let truncated = admin
+        .truncate_topic(TOPIC, None, truncations.to_vec())
+        .await;
     let starts: Vec<_> = truncated.unwrap().iter().map(|one| one.log_start).collect();
     assert_eq!(starts, [6, 0], "as it was before anything came in");
+}
+
+/// What is in a namesake was never meant.
+#[tokio::test(start_paused = true)]
+async fn a_truncation_that_is_asked_again_spares_a_topic_made_anew() {
+    for (before, seen) in [
+        (None, None),
+        (Some(4), None),
+        (None, Some(1)),
+        (Some(4), Some(1)),
+    ] {
+        let world = World::new(1, &[]).await;
+        world.fill(0..6).await;
+        world.service.state().topics.truncations_overtaken = 1;
+        let truncations = vec![Truncation {
+            partition: 0,
+            before,
+        }];
+        let admin = world.client.admin();
+        let truncated = admin.truncate_topic(TOPIC, seen, truncations).await;
+        assert_eq!(truncated.unwrap_err().code(), Code::UnknownTopic);
+        let state = world.service.state();
+        let asked: Vec<_> = state.truncations.iter().map(|one| one.topic_id).collect();
+        assert_eq!(asked, [Some(1), Some(1)]);
+        assert_eq!(state.partitions[&(TOPIC.to_owned(), 0)].log_start, 0);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -101,6 +101,43 @@ async fn what_comes_while_a_bounded_read_runs_is_not_read() {
     assert_eq!(reader.next_offset(), Some(offset(30)));
 }
 
+/// Its offsets are none of the reader's.
+#[tokio::test(start_paused = true)]
+async fn a_topic_made_anew_is_not_read_on() {
+    let world = World::new(1, &[]).await;
+    world.fill(0..6).await;
+    let options = ReadOptions {
+        follow: true,
+        ..ReadOptions::default()
+    };
+    let mut reader = world.client.read(TOPIC, 0, options).await.unwrap();
+    for numbered in [0..3, 3..6] {
+        let batch = reader.next().await.unwrap().unwrap();
+        assert_eq!(values(&batch), numbers(numbered));
+    }
+    world.service.state().make_anew(TOPIC);
+    world.fill(6..9).await;
+    assert!(world.network.cut(ADDRESS) > 0);
+    let ended = loop {
+        // What came before the cut may be heard yet.
+        match reader.next().await {
+            Ok(batch) => assert_eq!(values(&batch.unwrap()), numbers(6..9)),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(ended.code(), Code::UnknownTopic);
+    let reads = world.service.state().reads.clone();
+    assert!(reads.len() >= 2 && reads.iter().all(|read| read.topic_id == Some(1)));
+
+    // Nor if there is nothing to read.
+    let seen = ReadOptions {
+        topic_id: Some(1),
+        ..between(9, 9)
+    };
+    let mut reader = world.client.read(TOPIC, 0, seen).await.unwrap();
+    assert_eq!(reader.next().await.unwrap_err().code(), Code::UnknownTopic);
+}
+
 #[tokio::test(start_paused = true)]
 async fn following_outlives_cuts_and_dropped_calls() {
     let world = World::new(1, &[]).await;
@@ -210,7 +247,7 @@ async fn an_offset_out_of_range_is_told_at_once() {
     world
         .client
         .admin()
-        .truncate_topic(TOPIC, vec![truncation])
+        .truncate_topic(TOPIC, None, vec![truncation])
         .await
         .unwrap();
     assert_eq!(read(&world, ReadOptions::default()).await, numbers(4..9));

@@ -71,6 +71,7 @@ pub(crate) struct State {
     pub(crate) unanswered_max: usize,
     pub(crate) append_requests: usize,
     pub(crate) reads: Vec<ReadRequest>,
+    pub(crate) truncations: Vec<v1::TruncateTopicRequest>,
     producers: u64,
     appended: watch::Sender<u64>,
     /// Sent in place of the batch at this offset.
@@ -95,6 +96,7 @@ impl Service {
             unanswered_max: 0,
             append_requests: 0,
             reads: Vec::new(),
+            truncations: Vec::new(),
             producers: 0,
             appended: watch::Sender::new(0),
             flip: None,
@@ -148,6 +150,14 @@ pub(crate) fn error(code: Code, durability: Durability) -> v1::Error {
 }
 
 impl State {
+    /// Somebody deletes the topic and makes it anew, and writes as many records as there were.
+    pub(crate) fn make_anew(&mut self, name: &str) {
+        let partitions = self.topics.get(name).unwrap().partitions;
+        self.topics.create(name, partitions, &[]);
+        let of_topic = self.partitions.iter_mut().filter(|((of, _), _)| of == name);
+        of_topic.for_each(|(_, partition)| partition.log_start = 0);
+    }
+
     /// A service by the rules of the log: duplicates, sequence, offsets.
     fn append(&mut self, request: &AppendRequest) -> Result<v1::Appended, Code> {
         let Some(topic) = self.topics.get(&request.topic) else {
@@ -413,6 +423,10 @@ impl Log for Service {
         let (next, until, breaks, appended) = {
             let mut state = self.state();
             state.reads.push(request.clone());
+            let topic = state.topics.get(&request.topic).map(|topic| topic.id);
+            if request.topic_id.is_some() && request.topic_id != topic {
+                return Err(error(Code::UnknownTopic, Durability::NotWritten).into());
+            }
             let (breaks, appended) = (state.read_breaks_after, state.appended.subscribe());
             let life = state.incarnation.get();
             let key = (request.topic.clone(), request.partition);
@@ -487,7 +501,7 @@ impl Log for Service {
         let Some(topic) = state.topics.get(&request.topic) else {
             return Err(error(Code::UnknownTopic, Durability::NotWritten).into());
         };
-        let (count, life) = (topic.partitions, state.incarnation);
+        let (id, count, life) = (topic.id, topic.partitions, state.incarnation);
         let mut partitions = Vec::new();
         for index in request.partitions {
             if index >= count {
@@ -502,6 +516,7 @@ impl Log for Service {
                 end: partition.end,
                 found: request.at.map(|at| partition.found(Some(at))),
                 mark: Some(v1::Mark::new(life, RaftIndex(partition.end))),
+                topic_id: Some(id),
             });
         }
         Ok(Response::new(v1::OffsetsReply { partitions }))

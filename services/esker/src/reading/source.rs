@@ -27,6 +27,8 @@ pub(super) struct Ends {
     pub(super) start: Offset,
     pub(super) end: Offset,
     pub(super) mark: Option<Mark>,
+    /// Of the topic, if it was told.
+    pub(super) topic_id: Option<u64>,
 }
 
 /// Batches of a partition, one after the other.
@@ -126,6 +128,7 @@ async fn of_agent(client: &Client, topic: &str, partitions: &[u32]) -> Result<Ve
         start: offset(offsets.log_start),
         end: offset(offsets.end),
         mark: offsets.mark,
+        topic_id: offsets.topic_id,
     });
     Ok(ends.collect())
 }
@@ -136,6 +139,7 @@ async fn of_bucket(direct: &Direct, topic: &str, partitions: &[u32]) -> Result<V
         start: offsets.log_start,
         end: offsets.end,
         mark: Some(Mark::new(direct.incarnation(), RaftIndex::ZERO)),
+        topic_id: None,
     });
     let all: Vec<_> = all.collect();
     if partitions.is_empty() {

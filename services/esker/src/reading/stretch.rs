@@ -93,6 +93,7 @@ pub(crate) async fn plan(
                 follow: bounds.follow,
                 backfill: bounds.backfill,
                 mark: seen.or(offsets.mark),
+                topic_id: offsets.topic_id,
                 ..ReadOptions::default()
             },
             since,
@@ -109,6 +110,11 @@ impl Stretch {
     /// The life of the cluster that it is of, if that is known.
     pub(crate) fn incarnation(&self) -> Option<u32> {
         self.options.mark.map(|mark| mark.incarnation)
+    }
+
+    /// The id of its topic, if that is known.
+    pub(crate) const fn topic_id(&self) -> Option<u64> {
+        self.options.topic_id
     }
 
     /// Begins to read.

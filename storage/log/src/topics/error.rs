@@ -17,6 +17,12 @@ pub enum TopicError {
         /// The name.
         name: TopicName,
     },
+    /// The one of this name is another.
+    #[error("the topic {name} that is meant was deleted, and another of this name made anew")]
+    MadeAnew {
+        /// The name.
+        name: TopicName,
+    },
     /// Fewer partitions than that.
     #[error("the topic {name} has {partitions} partitions, 0 to {}, not {asked}", partitions - 1)]
     UnknownPartition {
