@@ -406,16 +406,21 @@ impl Appending {
             let may = if unsure { "may be" } else { "is" };
             format!("some of what follows {may} written: see how far the topic goes")
         });
+        let known = more.is_none();
         if let (Some((_, error)), Some(first)) = (&self.failed, first) {
             let next = more.unwrap_or_else(|| {
                 let (line, name) = (first.line, self.sources.name(first.source));
                 format!("go on with line {line} of {name}")
             });
             let failure = Failure::writing(error).and_next(next);
-            return Err(failure.and_also(&self.durable(Some(first))));
+            // The error itself says that nothing was written.
+            return Err(match known && first == Place::FIRST {
+                true => failure,
+                false => failure.and_also(&self.durable(Some(first), known)),
+            });
         }
         stopped.map_err(|failure| {
-            let failure = failure.and_also(&self.durable(first));
+            let failure = failure.and_also(&self.durable(first, known));
             match more {
                 Some(more) => failure.and_next(more),
                 None => failure,
@@ -423,10 +428,11 @@ impl Appending {
         })
     }
 
-    /// How far everything is durable.
-    fn durable(&self, before: Option<Place>) -> String {
+    /// How far everything is durable; `known`: what follows is not written.
+    fn durable(&self, before: Option<Place>, known: bool) -> String {
         match before {
-            Some(Place { source: 0, line: 1 }) => "nothing is known to be durable".to_owned(),
+            Some(Place::FIRST) if known => "nothing was written".to_owned(),
+            Some(Place::FIRST) => "nothing is known to be durable".to_owned(),
             Some(Place { source, line }) => {
                 let name = self.sources.name(source);
                 format!("everything before line {line} of {name} is durable")

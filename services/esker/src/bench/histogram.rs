@@ -56,20 +56,25 @@ impl Histogram {
         milliseconds(self.most)
     }
 
-    /// For a program.
+    /// For a program; null where there is nothing to tell.
     pub(crate) fn object(&self) -> Value {
+        let told = |milliseconds: f64| (self.count > 0).then_some(milliseconds);
         json!({
             "count": self.count,
-            "p50_ms": self.quantile_ms(500_000),
-            "p90_ms": self.quantile_ms(900_000),
-            "p99_ms": self.quantile_ms(990_000),
-            "p999_ms": self.quantile_ms(999_000),
-            "max_ms": milliseconds(self.most),
+            "p50_ms": told(self.quantile_ms(500_000)),
+            "p90_ms": told(self.quantile_ms(900_000)),
+            "p99_ms": told(self.quantile_ms(990_000)),
+            "p999_ms": told(self.quantile_ms(999_000)),
+            "max_ms": told(milliseconds(self.most)),
         })
     }
 
     /// For a person.
     pub(crate) fn text(&self) -> String {
+        if self.count == 0 {
+            return "no latency: nothing that was due while it was measured came through"
+                .to_owned();
+        }
         let [p50, p99, p999] = [500_000, 990_000, 999_000].map(|q| self.quantile_ms(q));
         let most = milliseconds(self.most);
         format!("p50 {p50:.2} ms, p99 {p99:.2} ms, p99.9 {p999:.2} ms, at most {most:.2} ms")
@@ -130,6 +135,9 @@ mod tests {
         let mut low = Histogram::new();
         let mut high = Histogram::new();
         assert!(low.quantile_ms(500_000) < f64::EPSILON);
+        // None is not the best there is.
+        assert!(low.object()["p50_ms"].is_null());
+        assert!(low.text().starts_with("no latency"), "{}", low.text());
         for at in 1..=990 {
             low.add(Duration::from_micros(at));
         }

@@ -46,7 +46,7 @@ pub(crate) struct Args {
     #[arg(long, value_enum)]
     pub(crate) compression: Option<Codec>,
     /// How long to measure
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = span)]
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = stretch)]
     pub(crate) seconds: Duration,
     /// How long to write before that, unmeasured: a warm-up
     #[arg(long, value_name = "TIME", default_value = "3s", value_parser = span)]
@@ -89,6 +89,14 @@ pub(crate) fn batch_size(text: &str) -> Result<u64, String> {
         _ => Err(format!(
             "write a size such as 64KiB, at most {BATCH_BYTES_MAX} bytes"
         )),
+    }
+}
+
+/// A time in which something can happen.
+pub(crate) fn stretch(text: &str) -> Result<Duration, String> {
+    match span(text)? {
+        Duration::ZERO => Err("write more than no time".to_owned()),
+        span => Ok(span),
     }
 }
 

@@ -36,7 +36,7 @@ const PARTITIONS: u32 = 8;
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Args {
     /// How long each step measures
-    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = plan::span)]
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = plan::stretch)]
     seconds: Duration,
     /// Values of a batch at full speed, about
     #[arg(long, value_name = "SIZE", default_value = "256KiB", value_parser = plan::batch_size)]

@@ -191,8 +191,7 @@ impl Input {
                 }
                 if lines.rest_bytes() > self.producer.max_batch_bytes() {
                     place.line += 1;
-                    let failure = self.too_long(place, "more than ", lines.rest_bytes());
-                    return Err(Stop::Failed(failure));
+                    return Err(Stop::Failed(self.too_long(place, None)));
                 }
                 if waits {
                     self.pages.close_all();
@@ -211,6 +210,10 @@ impl Input {
 
     fn take(&mut self, line: Bytes, place: Place) -> Result<(), Stop> {
         let bytes = line.len();
+        // As many tools write them behind each object, and at the end.
+        if matches!(self.form, Form::Json) && line.trim_ascii().is_empty() {
+            return Ok(());
+        }
         let failed = |input: &Self, what: &str| Stop::Failed(input.no_record(place, what));
         let record = match &self.form {
             Form::Line { separator: None } => Record::value(line),
@@ -230,7 +233,7 @@ impl Input {
         };
         let plain = record.plain_bytes();
         if plain > self.record_bytes_max() {
-            return Err(Stop::Failed(self.too_long(place, "", bytes)));
+            return Err(Stop::Failed(self.too_long(place, Some(bytes))));
         }
         let by_key = |key: &Bytes| self.producer.partition_of(key);
         let partition = self.partition.or_else(|| record.key.as_ref().map(by_key));
@@ -258,12 +261,18 @@ impl Input {
             .with_field("line", line)
     }
 
-    fn too_long(&self, place: Place, about: &str, bytes: usize) -> Failure {
+    /// `bytes`: of the line, if it was read to its end.
+    fn too_long(&self, place: Place, bytes: Option<usize>) -> Failure {
         let (name, line) = (self.sources.name(place.source), place.line);
         let (topic, limit) = (&self.topic, self.producer.max_batch_bytes());
+        let long = match bytes {
+            Some(bytes) => format!("has {bytes} bytes"),
+            None => "is too long".to_owned(),
+        };
         Failure::new(format!(
-            "line {line} of {name} has {about}{bytes} bytes, which is above the max_batch_bytes of \
-             topic {topic}, {limit}, with what a batch needs beside it"
+            "line {line} of {name} {long}: the max_batch_bytes of topic {topic}, {limit}, holds {} of \
+             a record, and what a batch needs beside it",
+            self.record_bytes_max()
         ))
         .and_next("shorten the line, or alter the topic with --set max_batch_bytes=…")
         .with_field("source", name)

@@ -20,6 +20,11 @@ pub(super) struct Place {
     pub(super) line: u64,
 }
 
+impl Place {
+    /// Where the first record stands.
+    pub(super) const FIRST: Self = Self { source: 0, line: 1 };
+}
+
 /// Records that go together.
 #[derive(Debug)]
 pub(super) struct Page {
