@@ -19,7 +19,7 @@ const CACHE_DISK_MIN: u64 = 16 * MIB as u64;
 const BYTES_MAX: u64 = u64::MAX / 2;
 /// URLs that are right, for those who wrote another.
 const URLS: &str = "write file:///var/lib/esker/bucket, s3://my-bucket/prefix, \
-     gs://my-bucket/prefix, az://my-container/prefix or memory://name";
+     gs://my-bucket/prefix or az://my-container/prefix";
 
 // One append, or one batch that is read, of any size fits its budget.
 const _: () = assert!(96 * MIB > BATCH_BYTES_MAX + BATCH_DECODED_BYTES_MAX);
@@ -157,10 +157,14 @@ fn bucket(url: &str) -> Option<Beyond> {
     match scheme {
         "file" if !rest.starts_with('/') => refused(value, "its path is not absolute"),
         "file" => None,
-        "s3" | "gs" | "az" | "memory" if rest.split('/').next() == Some("") => {
+        "memory" => refused(
+            value,
+            "it would live only as long as this process, and with it all that was flushed",
+        ),
+        "s3" | "gs" | "az" if rest.split('/').next() == Some("") => {
             refused(value, "it names no bucket")
         }
-        "s3" | "gs" | "az" | "memory" => None,
+        "s3" | "gs" | "az" => None,
         _ => refused(value, "its scheme is unknown"),
     }
 }

@@ -28,8 +28,8 @@ pub(crate) struct Listen {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ObjectStore {
-    /// `file:///path`, `s3://bucket/prefix`, `gs://…`, `az://…`, `memory://name`. Default:
-    /// `bucket` in the data directory.
+    /// `file:///path`, `s3://bucket/prefix`, `gs://…`, `az://…`. Default: `bucket` in the data
+    /// directory.
     pub(crate) url: Option<String>,
     /// Settings of the store by the names of its kind: `aws_endpoint`, `aws_region`, … Secrets
     /// belong into the environment. Default: none.

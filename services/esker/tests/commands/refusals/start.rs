@@ -70,6 +70,10 @@ fn a_configuration_that_is_refused_is_usage() {
                 "127.0.0.1:7070, localhost:7070 or 7070",
             ],
         ),
+        (
+            &["dev", "--data-dir", "new", "--object-store", "memory://b"],
+            &["only as long as this process", "file:///"],
+        ),
         (&["demo", "--bytes", "much"], &["--bytes much"]),
     ] {
         let output = esker(args).current_dir(folder.path()).output().unwrap();
