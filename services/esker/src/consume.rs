@@ -7,10 +7,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use esker_client::{Code, Error};
+use esker_client::{Code, Detail, Error};
 use esker_env::{Monotonic, WallMs};
 use futures::TryFutureExt as _;
 use indicatif::ProgressBar;
+use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -68,7 +69,8 @@ pub(crate) struct Args {
     #[arg(long)]
     json_records: bool,
     /// Keep in FILE how far was printed, and go on from there next time; after a crash records may
-    /// come twice, none is left out
+    /// come twice, none is left out. What is gone by then is an error, unless --from earliest is
+    /// given, too
     #[arg(long, value_name = "FILE")]
     offsets_file: Option<PathBuf>,
     /// Print so many records at most
@@ -90,6 +92,7 @@ impl Args {
             until: self.until,
             follow: self.follow,
             backfill: false,
+            past_gone: self.from == Some(Place::Earliest),
         })
     }
 }
@@ -107,9 +110,11 @@ pub(crate) async fn run(args: Args, shell: &Shell) -> Result<(), Failure> {
         let id = source.topic_id(shell, topic).await?;
         let files = Arc::clone(&shell.env.files);
         let positions = Positions::open(files, path, topic, id)?;
-        if args.from.is_some() && !positions.resumed().is_empty() {
+        let elsewhere = args.from.is_some_and(|from| from != Place::Earliest);
+        if elsewhere && !positions.resumed().is_empty() {
             let text = format!(
-                "{} says where to go on: leave out --from, or name another file",
+                "{} says where to go on: leave out --from, or name another file; with `--from \
+                 earliest` what is gone is passed over",
                 path.display()
             );
             return Err(Failure::usage(text));
@@ -182,6 +187,11 @@ impl<'a> Printing<'a> {
             // It may have been made anew since the file was opened.
             let mut topics = stretches.iter().filter_map(Stretch::topic_id);
             topics.try_for_each(|id| positions.check(id))?;
+        }
+        for stretch in &stretches {
+            if let Some((from, to)) = stretch.gone() {
+                passed_over(self.shell, stretch.partition, from.get(), to.get());
+            }
         }
         let lives = stretches.iter();
         let lives = lives.map(|stretch| (stretch.partition, stretch.incarnation()));
@@ -355,8 +365,27 @@ impl<'a> Printing<'a> {
                      one, and say by --from where to begin"
                 ))
             }
+            Some(positions) if are_gone(&positions.resumed(), error) => {
+                let name = positions.path().display();
+                failure.and_next(format!(
+                    "{name} says to go on there: with `--from earliest` besides, a partition whose \
+                     next records are gone goes on with the first record kept, all others where the \
+                     file says"
+                ))
+            }
             _ => failure,
         }
+    }
+}
+
+/// Whether it failed because records of which `resumed` tells are gone, by retention or by hand.
+fn are_gone(resumed: &BTreeMap<u32, Position>, error: &Error) -> bool {
+    match error.detail() {
+        Some(Detail::OutOfRange(range)) => {
+            let mut kept = resumed.values();
+            kept.any(|at| at.next.get() < range.log_start)
+        }
+        _ => false,
     }
 }
 
@@ -377,6 +406,21 @@ pub(crate) async fn give_up_on_stdout(interrupt: impl Future<Output = ()>) {
     tokio::time::sleep(STDOUT_GRACE).await;
     screen::note("esker: interrupted, and nobody reads stdout");
     std::process::exit(1);
+}
+
+/// Says that a partition does not go on where it was.
+fn passed_over(shell: &Shell, partition: u32, from: u64, to: u64) {
+    let gone = to - from;
+    screen::note(&match shell.json {
+        true => json!({ "partition": partition, "from": from, "to": to, "gone": gone }).to_string(),
+        false => format!(
+            "esker: partition {partition} goes on at {to}, not at {from}: {} gone",
+            match gone {
+                1 => "1 record is".to_owned(),
+                _ => format!("{gone} records are"),
+            }
+        ),
+    });
 }
 
 /// That there was nothing to read, which an empty stdout alone may not tell.

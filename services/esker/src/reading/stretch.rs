@@ -19,6 +19,8 @@ pub(crate) struct Bounds {
     pub(crate) follow: bool,
     /// Leaves the cache of those who read the tail alone.
     pub(crate) backfill: bool,
+    /// Who goes on with records that are gone goes on with the first that is kept.
+    pub(crate) past_gone: bool,
 }
 
 /// What is to be read of a partition, ends settled.
@@ -34,6 +36,8 @@ pub(crate) struct Stretch {
     next: Option<Offset>,
     /// Where the partition ended when this was settled.
     end: Offset,
+    /// What was left to read and is gone: from, and up to.
+    gone: Option<(Offset, Offset)>,
     /// No record lies in it, by what the partition held then.
     holds_nothing: bool,
 }
@@ -52,12 +56,18 @@ pub(crate) async fn plan(
     let stretches = found.into_iter().map(|offsets| {
         let (start, end) = (offsets.start, offsets.end);
         let resumed = resumed.get(&offsets.partition);
-        let place = resumed.map_or(bounds.from, |at| Place::Offset(at.next));
         let seen = resumed.and_then(|at| at.incarnation);
         let seen = seen.map(|incarnation| Mark {
             incarnation,
             index: 0,
         });
+        // Who comes from another life hears of it, even if there is nothing to read.
+        let life = |mark: Option<Mark>| mark.map(|mark| mark.incarnation);
+        let same_life = seen.is_none() || life(seen) == life(offsets.mark);
+        let gone = resumed.filter(|at| bounds.past_gone && same_life && at.next < start);
+        let gone = gone.map(|at| (at.next, start));
+        let next = gone.map_or(resumed.map(|at| at.next), |(_, start)| Some(start));
+        let place = next.map_or(bounds.from, Place::Offset);
         let (from, since, next) = match place {
             Place::Earliest => (From::Earliest, None, Some(start)),
             Place::End => (From::Offset(end), None, Some(end)),
@@ -73,9 +83,6 @@ pub(crate) async fn plan(
             Place::Offset(offset) => (offset.min(end), None),
             Place::Time(when) => (end, Some(when.resolve(now))),
         };
-        // Who comes from another life hears of it, even if there is nothing to read.
-        let life = |mark: Option<Mark>| mark.map(|mark| mark.incarnation);
-        let same_life = seen.is_none() || life(seen) == life(offsets.mark);
         let nothing = match from {
             From::Earliest => until <= start,
             // Where it begins beyond the end, the service says what there is.
@@ -100,6 +107,7 @@ pub(crate) async fn plan(
             till: till.filter(|_| !bounds.follow),
             next,
             end,
+            gone,
             holds_nothing: nothing && same_life && !bounds.follow,
         }
     });
@@ -115,6 +123,11 @@ impl Stretch {
     /// The id of its topic, if that is known.
     pub(crate) const fn topic_id(&self) -> Option<u64> {
         self.options.topic_id
+    }
+
+    /// What was left to read and is gone, so that it begins behind that: from, and up to.
+    pub(crate) const fn gone(&self) -> Option<(Offset, Offset)> {
+        self.gone
     }
 
     /// Begins to read.
@@ -271,6 +284,7 @@ mod tests {
             until,
             follow: false,
             backfill: false,
+            past_gone: false,
         };
         let (resumed, now) = (BTreeMap::new(), WallMs(0));
         let settle = async |from, until| {

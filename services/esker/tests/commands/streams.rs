@@ -62,6 +62,60 @@ fn a_consumer_that_was_killed_goes_on_where_it_was() {
 }
 
 #[test]
+fn a_consumer_whose_next_records_are_gone_goes_on_with_the_first_kept_if_it_is_told_to() {
+    let server = Server::start("passed-over");
+    server.create_topic("t", 2);
+    let ten = server.file("ten", &numbered(10));
+    let positions = server.path("positions");
+    let go_on = ["consume", "t", "--offsets-file", &positions];
+    let produce = |partition| {
+        server.out(&["produce", "t", &ten, "--partition", partition]);
+    };
+    let truncate = |before| {
+        let truncate = ["topic", "truncate", "t", "--partition", "0", "--before"];
+        server.out(&[&truncate[..], &[before, "--yes"]].concat());
+    };
+    produce("0");
+    server.out(&[&go_on[..], &["--limit", "3"]].concat());
+    produce("1");
+    truncate("7");
+
+    let output = server.run(&go_on);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0));
+    for word in ["3 is out of range", &positions, "with `--from earliest`"] {
+        assert!(said.contains(word), "{said}");
+    }
+    assert_eq!(said.lines().count(), 1, "{said}");
+
+    let passing = [&go_on[..], &["--from", "earliest"]].concat();
+    let output = server.run(&passing);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    let told = "esker: partition 0 goes on at 7, not at 3: 4 records are gone\n";
+    assert_eq!(said, told);
+    let printed = [&b"line 7\nline 8\nline 9\n"[..], &numbered(10)].concat();
+    assert_eq!(output.stdout, printed);
+
+    // Where nothing is gone, the file says where to go on.
+    produce("1");
+    let output = server.run(&passing);
+    assert_eq!((output.stdout, output.stderr.len()), (numbered(10), 0));
+
+    // All that was left: what is kept is where that ended.
+    produce("0");
+    truncate("20");
+    let output = server.run(&passing);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(0), 0));
+    assert!(
+        said.contains("goes on at 20, not at 10: 10 records"),
+        "{said}"
+    );
+    assert_eq!(server.out(&go_on), b"");
+}
+
+#[test]
 fn what_is_followed_comes_as_it_is_written_until_a_signal() {
     let server = Server::start("followed");
     server.create_topic("t", 3);
