@@ -436,7 +436,7 @@ fn not_appended(shard: ShardId, refusal: &AppendRefusal) -> HeadError {
             limit: share,
             held: batches,
         },
-        AppendRefusal::DiskFull { room, bytes } => HeadError::DiskFull {
+        AppendRefusal::DiskFull { room, bytes, .. } => HeadError::DiskFull {
             shard,
             what,
             room,

@@ -8,7 +8,7 @@ use futures::future::BoxFuture;
 use crate::budget::Budget;
 use crate::counting::Tally;
 use crate::error::Cause;
-use crate::request::{Answer, Bucket, Request};
+use crate::request::{Answer, Bucket, Request, Verb};
 
 /// Opens after a number of failures in a row. While open it refuses at once; after each pause
 /// one request is let through, and its success closes the circuit.
@@ -69,11 +69,16 @@ impl Breaker {
         Ok(Some(Trial(self)))
     }
 
-    fn settle(&self, failure: Option<&Cause>) {
+    /// What a request came to. One that succeeds says no more than that this one does: another, of
+    /// more bytes, may fail on.
+    fn settle(&self, verb: Verb, failure: Option<&Cause>) {
         let mut state = self.state.lock().expect("no holder panics");
         let Some(failure) = failure else {
             if state.opened.is_some() {
-                tracing::info!(failures = state.failures, "the object store answers again");
+                tracing::info!(
+                    failures = state.failures,
+                    "the object store has answered a {verb}, all else is asked of it again"
+                );
             }
             *state = State::default();
             return;
@@ -104,14 +109,15 @@ impl Bucket for Breaker {
     fn call(&self, request: Request) -> BoxFuture<'_, Result<Answer, Cause>> {
         Box::pin(async move {
             let trial = self.admit()?;
+            let verb = request.verb();
             let result = self.inner.call(request).await;
             match &result {
                 // Our own limit says nothing about the store.
                 Err(Cause::Overloaded { .. }) => {}
                 Err(failure @ (Cause::Unavailable(_) | Cause::TimedOut(_))) => {
-                    self.settle(Some(failure));
+                    self.settle(verb, Some(failure));
                 }
-                _ => self.settle(None),
+                _ => self.settle(verb, None),
             }
             drop(trial);
             result

@@ -16,13 +16,13 @@ pub enum Error {
     /// A request failed for good, or its budget of attempts and time is spent. A write that
     /// failed as [`Kind::Unavailable`] may have taken effect, or may yet: its key is never
     /// reused, so doing it again is safe.
-    #[error("{verb} `{key}` failed after {attempts} attempts: {cause}")]
+    #[error("{verb} `{key}` failed{}: {cause}", after(*attempts))]
     Request {
         /// What was asked.
         verb: Verb,
         /// Of which key, or under which prefix.
         key: String,
-        /// How many times it was asked.
+        /// How many times it was asked; 0 if it was refused before that.
         attempts: u32,
         /// Why the last attempt failed.
         cause: Cause,
@@ -216,6 +216,11 @@ impl Cause {
         )
     }
 
+    /// Whether the store was asked at all.
+    pub(crate) const fn was_asked(&self) -> bool {
+        !matches!(self, Self::CircuitOpen { .. } | Self::Overloaded { .. })
+    }
+
     pub(crate) fn unavailable(reason: &dyn std::fmt::Display) -> Self {
         Self::Unavailable(cut(&reason.to_string()))
     }
@@ -234,23 +239,31 @@ pub(crate) fn cut(text: &str) -> String {
     line
 }
 
+fn after(attempts: u32) -> String {
+    match attempts {
+        0 => String::new(),
+        1 => " after 1 attempt".to_owned(),
+        _ => format!(" after {attempts} attempts"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn an_error_names_verb_key_attempts_and_cause() {
-        let error = Error::Request {
-            verb: Verb::Put,
-            key: "a/b".into(),
-            attempts: 3,
-            cause: Cause::Unavailable("503".into()),
-        };
-        assert_eq!(
-            error.to_string(),
-            "put `a/b` failed after 3 attempts: the store is unavailable: 503"
-        );
-        assert!(error.is_retriable());
+        for (attempts, after) in [(0, ""), (1, " after 1 attempt"), (3, " after 3 attempts")] {
+            let error = Error::Request {
+                verb: Verb::Put,
+                key: "a/b".into(),
+                attempts,
+                cause: Cause::Unavailable("503".into()),
+            };
+            let told = format!("put `a/b` failed{after}: the store is unavailable: 503");
+            assert_eq!(error.to_string(), told);
+            assert!(error.is_retriable());
+        }
     }
 
     #[test]

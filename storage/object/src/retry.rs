@@ -55,7 +55,7 @@ impl Retry {
                 return Err(Error::Request {
                     verb: request.verb(),
                     key: request.path().to_owned(),
-                    attempts,
+                    attempts: attempts - u32::from(!cause.was_asked()),
                     cause,
                 });
             }

@@ -22,7 +22,7 @@ use esker_types::limits::{
 use esker_types::{Durability, EntryId, ShardId, ShardTime};
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
-use crate::disk::{Promise, Purpose};
+use crate::disk::{Full, Promise, Purpose};
 use crate::replica::{ProposeError, Replica};
 use crate::shard_clock::{Behind, ShardClock, Stamp};
 
@@ -61,13 +61,15 @@ pub enum AppendRefusal {
     /// The WAL disk has no room above its reserve.
     #[error(
         "the WAL of this node has {room} bytes of room above its reserve, the append needs {bytes}; \
-         retry once the bucket has taken some"
+         {}", Full::what_to_do(*disk_full)
     )]
     DiskFull {
         /// Bytes left.
         room: u64,
         /// Bytes needed.
         bytes: u64,
+        /// It is the file system that is full, not the WAL's budget.
+        disk_full: bool,
     },
     /// The batch is larger than any topic may allow.
     #[error("a batch of {bytes} bytes is above the limit of {BATCH_BYTES_MAX}")]
@@ -281,6 +283,7 @@ impl Appender {
         promise.await.map_err(|full| AppendRefusal::DiskFull {
             room: full.room,
             bytes,
+            disk_full: full.disk_full,
         })
     }
 }

@@ -38,6 +38,6 @@ pub use book::{LogBounds, Vote};
 pub use checkpoint::{Checkpoint, Checkpoints};
 pub use inspect::{FileReport, FrameReport, GroupReport};
 pub use options::{Fatal, OnFatal, Stats, WalOptions};
-pub(crate) use room::{Promise, Purpose};
+pub(crate) use room::{Full, Promise, Purpose};
 pub use scan::{Recovery, Torn};
 pub use wal::Wal;

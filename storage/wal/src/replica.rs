@@ -16,7 +16,7 @@ use openraft::{BasicNode, SnapshotPolicy};
 use tokio::sync::{oneshot, watch};
 
 use crate::Error;
-use crate::disk::{Checkpoints, Promise, Purpose, Wal};
+use crate::disk::{Checkpoints, Full, Promise, Purpose, Wal};
 use crate::peers::Peers;
 use crate::raft::network::Links;
 use crate::raft::types::{Applied, Proposal, Runtime, Told, TypeConfig, command_of, entry_id};
@@ -233,9 +233,9 @@ impl Replica {
         let promise = promise.map_err(|full| ProposeError::Refused {
             shard,
             what: format!(
-                "the WAL of this node has {} bytes of room for it, it needs {needed}; retry once \
-                 the bucket has taken some",
-                full.room
+                "the WAL of this node has {} bytes of room for it, it needs {needed}; {}",
+                full.room,
+                Full::what_to_do(full.disk_full),
             ),
         })?;
         let (tell, told) = oneshot::channel();

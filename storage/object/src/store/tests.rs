@@ -136,6 +136,7 @@ async fn the_circuit_opens_refuses_without_asking_and_closes_after_a_trial() {
     let last = Arc::new(failed.unwrap());
     let said = error.to_string();
     assert!(said.ends_with(&format!("the last: {last}")), "{said}");
+    assert!(said.contains("failed: not asked"), "{said}");
     assert_eq!(*cause(&error), Cause::CircuitOpen { failures: 3, last });
     assert_eq!(store.counters().requests(), asked);
 

@@ -51,6 +51,20 @@ pub(crate) enum Purpose {
 pub(crate) struct Full {
     /// Bytes that were left for whoever asked.
     pub(crate) room: u64,
+    /// The file system had no room for a file that the budget allows.
+    pub(crate) disk_full: bool,
+}
+
+impl Full {
+    /// What to do about it, for who was refused.
+    pub(crate) const fn what_to_do(disk_full: bool) -> &'static str {
+        if disk_full {
+            "the file system that it is on is full: make room on it, or retry once the bucket has \
+             taken some"
+        } else {
+            "retry once the bucket has taken some"
+        }
+    }
 }
 
 /// What lies in the reserve, in bytes on disk.
@@ -198,7 +212,7 @@ impl Shared {
             self.wake_maker();
             let room = match asked {
                 Asked::Taken => return Ok(Promise::new(self, bytes)),
-                Asked::Full { room } => return Err(Full { room }),
+                Asked::Full { room } => return Err(self.full(room)),
                 Asked::Coming { room } => room,
             };
             // A file takes no longer than a sync may take before it counts as hanging.
@@ -206,9 +220,14 @@ impl Shared {
                 .await
                 .is_err()
             {
-                return Err(Full { room });
+                return Err(self.full(room));
             }
         }
+    }
+
+    fn full(&self, room: u64) -> Full {
+        let disk_full = self.files().disk_full;
+        Full { room, disk_full }
     }
 
     /// One step: two who ask at the same time never get the same room.

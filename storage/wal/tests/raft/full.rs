@@ -460,6 +460,8 @@ fn a_disk_that_somebody_else_fills_costs_no_node_its_life() {
                     let full = matches!(refusal, AppendRefusal::DiskFull { .. });
                     let durability = refusal.durability();
                     assert!(full && durability == Durability::NotWritten, "{refusal}");
+                    let told = refusal.to_string();
+                    assert!(told.contains("file system that it is on is full"), "{told}");
                 }
                 if round == 0 {
                     for shard in &node.shards {
