@@ -349,7 +349,8 @@ impl Pump {
             self.touch_all();
             self.failed_for_now(error);
         } else {
-            self.take_break(&error.to_string());
+            // The code is said of what it came to, and so is durability.
+            self.take_break(error.message());
         }
     }
 

@@ -167,6 +167,11 @@ async fn time_over_says_what_is_known() {
         assert!(error.is_retriable());
         assert_eq!(begun.elapsed().as_secs(), 20);
         assert!(error.message().contains("20s; at last: "), "{error}");
+        // Code and durability are said once, by the error itself.
+        assert!(
+            !error.message().contains("it is unknown whether"),
+            "{error}"
+        );
         // The next one does not suffer for it.
         world.service.fates(|_| Fate::Decide);
         producer.send(numbered(0, 1)).await.unwrap().await.unwrap();
