@@ -15,7 +15,7 @@ use std::time::Duration;
 use esker_agent::{Agent, Budgets, Cluster, WalStand};
 use esker_cache::{BlockCache, Disk, Settings};
 use esker_client::v1;
-use esker_env::Env;
+use esker_env::{Env, Listener};
 use esker_log::{
     ClaimError, Ended, Engine, EngineOptions, FlushTriggers, Owner, UpkeepTimes, claim, confirm,
     nothing_written,
@@ -112,23 +112,21 @@ impl Server {
         environment: BTreeMap<String, String>,
     ) -> Result<Self, ServeError> {
         // The cheap things that may be wrong come first; of two servers in one directory the second
-        // hears of that, not of the port that they would share.
-        let directory = Directory::take(env, &config.data_dir).await?;
-        let listener = env
-            .network
-            .listen(&config.listen.public.0.to_string())
-            .await;
-        let listener = listener.map_err(ServeError::Listen)?;
-        let address = listener.address().to_owned();
-        let metrics = env.network.listen(&config.metrics().to_string()).await;
-        let listening = metrics.map_err(|error| match config.listen.metrics {
-            Some(_) => ServeError::ListenMetrics(error),
-            None => ServeError::ListenDerived {
-                error,
-                public: address.clone(),
-            },
-        })?;
-        let metrics = listening.address().to_owned();
+        // hears of that, not of the port that they would share. One that is not there is nobody's,
+        // and is not made for a port that is taken.
+        let directory = match env.files.list(&config.data_dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            _ => Some(Directory::take(env, &config.data_dir).await?),
+        };
+        let [listener, listening] = listen(env, config).await?;
+        let directory = match directory {
+            Some(directory) => directory,
+            None => Directory::take(env, &config.data_dir).await?,
+        };
+        let (address, metrics) = (
+            listener.address().to_owned(),
+            listening.address().to_owned(),
+        );
         let (stand, standing) = watch::channel(Stand::Starting("asking the bucket"));
         let observing = tokio::spawn(observe(listening, env.clone(), standing));
         tell_memory(config);
@@ -282,6 +280,22 @@ impl Server {
             tracing::info!("the cache was not written in time; some of it is fetched again");
         }
     }
+}
+
+/// Listens for the public API, and for metrics.
+async fn listen(env: &Env, config: &Config) -> Result<[Box<dyn Listener>; 2], ServeError> {
+    let public = config.listen.public.0.to_string();
+    let public = env.network.listen(&public).await;
+    let public = public.map_err(ServeError::Listen)?;
+    let metrics = env.network.listen(&config.metrics().to_string()).await;
+    let metrics = metrics.map_err(|error| match config.listen.metrics {
+        Some(_) => ServeError::ListenMetrics(error),
+        None => ServeError::ListenDerived {
+            error,
+            public: public.address().to_owned(),
+        },
+    })?;
+    Ok([public, metrics])
 }
 
 /// The bucket that `config` names.

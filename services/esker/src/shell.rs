@@ -57,6 +57,13 @@ impl Shell {
 
     /// A connection to the agent.
     pub(crate) async fn client_with(&self, options: Options) -> Result<Client, Failure> {
+        if has_odd_port(&self.endpoint) {
+            let text = "the port is no number up to 65535; write http://host:port";
+            return Err(Failure::usage(format!(
+                "--endpoint: `{}`: {text}",
+                self.endpoint
+            )));
+        }
         let connected = Arc::new(OnceLock::<Client>::new());
         tokio::spawn(self.tell_of_silence(Arc::clone(&connected)));
         let client = Client::connect(&self.endpoint, options, &self.env).await;
@@ -114,6 +121,18 @@ fn url(endpoint: &str) -> String {
     }
 }
 
+/// Whether what stands for a port in `url` is none.
+fn has_odd_port(url: &str) -> bool {
+    let authority = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = authority.split(['/', '?', '#']).next().unwrap_or_default();
+    match authority.rsplit_once(':') {
+        // Of an address of IPv6, without a port.
+        Some((_, end)) if end.ends_with(']') => false,
+        Some((_, port)) => port.parse::<u16>().is_err(),
+        None => false,
+    }
+}
+
 /// One line of JSON.
 pub(crate) fn json(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect("keys are text and no value fails to serialize")
@@ -132,6 +151,26 @@ mod tests {
             ("7080", "http://127.0.0.1:7080"),
         ] {
             assert_eq!(url(endpoint), expected);
+        }
+    }
+
+    #[test]
+    fn a_port_is_a_number() {
+        for url in [
+            "http://a:1",
+            "http://a",
+            "http://[::1]:1/x:y",
+            "http://[::1]",
+        ] {
+            assert!(!has_odd_port(url), "{url}");
+        }
+        for url in [
+            "http://a:b",
+            "http://a:",
+            "http://a:65536",
+            "http://[::1]:b/",
+        ] {
+            assert!(has_odd_port(url), "{url}");
         }
     }
 }

@@ -102,6 +102,10 @@ fn a_log_says_what_it_still_holds_until_it_is_flushed() {
     // Killed: what was acknowledged is in the files, and no checkpoint knows of it.
     let (report, content) = json(&["wal", data]);
     assert!(content && report["in_use"] == false, "{report}");
+    let said = String::from_utf8(inspect(&["wal", data]).stdout).expect("UTF-8");
+    let none = report["checkpoints"].as_array().is_some_and(Vec::is_empty);
+    assert_eq!(said.contains("\nno checkpoint yet\n"), none, "{said}");
+    assert_eq!(said.contains("CHECKPOINT AT"), !none, "{said}");
     let held = report["payload_frames_held"].as_u64().expect("a number");
     let bytes = report["payload_bytes_held"].as_u64().expect("a number");
     assert!(

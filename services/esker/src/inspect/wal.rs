@@ -422,10 +422,10 @@ impl Report {
             });
             let rows: Vec<_> = rows.map(|row| row.to_vec()).collect();
             text.push('\n');
-            text.push_str(&screen::table(
-                &["SHARD", "CHECKPOINT AT", "FLUSHED"],
-                &rows,
-            ));
+            text.push_str(&match rows.is_empty() {
+                true => "no checkpoint yet\n".to_owned(),
+                false => screen::table(&["SHARD", "CHECKPOINT AT", "FLUSHED"], &rows),
+            });
         }
         text.push('\n');
         text.push_str(&self.found.text());

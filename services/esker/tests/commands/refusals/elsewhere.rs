@@ -34,6 +34,15 @@ fn a_server_that_is_not_there_is_said_with_how_to_start_one() {
         assert!(said.contains("esker dev`"), "{said}");
         assert_eq!(said.matches("refused").count(), 1, "{said}");
     }
+    let output = esker(&["status", "--endpoint", "foo:bar"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(
+        said.contains("`http://foo:bar`: the port is no number"),
+        "{said}"
+    );
     let output = esker(&["status", "--json", "--endpoint", &endpoint])
         .output()
         .unwrap();

@@ -33,6 +33,9 @@ fn a_second_server_hears_what_is_taken() {
         "{said}"
     );
 
+    let made = std::fs::exists(&other).unwrap();
+    assert!(!made, "a directory of a server that never was");
+
     // The one below the taken one may be taken by anybody: then that is what is said.
     let port: u16 = public.rsplit(':').next().unwrap().parse().unwrap();
     let below = format!("localhost:{}", port - 1);
