@@ -66,7 +66,10 @@ def batch(values):
 
 def told(rpc_error):
     """Our error in the details of a failed call."""
-    trailers = dict(rpc_error.trailing_metadata())
+    trailers = dict(rpc_error.trailing_metadata() or ())
+    if "grpc-status-details-bin" not in trailers:
+        # No service of ours said so: nobody answers there, or somebody else.
+        sys.exit(f"client.py: {sys.argv[1]}: {rpc_error.details()} ({rpc_error.code().name})")
     details = status.Status.FromString(trailers["grpc-status-details-bin"]).details
     assert len(details) == 1, details
     ours = error.Error()

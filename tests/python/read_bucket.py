@@ -7,7 +7,10 @@ if {"-h", "--help"} & set(sys.argv[1:]):
     sys.exit(print(__doc__))
 if len(sys.argv) != 4 or not sys.argv[3].isdigit() or not Path(sys.argv[1]).is_dir():
     sys.exit(print(__doc__.splitlines()[1], file=sys.stderr) or 2)
-import zstandard
+try:
+    import zstandard
+except ImportError as missing:
+    sys.exit(f"read_bucket.py: {missing}; install zstandard")
 
 KEY = re.compile(r"(\d{20})-(\d{20})-([0-9A-HJKMNP-TV-Z]{26})\.seg")
 TABLE = range(256)
@@ -66,8 +69,7 @@ class Segment: # chapter 3, opened from its end
 
     def part(self, place, size, crc, what):
         part = self.data[place:place + size]
-        damage = f"{self.path}: the {what} at byte {place} is damaged"
-        refuse(len(part) != size or crc32c(part) != crc, damage)
+        refuse(len(part) != size or crc32c(part) != crc, f"{self.path}: the {what} at byte {place} is damaged")
         return part
 
     def directory(self, page):
@@ -90,8 +92,7 @@ class Segment: # chapter 3, opened from its end
             page = Fields(self.part(place, size, crc, "index page"))
             for _ in range(page.take("<I")):
                 offset, records, number, at, size, crc = page.take("<QIIIII")
-                page.bytes(32)
-                page.bytes(page.take("<H"))
+                page.bytes(32), page.bytes(page.take("<H"))
                 refuse(start + offset != due, f"{self.path}: offset {due} is missing")
                 if number != opened:
                     at_byte, stored, raw, crc_of_block, codec = self.blocks[number]
@@ -118,8 +119,7 @@ def values(base, count, crc, batch):
 
 def chain(folder):
     """Chapter 7: the segments of a shard that are its log."""
-    found = [(*map(int, KEY.fullmatch(it.name).groups()[:2]), it) for it in folder.glob("*.seg")]
-    end = 0
+    found, end = [(*map(int, KEY.fullmatch(it.name).groups()[:2]), it) for it in folder.glob("*.seg")], 0
     while beyond := [one for one in found if one[1] > end]:
         # What lies in a hole was removed, or is missed by one of the partitions.
         end = max(end, min(beyond)[0])

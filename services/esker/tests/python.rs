@@ -190,3 +190,29 @@ fn a_script_that_is_called_wrongly_says_how_to_call_it() {
         assert!(said.contains(usage), "{said}");
     }
 }
+
+#[test]
+fn a_script_that_misses_something_says_what() {
+    let Some(python) = python() else { return };
+    // A port that nobody listens at: bound, and given back.
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("an address").to_string();
+    drop(taken);
+    let protos = tree().join("proto");
+    let protos = protos.to_str().expect("UTF-8");
+    let said = run(&python, "client.py", &[&address, protos]).expect_err("nobody listens");
+    let begins = format!("client.py: {address}: ");
+    assert!(said.starts_with(&begins), "{said}");
+    assert!(said.contains("(UNAVAILABLE)"), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+
+    // Without what was installed.
+    let script = tree().join("tests/python/read_bucket.py");
+    let mut command = Command::new(&python);
+    let command = command.arg("-S").arg(script).args([protos, "t", "0"]);
+    let output = command.output().expect("Python starts");
+    let said = String::from_utf8(output.stderr).expect("UTF-8");
+    assert!(!output.status.success(), "{said}");
+    assert!(said.ends_with("; install zstandard\n"), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+}
