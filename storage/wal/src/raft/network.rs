@@ -307,7 +307,7 @@ pub(crate) fn asked(request: AppendRequest) -> io::Result<AppendEntriesRequest<T
     let mut entries = Vec::with_capacity(request.entries.len());
     let mut before = request.previous;
     for (at, body) in request.entries {
-        if at.index.0 != before.index.0 + 1 || at.term < before.term {
+        if Some(at.index.0) != before.index.0.checked_add(1) || at.term < before.term {
             return Err(invalid(format!("entry {at} does not follow on {before}")));
         }
         let payload = payload_of(body).ok_or_else(|| invalid(format!("entry {at} is none")))?;
@@ -341,5 +341,47 @@ pub(crate) fn replied(reply: &StreamAppendResult<TypeConfig>) -> AppendReply {
         Ok(at) => AppendReply::Matched(id(at.as_ref())),
         Err(StreamAppendError::Conflict(at)) => AppendReply::Conflict(entry_id(at)),
         Err(StreamAppendError::HigherVote(vote)) => AppendReply::HigherVote(vote_of(vote)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use esker_types::{RaftIndex, Term};
+
+    use super::*;
+    use crate::disk::{Body, Vote};
+
+    fn request(previous: u64, entries: &[u64]) -> AppendRequest {
+        let id = |index| EntryId {
+            term: Term(1),
+            index: RaftIndex(index),
+        };
+        let blank = || Body::new(&[0], Vec::new());
+        AppendRequest {
+            vote: Vote::default(),
+            previous: id(previous),
+            entries: entries.iter().map(|at| (id(*at), blank())).collect(),
+            committed: EntryId::default(),
+        }
+    }
+
+    #[test]
+    fn entries_that_do_not_follow_on_each_other_are_refused() {
+        for good in [
+            request(0, &[1, 2]),
+            request(7, &[8]),
+            request(u64::MAX, &[]),
+        ] {
+            assert!(asked(good).is_ok());
+        }
+        for bad in [
+            request(0, &[2]),
+            request(3, &[4, 6]),
+            request(3, &[3]),
+            request(u64::MAX, &[0]),
+            request(u64::MAX, &[u64::MAX]),
+        ] {
+            assert!(asked(bad.clone()).is_err(), "{bad:?}");
+        }
     }
 }
