@@ -195,7 +195,8 @@ async fn installed(
     words::read_vote(reply.vote).map_err(|fault| unread(node, fault))
 }
 
-/// A snapshot, as it travels. The entries of its head are read as they are sent.
+/// A snapshot, as it travels. Its head is read whole before it is sent: an entry that is released
+/// meanwhile fails it here, and nothing has gone out.
 async fn parts(
     leader: Vote,
     snapshot: Snapshot,
