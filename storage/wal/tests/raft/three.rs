@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use esker_env::sim::Crash;
-use esker_shard::{Command, Outcome, PutTopic, TopicConfig};
+use esker_shard::{Command, Outcome};
 use esker_types::limits::GIB;
-use esker_types::{NodeId, PartitionIndex, ShardTime, TopicName, TopicVersion};
+use esker_types::{NodeId, ShardTime};
 use esker_wal::{AppendRefusal, Appender, ProposeError, Replica, Share};
 use tokio::time::{sleep, timeout};
 
 use super::mesh::Mesh;
-use super::world::{World, accepted, batch, node_id, partition, payload, run, topic};
+use super::world::{World, accepted, batch, node_id, partition, payload, put_topic, run};
 
 const NODES: [u64; 3] = [1, 2, 3];
 /// Many elections.
@@ -56,14 +56,7 @@ impl Trio {
             .into();
         let founded = trio.replica(node_id(1)).found(&voters).await;
         founded.expect("nobody has a log");
-        let put = PutTopic {
-            topic: topic(),
-            name: TopicName::new("t").expect("a name"),
-            version: TopicVersion(1),
-            config: TopicConfig::default(),
-            partitions: vec![PartitionIndex(0)],
-        };
-        let outcome = trio.propose(Command::PutTopic(put)).await;
+        let outcome = trio.propose(put_topic()).await;
         assert!(matches!(outcome, Outcome::TopicPut { .. }), "{outcome:?}");
         trio
     }

@@ -137,6 +137,17 @@ impl World {
     }
 }
 
+/// What makes the topic.
+pub(crate) fn put_topic() -> Command {
+    Command::PutTopic(PutTopic {
+        topic: topic(),
+        name: TopicName::new("t").expect("a name"),
+        version: TopicVersion(1),
+        config: TopicConfig::default(),
+        partitions: vec![PartitionIndex(0)],
+    })
+}
+
 pub(crate) fn node_id(sequence: u64) -> NodeId {
     NodeId::new(Incarnation::FIRST, sequence).expect("a small sequence")
 }
@@ -157,14 +168,7 @@ impl Node {
     }
 
     pub(crate) async fn put_topic(&self) {
-        let put = PutTopic {
-            topic: topic(),
-            name: TopicName::new("t").expect("a name"),
-            version: TopicVersion(1),
-            config: TopicConfig::default(),
-            partitions: vec![PartitionIndex(0)],
-        };
-        let outcome = self.propose(Command::PutTopic(put)).await;
+        let outcome = self.propose(put_topic()).await;
         assert!(matches!(outcome, Outcome::TopicPut { .. }), "{outcome:?}");
     }
 
