@@ -8,7 +8,7 @@ use bytes::Bytes;
 use esker_env::{Workers, WorkersExt};
 use esker_log::{
     AcceptedBatch, AcceptedRun, Answer, Bounds, BucketCheckpoint, FlushJob, Head, HeadError,
-    HeadRead, HeadRecords, Listing, Mark, Place, Progress, ShardTopic, TopicView,
+    HeadRead, HeadRecords, Leader, Listing, Mark, Place, Progress, ShardTopic, TopicView,
 };
 use esker_shard::checkpoint::{self, Scope};
 use esker_shard::{
@@ -449,10 +449,17 @@ fn not_appended(shard: ShardId, refusal: &AppendRefusal) -> HeadError {
 
 fn not_proposed(error: &ProposeError) -> HeadError {
     let what = error.to_string();
-    match *error {
-        ProposeError::NotLeader { shard, .. } => HeadError::NotLeader { shard, what },
-        ProposeError::Refused { shard, .. } => HeadError::Refused { shard, what },
-        ProposeError::Unknown { shard, .. } => HeadError::Unknown { shard, what },
+    match error {
+        ProposeError::NotLeader { shard, leader } => HeadError::NotLeader {
+            shard: *shard,
+            leader: leader.clone().map(|leader| Leader {
+                node: leader.node,
+                address: leader.address,
+            }),
+            what,
+        },
+        &ProposeError::Refused { shard, .. } => HeadError::Refused { shard, what },
+        &ProposeError::Unknown { shard, .. } => HeadError::Unknown { shard, what },
     }
 }
 
@@ -466,6 +473,7 @@ fn unreadable(shard: ShardId, error: &Error) -> HeadError {
 fn ended(shard: ShardId) -> HeadError {
     HeadError::NotLeader {
         shard,
+        leader: None,
         what: "its raft has ended".into(),
     }
 }

@@ -9,6 +9,8 @@ use esker_types::{Durability, Offset, OffsetRange, PartitionId, RaftIndex, Segme
 
 pub use keep::{ClaimError, Ended, KeepError};
 
+use crate::head::Leader;
+
 /// Why the head did not answer.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum HeadError {
@@ -23,7 +25,9 @@ pub enum HeadError {
     NotLeader {
         /// The shard.
         shard: ShardId,
-        /// Who does, as far as it is known.
+        /// Who does, if that is known.
+        leader: Option<Leader>,
+        /// The same in words.
         what: String,
     },
     /// An entry that is in the bucket by now.

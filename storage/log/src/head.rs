@@ -18,8 +18,9 @@ use esker_shard::{
     TopicConfig,
 };
 use esker_types::{
-    ContentHash, Incarnation, LeaderEpoch, Offset, OffsetRange, PartitionId, PartitionIndex,
-    RaftIndex, RaftRange, ShardId, ShardTime, Term, Timestamp, TopicId, TopicName, TopicVersion,
+    ContentHash, Incarnation, LeaderEpoch, NodeId, Offset, OffsetRange, PartitionId,
+    PartitionIndex, RaftIndex, RaftRange, ShardId, ShardTime, Term, Timestamp, TopicId, TopicName,
+    TopicVersion,
 };
 use futures::future::BoxFuture;
 
@@ -35,6 +36,15 @@ pub struct Mark {
     pub incarnation: Incarnation,
     /// An applied index of it.
     pub index: RaftIndex,
+}
+
+/// Who leads a shard.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Leader {
+    /// The node.
+    pub node: NodeId,
+    /// Where the other nodes, and agents, reach it: `host:port`.
+    pub address: String,
 }
 
 /// The watermarks of a partition, as of [`Bounds::mark`].

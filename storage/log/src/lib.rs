@@ -44,7 +44,7 @@ pub use error::{ClaimError, Ended, Error, HeadError, KeepError, ReadError};
 pub use flush::{Flushed, Flusher};
 pub use head::{
     AcceptedBatch, AcceptedRun, Answer, Bounds, BucketCheckpoint, FlushJob, Head, HeadRead,
-    HeadRecords, Listing, Mark, Place, Progress, ShardTopic, TopicView,
+    HeadRecords, Leader, Listing, Mark, Place, Progress, ShardTopic, TopicView,
 };
 pub use read::{Chunk, Damages, ReadBatch, Reader, Readers};
 pub use retention::{Retained, Retention, TimeState};

@@ -26,5 +26,5 @@ pub use alone::Alone;
 pub use appender::{AppendAnswer, AppendRefusal, Appender, Share};
 pub use error::Error;
 pub use keeper::{Keeper, KeeperOptions};
-pub use replica::{Accepted, ProposeError, Replica};
+pub use replica::{Accepted, Leader, ProposeError, Replica};
 pub use shard_clock::{Behind, ShardClock, Stamp};

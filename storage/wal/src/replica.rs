@@ -10,7 +10,9 @@ use esker_env::{Entropy, Env};
 use esker_shard::{Command, Genesis, HeadBatch, HeadEntry, HeadPosition, Outcome, State};
 use esker_types::limits::{ELECTION_MAX, ELECTION_MIN, HEARTBEAT};
 use esker_types::{ContentHash, EntryId, NodeId, RaftIndex, ShardId};
-use openraft::errors::{ClientWriteError, Fatal, LinearizableReadError, RaftError};
+use openraft::errors::{
+    ClientWriteError, Fatal, ForwardToLeader, LinearizableReadError, RaftError,
+};
 use openraft::raft::ClientWriteResult;
 use openraft::{BasicNode, SnapshotPolicy};
 use tokio::sync::{oneshot, watch};
@@ -50,16 +52,25 @@ pub struct Accepted {
     pub bytes: Bytes,
 }
 
+/// Who leads a shard.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Leader {
+    /// The node.
+    pub node: NodeId,
+    /// The address it was given among the voters.
+    pub address: String,
+}
+
 /// Why a proposal did not end with an outcome.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum ProposeError {
     /// This replica does not lead. Nothing was written.
-    #[error("{shard} is led by {}", leader.map_or("nobody at the moment".into(), |n| n.to_string()))]
+    #[error("{shard} is led by {}", led_by(.leader.as_ref()))]
     NotLeader {
         /// The shard.
         shard: ShardId,
         /// Who leads, if anybody is known to.
-        leader: Option<NodeId>,
+        leader: Option<Leader>,
     },
     /// The command cannot be encoded, or the WAL has no room for it. Nothing was written.
     #[error("{shard}: the command is refused: {what}")]
@@ -312,14 +323,11 @@ impl Replica {
             Err(RaftError::Fatal(error)) => Err(self.unknown(&error)),
             Err(RaftError::APIError(error)) => {
                 let leader = match error {
-                    LinearizableReadError::ForwardToLeader(forward) => forward.leader_id,
+                    LinearizableReadError::ForwardToLeader(forward) => leader_of(forward),
                     LinearizableReadError::QuorumNotEnough(_) => None,
                 };
-                let leader = leader.and_then(NodeId::from_u64);
-                Err(ProposeError::NotLeader {
-                    shard: self.shard,
-                    leader,
-                })
+                let shard = self.shard;
+                Err(ProposeError::NotLeader { shard, leader })
             }
         }
     }
@@ -485,7 +493,7 @@ fn outcome_of(
             Applied::Blank => unreachable!("a proposal carries a command"),
         },
         Err(ClientWriteError::ForwardToLeader(forward)) => {
-            let leader = forward.leader_id.and_then(NodeId::from_u64);
+            let leader = leader_of(forward);
             Err(ProposeError::NotLeader { shard, leader })
         }
         Err(other) => Err(ProposeError::Unknown {
@@ -493,6 +501,22 @@ fn outcome_of(
             what: other.to_string(),
         }),
     }
+}
+
+fn leader_of(forward: ForwardToLeader<TypeConfig>) -> Option<Leader> {
+    let node = forward.leader_id.and_then(NodeId::from_u64)?;
+    let address = forward.leader_node?.addr;
+    Some(Leader { node, address })
+}
+
+fn led_by(leader: Option<&Leader>) -> String {
+    leader.map_or_else(
+        || "nobody at the moment".to_owned(),
+        |Leader { node, address }| match address.as_str() {
+            "" => node.to_string(),
+            address => format!("{node} at {address}"),
+        },
+    )
 }
 
 /// Whether a command makes room, once it is flushed or a checkpoint knows of it.

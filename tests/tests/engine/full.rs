@@ -57,7 +57,11 @@ async fn half_created(whole: &Whole, name: &str) {
     let mut head = Hooked::over(Arc::clone(whole.engine.head()));
     head.answer = Box::new(|shard, command| {
         let what = "somebody else leads".to_owned();
-        matches!(command, Command::PutTopic(_)).then_some(Err(HeadError::NotLeader { shard, what }))
+        matches!(command, Command::PutTopic(_)).then_some(Err(HeadError::NotLeader {
+            shard,
+            leader: None,
+            what,
+        }))
     });
     let engine = engine_over(whole, head, EngineOptions::default());
     let (topics, name) = (engine.topics(), topic(name));

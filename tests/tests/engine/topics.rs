@@ -98,7 +98,11 @@ fn what_failed_half_way_says_what_was_done_and_is_not_said_to_be_undone() {
                 _ => false,
             };
             let what = "somebody else leads".to_owned();
-            pushed.then_some(Err(HeadError::NotLeader { shard, what }))
+            pushed.then_some(Err(HeadError::NotLeader {
+                shard,
+                leader: None,
+                what,
+            }))
         });
         let engine = engine_over(&whole, head, EngineOptions::default());
         let request = RequestId(77);

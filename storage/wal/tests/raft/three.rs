@@ -355,7 +355,10 @@ fn a_follower_takes_no_command_and_says_who_leads() {
         let refused = answer.expect("it is taken, and passed on to nobody").await;
         let told = Err(ProposeError::NotLeader {
             shard: trio.replica(follower).shard(),
-            leader: Some(leader),
+            leader: Some(esker_wal::Leader {
+                node: leader,
+                address: format!("n{}:1", leader.sequence()),
+            }),
         });
         assert_eq!(refused, told);
     });
