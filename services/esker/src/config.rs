@@ -25,8 +25,9 @@ use address::Address;
 use layers::{KEYS, defaults, get, merge, misspelt, no_texts, set};
 pub(crate) use quantity::{Size, Span};
 use said::Said;
+pub(crate) use sections::Role;
 pub(crate) use sections::Upkeep;
-use sections::{Agent, Cache, Cluster, Flush, Listen, ObjectStore, Role, Wal};
+use sections::{Agent, Cache, Cluster, Flush, Listen, ObjectStore, Wal};
 use variables::variable;
 
 /// Everything that a server is told.
@@ -35,7 +36,8 @@ use variables::variable;
 pub(crate) struct Config {
     /// Where it keeps its WAL, its checkpoints and its cache. Default: `./esker-data`.
     pub(crate) data_dir: PathBuf,
-    /// What it is: `wal` (keeps replicas), `agent` (serves clients). Default: both.
+    /// What it is: `wal` (keeps replicas), `agent` (serves clients). Default: both, which is a cluster
+    /// of one unless `cluster.nodes` says otherwise.
     pub(crate) roles: Vec<Role>,
     /// Serve addresses other than loopback without TLS. Default: false.
     pub(crate) insecure: bool,
@@ -43,7 +45,7 @@ pub(crate) struct Config {
     pub(crate) listen: Listen,
     /// The bucket.
     pub(crate) object_store: ObjectStore,
-    /// Fixed when a cluster is founded.
+    /// What it is a part of.
     pub(crate) cluster: Cluster,
     /// The write-ahead log of this node.
     pub(crate) wal: Wal,
@@ -177,6 +179,16 @@ impl Config {
         Err(ConfigError::Refused(told.collect()))
     }
 
+    /// Whether it has `role`.
+    pub(crate) fn is(&self, role: Role) -> bool {
+        self.roles.contains(&role)
+    }
+
+    /// Whether it is a cluster of one, which founds itself.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.is(Role::Wal) && self.is(Role::Agent) && self.cluster.nodes.is_empty()
+    }
+
     /// The bucket's URL.
     pub(crate) fn bucket(&self) -> String {
         match &self.object_store.url {
@@ -190,20 +202,20 @@ impl Config {
         }
     }
 
-    /// Where metrics and health are served. A public API on any free port has them on another.
+    /// Where metrics and health are served. What is served on any free port has them on another.
     pub(crate) fn metrics(&self) -> SocketAddr {
-        let Listen {
-            public: Address(public),
-            metrics,
-        } = self.listen;
-        metrics.map(|Address(metrics)| metrics).unwrap_or_else(|| {
-            let next = if public.port() == 0 {
-                0
-            } else {
-                public.port().wrapping_add(1)
-            };
-            SocketAddr::new(public.ip(), next)
-        })
+        if let Some(Address(metrics)) = self.listen.metrics {
+            return metrics;
+        }
+        let Address(below) = match self.is(Role::Agent) {
+            true => self.listen.public,
+            false => self.listen.peers,
+        };
+        let next = match below.port() {
+            0 => 0,
+            port => port.wrapping_add(1),
+        };
+        SocketAddr::new(below.ip(), next)
     }
 
     /// Bytes of unflushed records before appends are refused.

@@ -102,6 +102,11 @@ pub(crate) enum ServeError {
     /// The engine ended.
     #[error("the engine has ended: {0}")]
     Engine(Ended),
+    /// A part of a cluster of several.
+    #[error(
+        r#"this version runs a cluster of one: write roles = ["wal", "agent"], and no cluster.nodes"#
+    )]
+    Part,
 }
 
 impl Server {
@@ -111,6 +116,9 @@ impl Server {
         config: &Config,
         environment: BTreeMap<String, String>,
     ) -> Result<Self, ServeError> {
+        if !config.is_alone() {
+            return Err(ServeError::Part);
+        }
         // The cheap things that may be wrong come first; of two servers in one directory the second
         // hears of that, not of the port that they would share. One that is not there is nobody's,
         // and is not made for a port that is taken.

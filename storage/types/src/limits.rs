@@ -68,6 +68,9 @@ pub const TOPICS_MAX: usize = 100_000;
 pub const PARTITIONS_MAX: u32 = 1_000_000;
 /// Data shards a cluster may be given at init.
 pub const DATA_SHARDS_MAX: u32 = 1024;
+/// WAL nodes that a cluster is founded with: each has a replica of every shard, and more make
+/// appends slower and lose no later.
+pub const FOUNDERS_MAX: usize = 7;
 /// Bytes of one piece of a checkpoint as it is written and sent.
 pub const CHECKPOINT_CHUNK_BYTES: usize = MIB;
 /// Bytes of a storage class's name.

@@ -1,4 +1,4 @@
-//! Addresses to listen at, as people write them.
+//! Addresses to listen at and to be reached at, as people write them.
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -45,6 +45,42 @@ impl<'de> Deserialize<'de> for Address {
     }
 }
 
+/// Where somebody else is reached: `10.0.0.1:7072`, `wal-1.example:7072`, or `7072` alone, which is on
+/// this machine. Names are looked up each time.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct Reached(String);
+
+impl Reached {
+    /// Reads `text`; `None` if nobody is reached there.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        if let Some(Address(address)) = Address::parse(text) {
+            let is_there = address.port() != 0 && !address.ip().is_unspecified();
+            return is_there.then(|| Self(address.to_string()));
+        }
+        let (host, port) = text.split_once(':')?;
+        let is_of_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+        let is_name = !host.is_empty() && host.chars().all(is_of_name);
+        // What has only digits and dots, and is no address, is a slip.
+        let is_name = is_name && host.chars().any(|c| c.is_ascii_alphabetic());
+        let port = port.parse::<u16>().ok().filter(|port| *port != 0)?;
+        is_name.then(|| Self(format!("{}:{port}", host.to_ascii_lowercase())))
+    }
+}
+
+impl fmt::Display for Reached {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Reached {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        let expected = "HOST:PORT of a node, such as 10.0.0.1:7072";
+        Self::parse(&text).ok_or_else(|| D::Error::invalid_value(Unexpected::Str(&text), &expected))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -72,6 +108,38 @@ mod tests {
             "localhost",
         ] {
             assert_eq!(Address::parse(text), None, "{text}");
+        }
+    }
+    #[test]
+    fn who_is_reached_has_a_host_and_a_port() {
+        for (text, address) in [
+            ("10.0.0.1:7072", "10.0.0.1:7072"),
+            ("[::1]:7072", "[::1]:7072"),
+            ("localhost:7072", "127.0.0.1:7072"),
+            ("7072", "127.0.0.1:7072"),
+            ("WAL-1.example:7072", "wal-1.example:7072"),
+            ("esker_wal:1", "esker_wal:1"),
+        ] {
+            let reached = Reached::parse(text).map(|reached| reached.to_string());
+            assert_eq!(reached.as_deref(), Some(address), "{text}");
+        }
+        for text in [
+            "",
+            "wal-1",
+            "wal-1:",
+            "wal-1:0",
+            "wal-1:70720",
+            ":7072",
+            "0.0.0.0:7072",
+            "[::]:7072",
+            "10.0.0:7072",
+            "10.0.0.256:7072",
+            "http://wal-1:7072",
+            "wal-1:7072/",
+            "wal 1:7072",
+            "0",
+        ] {
+            assert_eq!(Reached::parse(text), None, "{text}");
         }
     }
 }

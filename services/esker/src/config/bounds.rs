@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use esker_record::ZstdLevel;
 use esker_types::limits::{
-    BATCH_BYTES_MAX, BATCH_DECODED_BYTES_MAX, DATA_SHARDS_MAX, GIB, MIB, OBJECT_PUT_BYTES_MAX,
-    WAL_GROUP_BYTES_MAX,
+    BATCH_BYTES_MAX, BATCH_DECODED_BYTES_MAX, DATA_SHARDS_MAX, FOUNDERS_MAX, GIB, MIB,
+    OBJECT_PUT_BYTES_MAX, WAL_GROUP_BYTES_MAX,
 };
 
+use super::sections::Role;
 use super::{Config, Size, Span};
 
 /// Memory of a cache below which it is of no use: it refuses it itself.
@@ -34,7 +35,9 @@ impl Config {
         let mut beyond = self.sizes();
         beyond.extend(self.times());
         beyond.extend(self.role());
+        beyond.extend(self.nodes());
         beyond.extend(self.object_store.url.as_deref().and_then(bucket));
+        beyond.extend(self.no_bucket());
         beyond.extend(self.addresses());
         beyond
     }
@@ -111,24 +114,55 @@ impl Config {
     }
 
     fn role(&self) -> Option<Beyond> {
-        let what = match self.roles.len() {
-            0 => r#"is empty; write ["wal", "agent"]"#,
-            1 => r#"is one of two; this version runs both in one process: write ["wal", "agent"]"#,
-            _ => return None,
+        let what = match self.roles.as_slice() {
+            [] => "is empty",
+            [Role::Wal] | [Role::Agent] | [Role::Wal, Role::Agent] | [Role::Agent, Role::Wal] => {
+                return None;
+            }
+            _ => "has a role twice",
         };
-        Some(("roles", what.to_owned()))
+        let roles = r#"write ["wal"], ["agent"], or ["wal", "agent"] for both in one process"#;
+        Some(("roles", format!("{what}; {roles}")))
+    }
+
+    fn nodes(&self) -> Option<Beyond> {
+        let nodes = &self.cluster.nodes;
+        let refused = |what: String| Some(("cluster.nodes", what));
+        if nodes.is_empty() && self.roles == [Role::Agent] {
+            return refused(
+                "is empty; an agent alone asks the WAL nodes of its cluster: name them, \
+                 [\"10.0.0.1:7072\", …], or write roles = [\"wal\", \"agent\"] for a cluster of one"
+                    .to_owned(),
+            );
+        }
+        if nodes.len() > FOUNDERS_MAX {
+            let named = nodes.len();
+            return refused(format!("names {named} nodes; it may name {FOUNDERS_MAX}"));
+        }
+        let mut sorted: Vec<_> = nodes.iter().collect();
+        sorted.sort_unstable();
+        let twice = sorted.windows(2).find(|pair| pair[0] == pair[1]);
+        twice.and_then(|pair| refused(format!("names {} twice", pair[0])))
+    }
+
+    /// The bucket of a cluster is nobody's own folder.
+    fn no_bucket(&self) -> Option<Beyond> {
+        let needed = self.is(Role::Agent) && !self.is_alone();
+        (needed && self.object_store.url.is_none()).then(|| {
+            let what = "is not said; all agents of a cluster have one bucket";
+            ("object_store.url", format!("{what}; {URLS}"))
+        })
     }
 
     fn addresses(&self) -> Vec<Beyond> {
-        // Where nobody says where metrics are, they are where the public API is.
-        let metrics = self
-            .listen
-            .metrics
-            .map(|metrics| ("listen.metrics", metrics.0));
-        let addresses = [("listen.public", self.listen.public.0)].into_iter();
-        let open = addresses
-            .chain(metrics)
-            .filter(|(_, address)| !address.ip().is_loopback() && !self.insecure);
+        let listen = &self.listen;
+        // Where nobody says where metrics are, they are beside another of these.
+        let metrics = listen.metrics.map(|at| ("listen.metrics", at.0));
+        let public = (self.is(Role::Agent)).then_some(("listen.public", listen.public.0));
+        let peers = self.is(Role::Wal) && !self.is_alone();
+        let peers = peers.then_some(("listen.peers", listen.peers.0));
+        let open = [public, metrics, peers].into_iter().flatten();
+        let open = open.filter(|(_, address)| !address.ip().is_loopback() && !self.insecure);
         open.map(|(key, address)| {
             let what = format!(
                 "is {address}; without TLS only loopback is served: use 127.0.0.1, or --insecure if \

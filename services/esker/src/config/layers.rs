@@ -11,13 +11,15 @@ use toml::{Table, Value};
 use super::{ConfigError, File, Kind};
 
 /// Keys that the environment may set: `wal.disk` by `ESKER_WAL_DISK`.
-pub(super) const KEYS: [&str; 23] = [
+pub(super) const KEYS: [&str; 25] = [
     "data_dir",
     "insecure",
     "listen.public",
     "listen.metrics",
+    "listen.peers",
     "object_store.url",
     "cluster.data_shards",
+    "cluster.nodes",
     "wal.disk",
     "wal.head",
     "wal.memory",
@@ -49,10 +51,12 @@ pub(super) fn defaults(kind: Kind) -> Table {
         insecure = false
         [listen]
         public = "127.0.0.1:7070"
+        peers = "127.0.0.1:7072"
         [object_store]
         settings = {{}}
         [cluster]
         data_shards = {shards}
+        nodes = []
         [wal]
         disk = {disk}
         memory = {HEAD_MEMORY_BYTES}
@@ -99,10 +103,14 @@ pub(super) fn merge(under: &mut Table, over: Table) {
 }
 
 /// Sets `key`, dotted, to what `text` says: a number or a truth value if it is one, a list of words
-/// for roles, else a text.
+/// for roles and nodes, else a text.
 pub(super) fn set(table: &mut Table, key: &str, text: &str) {
     let value = match key {
-        "roles" => Value::Array(text.split(',').map(|role| role.trim().into()).collect()),
+        "roles" | "cluster.nodes" => {
+            let words = text.split(',').map(str::trim);
+            let words = words.filter(|word| !word.is_empty());
+            Value::Array(words.map(Value::from).collect())
+        }
         // A folder may be called 2026.
         "data_dir" | "object_store.url" => Value::String(text.to_owned()),
         _ => match (text.parse::<i64>(), text.parse::<bool>()) {

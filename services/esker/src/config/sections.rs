@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::{Address, Size, Span};
+use super::address::{Address, Reached};
+use super::{Size, Span};
 
 /// What a server is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
@@ -21,15 +22,18 @@ pub(crate) enum Role {
 pub(crate) struct Listen {
     /// The public gRPC API; a port alone is of this machine only. Default: `127.0.0.1:7070`.
     pub(crate) public: Address,
-    /// Metrics and health over HTTP. Default: where the public API is, one port higher.
+    /// Metrics and health over HTTP. Default: where the public API is, or `peers` where there is none,
+    /// one port higher.
     pub(crate) metrics: Option<Address>,
+    /// Where a WAL node of a cluster hears the other nodes, and agents. Default: `127.0.0.1:7072`.
+    pub(crate) peers: Address,
 }
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ObjectStore {
     /// `file:///path`, `s3://bucket/prefix`, `gs://…`, `az://…`. Default: `bucket` in the data
-    /// directory.
+    /// directory of a cluster of one; an agent of several nodes is told.
     pub(crate) url: Option<String>,
     /// Settings of the store by the names of its kind: `aws_endpoint`, `aws_region`, … Secrets
     /// belong into the environment. Default: none.
@@ -44,6 +48,9 @@ pub(crate) struct Cluster {
     /// Whether anybody said so.
     #[serde(skip)]
     pub(crate) is_said: bool,
+    /// Where the WAL nodes of the cluster are reached, at most 7. Default: none, which is a cluster of
+    /// one that founds itself.
+    pub(crate) nodes: Vec<Reached>,
 }
 
 #[derive(Clone, Debug, Deserialize)]

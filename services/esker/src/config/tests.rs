@@ -332,3 +332,145 @@ fn a_url_that_is_none_is_refused_with_examples_and_without_secrets() {
         assert_eq!(config.bucket(), url);
     }
 }
+
+#[test]
+fn a_process_is_a_cluster_of_one_or_a_part_of_several() {
+    let bucket = "[object_store]\nurl = \"file:///b\"\n";
+    let nodes = "[cluster]\nnodes = [\"10.0.0.1:7072\", \"wal-2:7072\", \"7073\"]\n";
+    for (roles, rest, alone, metrics) in [
+        ("", String::new(), true, "127.0.0.1:7071"),
+        (
+            "roles = [\"agent\", \"wal\"]",
+            String::new(),
+            true,
+            "127.0.0.1:7071",
+        ),
+        ("roles = [\"wal\"]", String::new(), false, "127.0.0.1:7073"),
+        (
+            "roles = [\"wal\"]",
+            format!("{nodes}{bucket}"),
+            false,
+            "127.0.0.1:7073",
+        ),
+        (
+            "roles = [\"agent\"]",
+            format!("{nodes}{bucket}"),
+            false,
+            "127.0.0.1:7071",
+        ),
+        ("", format!("{nodes}{bucket}"), false, "127.0.0.1:7071"),
+    ] {
+        let text = format!("{roles}\n{rest}");
+        let config = build(&text).expect(&text);
+        assert_eq!(config.is_alone(), alone, "{text}");
+        assert_eq!(config.metrics().to_string(), metrics, "{text}");
+        let nodes = config.cluster.nodes.iter().map(ToString::to_string);
+        let nodes: Vec<_> = nodes.collect();
+        let expected = ["10.0.0.1:7072", "wal-2:7072", "127.0.0.1:7073"];
+        assert_eq!(nodes, &expected[..nodes.len()], "{text}");
+    }
+    let peers = "roles = [\"wal\"]\n[listen]\npeers = \"127.0.0.1:0\"\n";
+    assert_eq!(build(peers).expect("good").metrics().port(), 0);
+}
+
+#[test]
+fn what_does_not_make_a_part_of_a_cluster_is_refused() {
+    let bucket = "[object_store]\nurl = \"file:///b\"\n";
+    let eight: Vec<_> = (1..9).map(|n| format!("\"wal-{n}:7072\"")).collect();
+    let eight = format!("nodes = [{}]", eight.join(", "));
+    for (roles, nodes, told) in [
+        ("[]", "", "`roles` is empty; write [\"wal\"], "),
+        ("[\"wal\", \"wal\"]", "", "`roles` has a role twice; write"),
+        (
+            "[\"agent\"]",
+            "",
+            "`cluster.nodes` is empty; an agent alone asks the WAL nodes",
+        ),
+        (
+            "[\"agent\"]",
+            "nodes = [\"wal-1\"]",
+            "`cluster.nodes` is refused: ",
+        ),
+        (
+            "[\"agent\"]",
+            "nodes = [\"wal-1\"]",
+            "expected HOST:PORT of a node, such as",
+        ),
+        (
+            "[\"agent\"]",
+            "nodes = \"wal-1:7072\"",
+            "`cluster.nodes` is refused: ",
+        ),
+        (
+            "[\"agent\"]",
+            &eight,
+            "`cluster.nodes` names 8 nodes; it may name 7",
+        ),
+        (
+            "[\"agent\"]",
+            "nodes = [\"localhost:1\", \"a:1\", \"127.0.0.1:1\"]",
+            "`cluster.nodes` names 127.0.0.1:1 twice",
+        ),
+    ] {
+        let text = format!("roles = {roles}\n{bucket}[cluster]\n{nodes}\n");
+        let error = build(&text).expect_err(&text).to_string();
+        assert!(
+            error.contains(told) && !error.contains('\n'),
+            "{text}: {error}"
+        );
+    }
+    let nodes = "[cluster]\nnodes = [\"wal-1:7072\"]\n";
+    for roles in ["[\"agent\"]", "[\"wal\", \"agent\"]"] {
+        let error = build(&format!("roles = {roles}\n{nodes}")).expect_err("no bucket");
+        let error = error.to_string();
+        assert!(
+            error.starts_with("`object_store.url` is not said; all agents"),
+            "{error}"
+        );
+    }
+}
+
+/// Only what is listened at is looked at.
+#[test]
+fn peers_are_heard_on_loopback_unless_somebody_says_otherwise() {
+    let open = "[listen]\npeers = \"0.0.0.0:7072\"\n";
+    let rest = "[cluster]\nnodes = [\"wal-1:7072\"]\n[object_store]\nurl = \"file:///b\"\n";
+    for (roles, refused) in [
+        ("roles = [\"wal\"]", true),
+        ("roles = [\"wal\", \"agent\"]", true),
+        ("roles = [\"agent\"]", false),
+    ] {
+        let text = format!("{roles}\n{open}{rest}");
+        let told = build(&text).map(|_| ()).map_err(|error| error.to_string());
+        let what = "esker.toml, line 3: `listen.peers` is 0.0.0.0:7072; without TLS";
+        assert_eq!(told.is_err(), refused, "{text}: {told:?}");
+        assert!(told.err().is_none_or(|error| error.starts_with(what)));
+        assert!(build(&format!("insecure = true\n{text}")).is_ok());
+    }
+    assert!(
+        build(open).is_ok(),
+        "a cluster of one does not listen there"
+    );
+    let public = "roles = [\"wal\"]\n[listen]\npublic = \"0.0.0.0:7070\"\n";
+    assert!(build(public).is_ok(), "a WAL node has no public API");
+}
+
+#[test]
+fn the_environment_names_nodes_by_commas() {
+    let environment = BTreeMap::from([
+        (
+            "ESKER_CLUSTER_NODES".to_owned(),
+            "a:7072, b:7072".to_owned(),
+        ),
+        ("ESKER_ROLES".to_owned(), "agent".to_owned()),
+        ("ESKER_OBJECT_STORE_URL".to_owned(), "s3://b".to_owned()),
+        ("ESKER_LISTEN_PEERS".to_owned(), "7172".to_owned()),
+    ]);
+    let config = Config::build(Kind::Serve, None, &environment, &[]).expect("good");
+    let nodes = config.cluster.nodes.iter().map(ToString::to_string);
+    assert_eq!(nodes.collect::<Vec<_>>(), ["a:7072", "b:7072"]);
+    assert_eq!(config.listen.peers.0.port(), 7172);
+    let environment = BTreeMap::from([("ESKER_CLUSTER_NODES".to_owned(), String::new())]);
+    let config = Config::build(Kind::Serve, None, &environment, &[]).expect("good");
+    assert!(config.is_alone());
+}
