@@ -118,7 +118,7 @@ impl World {
             replica.clone(),
             Arc::clone(&env.clock),
             Share::of(GIB),
-            ShardTime::ZERO,
+            Arc::new(|| ShardTime::ZERO),
         );
         Ok(Node {
             env,

@@ -24,8 +24,8 @@ use esker_types::limits::{BATCH_BYTES_MAX, MIB};
 use esker_types::{
     ClusterId, Incarnation, Lane, Offset, PartitionIndex, ProducerStamp, Timestamp, TopicName,
 };
-use esker_wal::KeeperOptions;
 use esker_wal::disk::WalOptions;
+use esker_wal::{Alone, KeeperOptions};
 use esker_walnode::{Directory, Identity, Node, NodeError, NodeOptions};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
@@ -118,7 +118,8 @@ impl Site {
             }
         };
         self.identity = Some(identity);
-        let node = Node::start(&env, directory, &identity, options).await?;
+        let mut node = Node::start(&env, directory, &identity, options, Arc::new(Alone)).await?;
+        node.lead_alone().await?;
         let url = format!("memory://{}", self.bucket);
         let opened = Store::open_with_faults(&url, &Options::default(), &env);
         let (store, faults) = opened.expect("a bucket");

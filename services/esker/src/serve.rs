@@ -23,8 +23,8 @@ use esker_log::{
 use esker_object::{Counters, Kind, Prefix, Store};
 use esker_record::ZstdLevel;
 use esker_types::limits::{FLUSHES_IN_FLIGHT, OPENED_SEGMENTS_BYTES, READ_AHEAD_ALL_BYTES};
-use esker_wal::KeeperOptions;
 use esker_wal::disk::WalOptions;
+use esker_wal::{Alone, KeeperOptions};
 use esker_walnode::{Directory, Identity, IdentityError, Node, NodeError, NodeOptions};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
@@ -145,7 +145,9 @@ impl Server {
             remove_unfinished(&store, &identity).await;
         }
         stand.send_replace(Stand::Starting("reading the log"));
-        let node = Node::start(env, directory, &identity, node_options(config)).await?;
+        let (options, peers) = (node_options(config), Arc::new(Alone));
+        let mut node = Node::start(env, directory, &identity, options, peers).await?;
+        node.lead_alone().await?;
         let blocks = BlockCache::open(cache_settings(config), &*env.files).await?;
         let options = EngineOptions {
             flush: FlushTriggers {

@@ -6,8 +6,9 @@
 //!                     "data_shards": 4, "claimed": true, "begun": true }
 //! ```
 //! The cluster's id stands on the disk before the bucket is claimed under it: a founding that dies
-//! half-way goes on under the same id. Once the log has begun, a directory without it is one that
-//! lost it: it is not founded a second time, over what is in the bucket.
+//! half-way goes on under the same id. *begun*: the log was made. A directory without it is one that
+//! lost it from then on: it votes for nobody, and is not founded a second time over what is in the
+//! bucket.
 
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
@@ -35,7 +36,7 @@ pub struct Identity {
     pub data_shards: u32,
     /// The bucket was claimed.
     pub claimed: bool,
-    /// Every shard has a log, on disk.
+    /// The log was made, on disk.
     pub begun: bool,
 }
 

@@ -1,4 +1,4 @@
-//! The head in this very process.
+//! The head in this very process: of the shards that are led here. Of any other it says who leads.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use tokio::sync::watch;
 
 use crate::view;
 
-/// The head of the shards whose replicas are here, and lead. Clones share it.
+/// The head of the shards whose replicas are here, while they lead. Clones share it.
 #[derive(Clone, Debug)]
 pub struct LocalHead {
     shards: BTreeMap<ShardId, Led>,
@@ -33,7 +33,7 @@ pub struct LocalHead {
     workers: Arc<dyn Workers>,
 }
 
-/// A shard that is led here.
+/// A shard that may be led here.
 #[derive(Clone, Debug)]
 pub struct Led {
     /// Its replica.
@@ -58,8 +58,24 @@ impl LocalHead {
         }
     }
 
+    /// Takes the offices of all shards, which this node leads.
+    pub(crate) async fn take_offices(&self) -> Result<(), ProposeError> {
+        for queue in self.shards.values().filter_map(|led| led.appender.as_ref()) {
+            queue.take_office().await?;
+        }
+        Ok(())
+    }
+
+    /// The shard, if it is led here as far as this node knows.
     fn led(&self, shard: ShardId) -> Result<&Led, HeadError> {
-        self.shards.get(&shard).ok_or(HeadError::NoShard { shard })
+        let led = self
+            .shards
+            .get(&shard)
+            .ok_or(HeadError::NoShard { shard })?;
+        match led.replica.leads_in() {
+            Some(_) => Ok(led),
+            None => Err(not_proposed(&led.replica.not_leader())),
+        }
     }
 
     fn replica(&self, shard: ShardId) -> Result<&Replica, HeadError> {
@@ -79,7 +95,7 @@ impl LocalHead {
         let state = led.replica.state();
         let data = state.data();
         let share = led.appender.as_ref().map(|queue| queue.share());
-        let stamp = led.appender.as_ref().map(Appender::time);
+        let stamp = led.appender.as_ref().and_then(Appender::time);
         Ok(Progress {
             mark: view::mark(&state),
             term: state.applied().term,
@@ -256,10 +272,8 @@ impl Head for LocalHead {
     fn tick(&self, shard: ShardId) -> Answer<'_, ()> {
         Box::pin(async move {
             match &self.led(shard)?.appender {
-                Some(queue) if matches!(queue.time(), Stamp::Time(_)) => {
-                    queue.tick().await.map_err(|error| not_proposed(&error))
-                }
-                _ => Ok(()),
+                Some(queue) => queue.tick().await.map_err(|error| not_proposed(&error)),
+                None => Ok(()),
             }
         })
     }
@@ -267,7 +281,8 @@ impl Head for LocalHead {
     fn accept_time(&self, shard: ShardId) -> Answer<'_, ()> {
         Box::pin(async move {
             if let Some(queue) = &self.led(shard)?.appender {
-                let accepted = queue.accept_time();
+                let accepted = queue.accept_time().await;
+                let accepted = accepted.map_err(|error| not_proposed(&error))?;
                 accepted.map_err(|behind| HeadError::Refused {
                     shard,
                     what: behind.to_string(),

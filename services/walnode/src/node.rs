@@ -3,15 +3,17 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use esker_env::Env;
-use esker_shard::{Command, Genesis, Outcome};
+use esker_shard::{Catalog, Command, Genesis, State};
+use esker_types::limits::HEARTBEAT;
 use esker_types::{LeaderEpoch, NodeId, ShardId, ShardTime};
 use esker_wal::disk::{Checkpoints, Fatal, OnFatal, Recovery, Wal, WalOptions};
-use esker_wal::{Alone, Appender, Error, Keeper, KeeperOptions, ProposeError, Replica};
+use esker_wal::peers::Peers;
+use esker_wal::{Appender, Elsewhere, Error, Keeper, KeeperOptions, ProposeError, Replica};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -51,18 +53,6 @@ pub enum NodeError {
     /// Whose it is cannot be read or written.
     #[error(transparent)]
     Identity(#[from] IdentityError),
-    /// A shard had a log, and has none.
-    #[error(
-        "{path} has no log of {shard}, and had one: put the files of `wal` and `checkpoints` back as \
-         they were; a new log under the same id would overwrite what is in the bucket",
-        path = path.display()
-    )]
-    LogLost {
-        /// The directory.
-        path: PathBuf,
-        /// The shard.
-        shard: ShardId,
-    },
     /// The log, a checkpoint or raft.
     #[error(transparent)]
     Wal(#[from] Error),
@@ -74,6 +64,16 @@ pub enum NodeError {
     Died {
         /// Which, and how.
         what: String,
+    },
+    /// It was to lead alone, and has others to vote with.
+    #[error(
+        "this node votes with {}: it leads nothing alone; name the nodes of the cluster in \
+         `cluster.nodes`",
+        others.iter().map(NodeId::to_string).collect::<Vec<_>>().join(", ")
+    )]
+    NotAlone {
+        /// The other voters.
+        others: Vec<NodeId>,
     },
     /// A replica ended by itself.
     #[error("the raft of {shard} has ended; start again")]
@@ -88,6 +88,7 @@ pub enum NodeError {
 
 /// A running node.
 pub struct Node {
+    node: NodeId,
     head: Arc<LocalHead>,
     wal: Arc<Wal>,
     recovery: Recovery,
@@ -100,8 +101,9 @@ pub struct Node {
 }
 
 impl Node {
-    /// Starts the node of `identity`, alone: every shard has one voter, this one. Returns when it
-    /// leads all of them. Must be called within a tokio runtime.
+    /// Starts the node of `identity`: opens its log and a replica of every shard, and goes on from
+    /// what is there. Who leads is for the voters to decide; a new cluster has none before
+    /// [`Node::found`]. Must be called within a tokio runtime.
     ///
     /// # Errors
     /// [`NodeError`].
@@ -110,60 +112,34 @@ impl Node {
         directory: Directory,
         identity: &Identity,
         options: NodeOptions,
+        peers: Arc<dyn Peers>,
     ) -> Result<Self, NodeError> {
         // The first reason is the one that is told.
         let (tell, ends) = mpsc::channel(1);
-        let (die, mut fatal) = mpsc::channel(1);
+        let (die, fatal) = mpsc::channel(1);
         let on_fatal: OnFatal = Arc::new(move |why: &Fatal| {
             let _ = die.try_send(why.clone());
         });
-        let path = directory.path().to_owned();
-        let (wal, recovery, replicas) = open(env, directory, identity, &options, on_fatal).await?;
-        let replicas = tokio::select! {
-            biased;
-            Some(why) = fatal.recv() => return Err(NodeError::Fatal(why)),
-            led = begin(env, replicas, identity, &path) => led?,
-        };
-        let share = equal_part(options.head_bytes, identity.data_shards);
-        let times = replicas.iter().map(|replica| replica.state().time());
-        let latest = times.max().unwrap_or(ShardTime::ZERO);
-        let led = replicas.iter().map(|replica| {
-            let data = replica.shard().carries_data();
-            let clock = Arc::clone(&env.clock);
-            Led {
-                replica: replica.clone(),
-                appender: data.then(|| Appender::start(replica.clone(), clock, share, latest)),
-            }
-        });
-        let led: Vec<_> = led.collect();
+        let opened = open(env, directory, identity, &options, peers, on_fatal).await?;
+        let (wal, recovery, replicas) = opened;
+        let led = led(env, &replicas, identity, options.head_bytes);
         let clock = Arc::clone(&env.clock);
         let keeper = Keeper::new(Arc::clone(&wal), replicas.clone(), clock, options.keeper);
         let head = LocalHead::new(led.clone(), keeper.holders(), Arc::clone(&env.workers));
-        let mut tasks = JoinSet::new();
-        for replica in &replicas {
-            let (ended, shard, tell) = (replica.ended(), replica.shard(), tell.clone());
-            tasks.spawn(async move {
-                ended.await;
-                let _ = tell.try_send(NodeError::Ended { shard });
-            });
-        }
-        let keeping = tell.clone();
+        let mut tasks = watch(&led, tell.clone());
         tasks.spawn(async move {
             let error = keeper.run().await;
-            let _ = keeping.try_send(NodeError::Wal(error));
+            let _ = tell.try_send(NodeError::Wal(error));
         });
-        for led in &led {
-            if let Some(queue) = led.appender.clone() {
-                let (shard, tell) = (led.replica.shard(), tell.clone());
-                tasks.spawn(async move {
-                    queue.ended().await;
-                    let what = format!("the queue of appends of {shard}");
-                    let _ = tell.try_send(NodeError::Died { what });
-                });
+        tasks.spawn(own_ids(replicas[0].clone()));
+        for Led { replica, appender } in led.clone() {
+            if let Some(appender) = appender {
+                tasks.spawn(take_office(replica, appender));
             }
         }
         tasks.spawn(lend(led, options.head_bytes));
         Ok(Self {
+            node: identity.node,
             head: Arc::new(head),
             wal,
             recovery,
@@ -172,6 +148,67 @@ impl Node {
             fatal,
             tasks,
         })
+    }
+
+    /// Gives the shards of a new cluster their voters, this node among them, each with the address it
+    /// is reached at. One node does this, once; a shard that has voters keeps them. Killed half-way,
+    /// it is run again.
+    ///
+    /// # Errors
+    /// [`NodeError::Wal`].
+    pub async fn found(&self, voters: &BTreeMap<NodeId, String>) -> Result<(), NodeError> {
+        for replica in &self.replicas {
+            replica.found(voters).await?;
+        }
+        Ok(())
+    }
+
+    /// Founds what is not founded yet with this node as the only voter, and waits until it leads
+    /// every shard and its id is taken.
+    ///
+    /// # Errors
+    /// [`NodeError`].
+    pub async fn lead_alone(&mut self) -> Result<(), NodeError> {
+        let (replicas, head) = (&self.replicas, &self.head);
+        let alone = BTreeMap::from([(self.node, String::new())]);
+        let (id, own) = (self.node, self.node.sequence());
+        let lead = async {
+            for replica in replicas {
+                replica.found(&alone).await?;
+                let others = replica.members().into_keys().filter(|node| *node != id);
+                let others: Vec<_> = others.collect();
+                if !others.is_empty() {
+                    return Err(NodeError::NotAlone { others });
+                }
+                replica.lead().await?;
+            }
+            head.take_offices().await?;
+            let mut states = replicas[0].watch();
+            let taken = |state: &State| {
+                let catalog = state.catalog();
+                catalog.is_none_or(|catalog| catalog.next_node() > own)
+            };
+            // It ends with the replica, and that is told.
+            let _ = states.wait_for(taken).await;
+            Ok::<_, NodeError>(())
+        };
+        tokio::select! {
+            biased;
+            Some(why) = self.fatal.recv() => Err(NodeError::Fatal(why)),
+            led = lead => led,
+        }
+    }
+
+    /// Which node it is.
+    #[must_use]
+    pub const fn id(&self) -> NodeId {
+        self.node
+    }
+
+    /// Its replicas, the catalog's first.
+    #[must_use]
+    pub fn replicas(&self) -> &[Replica] {
+        &self.replicas
     }
 
     /// The heads of its shards.
@@ -236,6 +273,7 @@ async fn open(
     directory: Directory,
     identity: &Identity,
     options: &NodeOptions,
+    peers: Arc<dyn Peers>,
     on_fatal: OnFatal,
 ) -> Result<(Arc<Wal>, Recovery, Vec<Replica>), NodeError> {
     let checkpoints = Checkpoints::open(env, &directory.path().join("checkpoints"))?;
@@ -249,6 +287,15 @@ async fn open(
         ..options.wal.clone()
     };
     let (wal, recovery) = Wal::open(env, &folder, wal, covered, on_fatal).await?;
+    // Before anybody hears a vote or an entry: from here on a directory without its log is one that
+    // lost it.
+    if !identity.begun {
+        let begun = Identity {
+            begun: true,
+            ..*identity
+        };
+        directory.belongs_to(env, &begun)?;
+    }
     wal.hold(directory.into_lock());
     let mut replicas = Vec::new();
     for shard in 0..=identity.data_shards {
@@ -258,62 +305,98 @@ async fn open(
             epoch_base: LeaderEpoch(0),
             data_shards: identity.data_shards,
         };
-        let (wal, checkpoints) = (Arc::clone(&wal), checkpoints.clone());
+        let (wal, checkpoints, peers) = (Arc::clone(&wal), checkpoints.clone(), Arc::clone(&peers));
         let node = identity.node;
-        replicas.push(Replica::open(env, wal, checkpoints, node, genesis, Arc::new(Alone)).await?);
+        replicas.push(Replica::open(env, wal, checkpoints, node, genesis, peers).await?);
     }
     Ok((wal, recovery, replicas))
 }
 
-/// Gives every shard a log, once, and waits until it leads them; from then on the directory says
-/// that it has one.
-async fn begin(
-    env: &Env,
-    replicas: Vec<Replica>,
-    identity: &Identity,
-    path: &Path,
-) -> Result<Vec<Replica>, NodeError> {
-    for replica in &replicas {
-        if identity.begun && !replica.has_begun().await? {
-            let (path, shard) = (path.to_owned(), replica.shard());
-            return Err(NodeError::LogLost { path, shard });
+/// What leads each of `replicas`, whenever it does.
+fn led(env: &Env, replicas: &[Replica], identity: &Identity, head_bytes: u64) -> Vec<Led> {
+    let share = equal_part(head_bytes, identity.data_shards);
+    let all: Arc<[Replica]> = replicas.into();
+    let elsewhere: Elsewhere = Arc::new(move || {
+        let times = all.iter().map(|replica| replica.state().time());
+        times.max().unwrap_or(ShardTime::ZERO)
+    });
+    let led = replicas.iter().map(|replica| {
+        let data = replica.shard().carries_data();
+        let (clock, elsewhere) = (Arc::clone(&env.clock), Arc::clone(&elsewhere));
+        Led {
+            replica: replica.clone(),
+            appender: data.then(|| Appender::start(replica.clone(), clock, share, elsewhere)),
         }
-        replica
-            .found(&BTreeMap::from([(identity.node, String::new())]))
-            .await?;
-    }
-    let replicas = lead(replicas, identity.node).await?;
-    // Whoever leads has committed, so the logs are on the disk.
-    if !identity.begun {
-        let begun = Identity {
-            begun: true,
-            ..*identity
-        };
-        begun.save(&*env.files, path)?;
-    }
-    Ok(replicas)
+    });
+    led.collect()
 }
 
-/// Waits until every shard is led, and has given this node's id to nobody else.
-async fn lead(replicas: Vec<Replica>, node: NodeId) -> Result<Vec<Replica>, NodeError> {
-    for replica in &replicas {
-        replica.lead().await?;
-    }
-    let catalog = &replicas[0];
-    loop {
-        let state = catalog.state();
-        let next = state.catalog().map(esker_shard::Catalog::next_node);
-        if next.is_none_or(|next| next > node.sequence()) {
-            return Ok(replicas);
+/// Tells when a part of the node has ended.
+fn watch(led: &[Led], tell: mpsc::Sender<NodeError>) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    for Led { replica, appender } in led {
+        let (ended, shard, told) = (replica.ended(), replica.shard(), tell.clone());
+        tasks.spawn(async move {
+            ended.await;
+            let _ = told.try_send(NodeError::Ended { shard });
+        });
+        if let Some(queue) = appender.clone() {
+            let told = tell.clone();
+            tasks.spawn(async move {
+                queue.ended().await;
+                let what = format!("the queue of appends of {shard}");
+                let _ = told.try_send(NodeError::Died { what });
+            });
         }
-        // The founder takes its own id from the catalog, so that nobody gets it again.
-        let applied = catalog.propose(&Command::AllocateNode, Vec::new()).await?;
-        match applied.await? {
-            (_, Outcome::Node(_)) => {}
-            (entry, other) => {
-                unreachable!("entry {entry}: an allocation was answered with {other:?}")
+    }
+    tasks
+}
+
+/// Whenever this node leads the catalog: takes the ids of all members out of those it gives away,
+/// so that nobody gets one again.
+async fn own_ids(catalog: Replica) {
+    let mut known = None;
+    while let Some(term) = catalog.leads_anew(known).await {
+        match take_ids(&catalog).await {
+            Ok(()) => known = Some(term),
+            // Deposed, or without room: as soon as it leads again, or has some.
+            Err(error) => {
+                tracing::debug!(%error, "the ids of the members are not taken yet");
+                tokio::time::sleep(HEARTBEAT).await;
             }
         }
+    }
+    // Its end is told by others.
+    std::future::pending().await
+}
+
+/// Takes office whenever this node comes to lead: a clock that is wrong is told of before anybody
+/// appends.
+async fn take_office(replica: Replica, appender: Appender) {
+    let mut known = None;
+    while let Some(term) = replica.leads_anew(known).await {
+        match appender.take_office().await {
+            Ok(()) => known = Some(term),
+            Err(_) => tokio::time::sleep(HEARTBEAT).await,
+        }
+    }
+    // Its end is told by others.
+    std::future::pending().await
+}
+
+async fn take_ids(catalog: &Replica) -> Result<(), ProposeError> {
+    catalog.read_index().await?;
+    loop {
+        let members = catalog.members();
+        let highest = members.keys().map(|node| node.sequence()).max();
+        let state = catalog.state();
+        let next = state.catalog().map(Catalog::next_node);
+        if next.is_none_or(|next| Some(next) > highest) {
+            return Ok(());
+        }
+        let proposed = catalog.propose(&Command::AllocateNode, Vec::new()).await?;
+        // Whatever it is, the next look at the catalog tells.
+        let _ = proposed.await?;
     }
 }
 

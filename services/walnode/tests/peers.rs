@@ -199,7 +199,10 @@ fn who_was_away_gets_a_snapshot_over_the_wire() {
         cluster.tick(1).await;
         cluster.converge().await;
         let leader = cluster.leader().await;
-        let late = cluster.nodes.iter().find(|(_, node)| !node.replica.leads());
+        let late = cluster
+            .nodes
+            .iter()
+            .find(|(_, node)| node.replica.leads_in().is_none());
         let (late, away) = late.expect("two follow");
         cluster.network.refuse(&address(*late), true);
         cluster.network.cut(&address(*late));

@@ -278,6 +278,9 @@ pub const HEARTBEAT: Duration = Duration::from_millis(100);
 pub const ELECTION_MIN: Duration = Duration::from_millis(300);
 /// Longest.
 pub const ELECTION_MAX: Duration = Duration::from_millis(600);
+/// How long a leader asks a quorum whether it still leads, and applies what it learns, before it says
+/// that it does not: one that is cut off would ask for ever.
+pub const READ_INDEX_MAX: Duration = Duration::from_secs(3);
 /// Bytes of one message between nodes: what one read of the log brings, which is below its bound
 /// before the last entry, then that entry, and framing.
 pub const PEER_MESSAGE_BYTES_MAX: usize =
@@ -405,6 +408,8 @@ const _: () = assert!(APPENDS_IN_FLIGHT_PER_PARTITION <= PRODUCER_WINDOW);
 // looks dead.
 const _: () = assert!(HEARTBEAT.as_millis() * 3 <= ELECTION_MIN.as_millis());
 const _: () = assert!(ELECTION_MIN.as_millis() < ELECTION_MAX.as_millis());
+// By then the others have elected somebody else, if they can.
+const _: () = assert!(READ_INDEX_MAX.as_millis() >= 3 * ELECTION_MAX.as_millis());
 const _: () = assert!(FSYNC_HANDOVER.as_millis() < ELECTION_MIN.as_millis());
 const _: () = assert!(FSYNC_HANDOVER.as_millis() < FSYNC_FATAL.as_millis());
 // A single append of any size is admitted, and the files that are moved are beyond those held.

@@ -10,21 +10,23 @@
 
 use std::fmt;
 use std::future::Future;
-use std::sync::{Arc, Mutex as Lock, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use esker_env::Clock;
 use esker_shard::{Append, AppendBatch, AppendOutcome, Command, Outcome};
 use esker_types::limits::{
-    APPEND_BYTES_IN_FLIGHT, APPENDS_WAITING_MAX, BATCH_BYTES_MAX, CLOCK_GAP_MAX, ENTRIES_IN_FLIGHT,
+    APPEND_BYTES_IN_FLIGHT, APPENDS_WAITING_MAX, BATCH_BYTES_MAX, ENTRIES_IN_FLIGHT,
     ENTRY_BATCHES_MAX, ENTRY_PAYLOAD_BYTES_MAX, HEAD_BATCHES_MAX,
 };
-use esker_types::{Durability, EntryId, ShardId, ShardTime};
+use esker_types::{Durability, EntryId, ShardId, Term};
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use crate::disk::{Full, Promise, Purpose};
-use crate::replica::{ProposeError, Replica};
-use crate::shard_clock::{Behind, ShardClock, Stamp};
+use crate::office::{Elsewhere, Office};
+use crate::propose::ProposeError;
+use crate::replica::Replica;
+use crate::shard_clock::{Behind, Stamp};
 
 /// Bytes that describe one batch in an entry's head, at most.
 const DESCRIBED_BYTES_MAX: usize = 256;
@@ -105,7 +107,7 @@ pub struct Appender {
     /// Held from admission to the queue: whoever waits for room lets nobody overtake.
     door: Arc<Mutex<()>>,
     share: watch::Sender<Share>,
-    time: LeaderTime,
+    office: Office,
 }
 
 /// What a shard's head may hold.
@@ -130,6 +132,8 @@ impl Share {
 
 /// An append on its way.
 struct Waiting {
+    /// The term it was admitted in: it is proposed in that, or not at all.
+    term: Term,
     batch: AppendBatch,
     bytes: Bytes,
     answer: oneshot::Sender<AppendAnswer>,
@@ -140,20 +144,21 @@ struct Waiting {
 }
 
 impl Appender {
-    /// Starts the queue of `replica`, which leads. Its head may hold `share`. A shard that has no
-    /// time yet holds its wall clock against the latest `elsewhere`, of the node's other shards.
+    /// Starts the queue of `replica`, which takes appends whenever it leads. Its head may hold
+    /// `share`. A shard that has no time yet holds its wall clock against the latest `elsewhere`, of
+    /// the node's other shards.
     #[must_use]
     pub fn start(
         replica: Replica,
         clock: Arc<dyn Clock>,
         share: Share,
-        elsewhere: ShardTime,
+        elsewhere: Elsewhere,
     ) -> Self {
         let (queue, waiting) = mpsc::channel(APPENDS_WAITING_MAX);
-        let time = LeaderTime::take_office(clock, &replica, elsewhere);
+        let office = Office::new(replica.clone(), clock, elsewhere);
         let task = Task {
             replica: replica.clone(),
-            time: time.clone(),
+            office: office.clone(),
             turns: Arc::new(Semaphore::new(ENTRIES_IN_FLIGHT)),
             stopped: false,
         };
@@ -165,7 +170,7 @@ impl Appender {
             in_flight,
             door: Arc::default(),
             share: watch::Sender::new(share),
-            time,
+            office,
         }
     }
 
@@ -174,30 +179,43 @@ impl Appender {
         self.queue.closed().await;
     }
 
-    /// The time that an entry would be stamped with now.
+    /// Takes the office of the leader, if this replica leads and does not hold it yet: from then on it
+    /// tells time, and whether its clock can be right. The first append would do it, too.
+    ///
+    /// # Errors
+    /// [`ProposeError`].
+    pub async fn take_office(&self) -> Result<(), ProposeError> {
+        self.office.hold().await.map(|_| ())
+    }
+
+    /// The time that an entry would be stamped with now; `None` before this replica ever led.
     #[must_use]
-    pub fn time(&self) -> Stamp {
-        self.time.stamp()
+    pub fn time(&self) -> Option<Stamp> {
+        self.office.stamp()
     }
 
     /// Accepts the wall clock as it is, after a jump: time goes on from here.
     ///
     /// # Errors
-    /// [`Behind`]: it is far behind the shard's time. Nothing has changed.
-    pub fn accept_time(&self) -> Result<(), Behind> {
-        self.time.accept()
+    /// [`ProposeError`] if this replica does not lead; [`Behind`] within: the clock is far behind
+    /// the shard's time. Nothing has changed.
+    pub async fn accept_time(&self) -> Result<Result<(), Behind>, ProposeError> {
+        self.office.hold().await?;
+        Ok(self.office.accept())
     }
 
-    /// Writes the time into the log, so that it passes on a shard to which nobody appends.
+    /// Writes the time into the log, so that it passes on a shard to which nobody appends. Does
+    /// nothing while time stands still.
     ///
     /// # Errors
     /// [`ProposeError`].
     pub async fn tick(&self) -> Result<(), ProposeError> {
-        let time = self.time().time();
-        let ticked = self
-            .replica
-            .propose(&Command::Tick { time }, Vec::new())
-            .await?;
+        self.office.hold().await?;
+        let Some(Stamp::Time(time)) = self.office.stamp() else {
+            return Ok(());
+        };
+        let tick = Command::Tick { time };
+        let ticked = self.replica.propose(&tick, Vec::new()).await?;
         ticked.await.map(|_| ())
     }
 
@@ -237,10 +255,12 @@ impl Appender {
             .acquire_many_owned(permits.max(1))
             .await;
         let permit = in_flight.map_err(|_| ended())?;
+        let term = self.office.hold().await?;
         self.admit()?;
         let room = self.take_room(bytes.len()).await?;
         let (answer, answered) = oneshot::channel();
         let waiting = Waiting {
+            term,
             batch,
             bytes,
             answer,
@@ -298,7 +318,7 @@ impl fmt::Debug for Appender {
 
 struct Task {
     replica: Replica,
-    time: LeaderTime,
+    office: Office,
     turns: Arc<Semaphore>,
     /// Shard time stands still; said once.
     stopped: bool,
@@ -333,6 +353,7 @@ impl Task {
         let mut payload = Vec::with_capacity(joined.len());
         let mut answers = Vec::with_capacity(joined.len());
         let mut room: Option<Promise> = None;
+        let term = joined.first().expect("an entry joins at least one").term;
         for waiting in joined {
             match &room {
                 Some(room) => room.join(&waiting.room),
@@ -346,17 +367,20 @@ impl Task {
             time: self.stamp().time(),
             batches,
         });
-        let room = room.expect("an entry joins at least one append");
+        let room = room.expect("an entry joins at least one");
         let told = move |outcome| {
             let _turn = turn;
             tell(answers, outcome);
         };
-        let proposed = self.replica.propose_promised(&command, payload, room, told);
+        let proposed = self.replica.propose_in(term, &command, payload, room, told);
         proposed.await;
     }
 
     fn stamp(&mut self) -> Stamp {
-        let stamp = self.time.stamp();
+        let stamp = self
+            .office
+            .stamp()
+            .expect("it was held when they were admitted");
         let stopped = matches!(stamp, Stamp::Stopped { .. });
         if let Stamp::Stopped { skew, .. } = stamp
             && !self.stopped
@@ -369,52 +393,20 @@ impl Task {
     }
 }
 
-/// Shard time as the leader tells it. Clones share it.
-#[derive(Clone)]
-struct LeaderTime {
-    told: Arc<Lock<ShardClock>>,
-    clock: Arc<dyn Clock>,
-}
-
-impl LeaderTime {
-    fn take_office(clock: Arc<dyn Clock>, replica: &Replica, elsewhere: ShardTime) -> Self {
-        let time = replica.state().time();
-        let told = ShardClock::take_office(clock.wall(), clock.monotonic(), time, elsewhere);
-        let this = Self {
-            told: Arc::new(Lock::new(told)),
-            clock,
-        };
-        if let Stamp::Stopped { skew, .. } = this.stamp() {
-            let shard = replica.shard();
-            tracing::error!(%shard, ?skew, limit = ?CLOCK_GAP_MAX, "the wall clock is far ahead of the last entry, or behind it: expiry and retention stand still, appends go on; set the clock right or, after a long standstill, `esker cluster time --accept`");
-        }
-        this
-    }
-
-    fn stamp(&self) -> Stamp {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        told.stamp(self.clock.wall(), self.clock.monotonic())
-    }
-
-    fn accept(&self) -> Result<(), Behind> {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        told.accept(self.clock.wall(), self.clock.monotonic())
-    }
-}
-
 /// All that waits and fits one entry with `first`, and the one that no longer fits.
 fn join(
     first: Waiting,
     queue: &mut mpsc::Receiver<Waiting>,
     entry_bytes_max: usize,
 ) -> (Vec<Waiting>, Option<Waiting>) {
-    let mut bytes = first.bytes.len();
+    let (mut bytes, term) = (first.bytes.len(), first.term);
     let mut joined = vec![first];
     while joined.len() < ENTRY_BATCHES_MAX {
         let Ok(next) = queue.try_recv() else { break };
         bytes += next.bytes.len();
         let described = (joined.len() + 1) * DESCRIBED_BYTES_MAX;
-        if bytes > ENTRY_PAYLOAD_BYTES_MAX || bytes + described > entry_bytes_max {
+        let fits = bytes <= ENTRY_PAYLOAD_BYTES_MAX && bytes + described <= entry_bytes_max;
+        if next.term != term || !fits {
             return (joined, Some(next));
         }
         joined.push(next);

@@ -12,8 +12,10 @@
 //! ```
 
 mod appender; // the leader's queue, joined into entries
+mod office; // leading, term by term
 mod shard_clock; // shard time as its leader tells it
 mod replica; // one replica of one shard
+mod propose; // commands handed to raft, and what becomes of them
 mod heard; // what a replica answers its peers
 pub mod peers; // replicas on other nodes: what is said, and the ways it goes
 mod alone; // the peers of a single voter
@@ -26,5 +28,7 @@ pub use alone::Alone;
 pub use appender::{AppendAnswer, AppendRefusal, Appender, Share};
 pub use error::Error;
 pub use keeper::{Keeper, KeeperOptions};
-pub use replica::{Accepted, Leader, ProposeError, Replica};
+pub use office::Elsewhere;
+pub use propose::{Leader, ProposeError};
+pub use replica::{Accepted, Replica};
 pub use shard_clock::{Behind, ShardClock, Stamp};

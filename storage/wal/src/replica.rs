@@ -7,24 +7,26 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use esker_env::{Entropy, Env};
-use esker_shard::{Command, Genesis, HeadBatch, HeadEntry, HeadPosition, Outcome, State};
+use esker_shard::{Command, Genesis, HeadBatch, HeadEntry, HeadPosition, State};
 use esker_types::limits::{ELECTION_MAX, ELECTION_MIN, HEARTBEAT};
-use esker_types::{ContentHash, EntryId, NodeId, RaftIndex, ShardId};
-use openraft::errors::{
-    ClientWriteError, Fatal, ForwardToLeader, LinearizableReadError, RaftError,
-};
-use openraft::raft::ClientWriteResult;
+use esker_types::{ContentHash, NodeId, RaftIndex, ShardId};
+use openraft::alias::WatchReceiverOf;
+use openraft::errors::{Fatal, RaftError};
+use openraft::metrics::RaftServerMetrics;
 use openraft::{BasicNode, SnapshotPolicy};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
 use crate::Error;
-use crate::disk::{Checkpoints, Full, Promise, Purpose, Wal};
+use crate::disk::{Checkpoints, Wal};
 use crate::peers::Peers;
+use crate::propose::ProposeError;
 use crate::raft::network::Links;
-use crate::raft::types::{Applied, Proposal, Runtime, Told, TypeConfig, command_of, entry_id};
+use crate::raft::types::{Runtime, TypeConfig, command_of};
 use crate::raft::{Durable, LogStore, Machine};
 
 type Raft = openraft::Raft<TypeConfig, Machine>;
+/// Who leads, in which term, among whom, and every change of it.
+pub(crate) type Standing = WatchReceiverOf<TypeConfig, RaftServerMetrics<TypeConfig>>;
 
 /// How long to wait for a checkpoint before it is asked for again.
 const CHECKPOINT_PATIENCE: Duration = Duration::from_secs(1);
@@ -38,6 +40,8 @@ pub struct Replica {
     view: watch::Receiver<State>,
     durable: watch::Receiver<Durable>,
     alive: watch::Receiver<()>,
+    /// Who leads, in which term, among whom.
+    standing: Standing,
     entropy: Arc<dyn Entropy>,
 }
 
@@ -50,44 +54,6 @@ pub struct Accepted {
     pub hash: ContentHash,
     /// The batch.
     pub bytes: Bytes,
-}
-
-/// Who leads a shard.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Leader {
-    /// The node.
-    pub node: NodeId,
-    /// The address it was given among the voters.
-    pub address: String,
-}
-
-/// Why a proposal did not end with an outcome.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum ProposeError {
-    /// This replica does not lead. Nothing was written.
-    #[error("{shard} is led by {}", led_by(.leader.as_ref()))]
-    NotLeader {
-        /// The shard.
-        shard: ShardId,
-        /// Who leads, if anybody is known to.
-        leader: Option<Leader>,
-    },
-    /// The command cannot be encoded, or the WAL has no room for it. Nothing was written.
-    #[error("{shard}: the command is refused: {what}")]
-    Refused {
-        /// The shard.
-        shard: ShardId,
-        /// Why.
-        what: String,
-    },
-    /// It was proposed, and what became of it is unknown.
-    #[error("{shard}: it is unknown whether the entry will be committed: {what}")]
-    Unknown {
-        /// The shard.
-        shard: ShardId,
-        /// What happened.
-        what: String,
-    },
 }
 
 impl Replica {
@@ -121,6 +87,7 @@ impl Replica {
         let raft = raft.map_err(|error| refused(&error))?;
         Ok(Self {
             shard,
+            standing: raft.server_metrics(),
             raft,
             wal,
             view: start.view,
@@ -215,121 +182,6 @@ impl Replica {
     pub fn ended(&self) -> impl Future<Output = ()> + Send + use<> {
         let mut alive = self.alive.clone();
         async move { while alive.changed().await.is_ok() {} }
-    }
-
-    /// Whether this replica believes to lead.
-    #[must_use]
-    pub fn leads(&self) -> bool {
-        self.raft.is_leader()
-    }
-
-    /// Hands a command to raft, in the order of the calls, and returns a future of what becomes of
-    /// it. Dropping the future changes nothing. Waits while the WAL writes the files for it.
-    ///
-    /// # Errors
-    /// [`ProposeError::Refused`], also while the WAL of this node has no room for the command: one
-    /// that makes room is let into the reserve. Nothing was written.
-    pub async fn propose(
-        &self,
-        command: &Command,
-        payload: Vec<Bytes>,
-    ) -> Result<
-        impl Future<Output = Result<(EntryId, Outcome), ProposeError>> + Send + use<>,
-        ProposeError,
-    > {
-        let shard = self.shard;
-        let proposal = self.proposal(command, payload)?;
-        let needed = self.wal.entry_disk_bytes(proposal.entry_bytes());
-        let promise = self.wal.promise(purpose(command), needed).await;
-        let promise = promise.map_err(|full| ProposeError::Refused {
-            shard,
-            what: format!(
-                "the WAL of this node has {} bytes of room for it, it needs {needed}; {}",
-                full.room,
-                Full::what_to_do(full.disk_full),
-            ),
-        })?;
-        let (tell, told) = oneshot::channel();
-        // Whoever has gone needs no answer.
-        let told_to = move |outcome| _ = tell.send(outcome);
-        self.hand_over(proposal.promised(promise), told_to).await?;
-        Ok(async move {
-            let ended = |_| ProposeError::Unknown {
-                shard,
-                what: "raft ended".into(),
-            };
-            told.await.map_err(ended)?
-        })
-    }
-
-    /// As [`Replica::propose`], with room on disk that was taken already. `told` is told what becomes
-    /// of it, where that is found out: it must be quick. Raft that ends drops it untold: then it is
-    /// unknown.
-    pub(crate) async fn propose_promised(
-        &self,
-        command: &Command,
-        payload: Vec<Bytes>,
-        promise: Promise,
-        told: impl FnOnce(Result<(EntryId, Outcome), ProposeError>) + Send + 'static,
-    ) {
-        let proposal = match self.proposal(command, payload) {
-            Ok(proposal) => proposal,
-            Err(error) => return told(Err(error)),
-        };
-        promise.cover(proposal.entry_bytes());
-        let _ = self.hand_over(proposal.promised(promise), told).await;
-    }
-
-    fn proposal(&self, command: &Command, payload: Vec<Bytes>) -> Result<Proposal, ProposeError> {
-        let shard = self.shard;
-        let proposal = Proposal::new(command, payload).map_err(|error| ProposeError::Refused {
-            shard,
-            what: error.to_string(),
-        })?;
-        // Raft takes an entry that its log refuses for a broken disk, and ends.
-        let (bytes, bytes_max) = (proposal.entry_bytes(), self.wal.entry_bytes_max());
-        if bytes > bytes_max {
-            let what = format!("an entry of {bytes} bytes, the limit of this WAL is {bytes_max}");
-            return Err(ProposeError::Refused { shard, what });
-        }
-        Ok(proposal)
-    }
-
-    async fn hand_over(
-        &self,
-        proposal: Proposal,
-        told: impl FnOnce(Result<(EntryId, Outcome), ProposeError>) + Send + 'static,
-    ) -> Result<(), ProposeError> {
-        let shard = self.shard;
-        let responder = Told::new(move |written| told(outcome_of(shard, written)));
-        self.raft
-            .client_write_ff(proposal, Some(responder))
-            .await
-            .map_err(|error| self.unknown(&error))
-    }
-
-    /// Asks a quorum whether this replica still leads, and waits until it has applied what was
-    /// committed when it was asked. What [`Replica::state`] says afterwards is not stale.
-    ///
-    /// # Errors
-    /// [`ProposeError::NotLeader`], or [`ProposeError::Unknown`] if raft ended.
-    pub async fn read_index(&self) -> Result<RaftIndex, ProposeError> {
-        match self
-            .raft
-            .ensure_linearizable(openraft::ReadPolicy::ReadIndex)
-            .await
-        {
-            Ok(read) => Ok(entry_id(read.log_id()).index),
-            Err(RaftError::Fatal(error)) => Err(self.unknown(&error)),
-            Err(RaftError::APIError(error)) => {
-                let leader = match error {
-                    LinearizableReadError::ForwardToLeader(forward) => leader_of(forward),
-                    LinearizableReadError::QuorumNotEnough(_) => None,
-                };
-                let shard = self.shard;
-                Err(ProposeError::NotLeader { shard, leader })
-            }
-        }
     }
 
     /// The bytes of one accepted batch of the head, as its producer sent them; `None` once it is
@@ -467,7 +319,11 @@ impl Replica {
         &self.raft
     }
 
-    fn unknown(&self, error: &Fatal<TypeConfig>) -> ProposeError {
+    pub(crate) const fn standing(&self) -> &Standing {
+        &self.standing
+    }
+
+    pub(crate) fn unknown(&self, error: &Fatal<TypeConfig>) -> ProposeError {
         ProposeError::Unknown {
             shard: self.shard,
             what: error.to_string(),
@@ -480,57 +336,6 @@ impl fmt::Debug for Replica {
         f.debug_struct("Replica")
             .field("shard", &self.shard)
             .finish_non_exhaustive()
-    }
-}
-
-fn outcome_of(
-    shard: ShardId,
-    written: ClientWriteResult<TypeConfig>,
-) -> Result<(EntryId, Outcome), ProposeError> {
-    match written {
-        Ok(written) => match written.data {
-            Applied::Outcome(outcome) => Ok((entry_id(&written.log_id), outcome)),
-            Applied::Blank => unreachable!("a proposal carries a command"),
-        },
-        Err(ClientWriteError::ForwardToLeader(forward)) => {
-            let leader = leader_of(forward);
-            Err(ProposeError::NotLeader { shard, leader })
-        }
-        Err(other) => Err(ProposeError::Unknown {
-            shard,
-            what: other.to_string(),
-        }),
-    }
-}
-
-fn leader_of(forward: ForwardToLeader<TypeConfig>) -> Option<Leader> {
-    let node = forward.leader_id.and_then(NodeId::from_u64)?;
-    let address = forward.leader_node?.addr;
-    Some(Leader { node, address })
-}
-
-fn led_by(leader: Option<&Leader>) -> String {
-    leader.map_or_else(
-        || "nobody at the moment".to_owned(),
-        |Leader { node, address }| match address.as_str() {
-            "" => node.to_string(),
-            address => format!("{node} at {address}"),
-        },
-    )
-}
-
-/// Whether a command makes room, once it is flushed or a checkpoint knows of it.
-fn purpose(command: &Command) -> Purpose {
-    match command {
-        Command::CommitSegment(_)
-        | Command::Swap(_)
-        | Command::Trim(_)
-        | Command::DeleteTopic { .. }
-        | Command::EndTopic { .. }
-        | Command::TopicEnded { .. }
-        | Command::DropTombstone { .. }
-        | Command::RaiseGcBoundary { .. } => Purpose::Command,
-        _ => Purpose::Append,
     }
 }
 

@@ -100,7 +100,7 @@ impl World {
                 replica.clone(),
                 Arc::clone(&env.clock),
                 Share::of(GIB),
-                ShardTime::ZERO,
+                Arc::new(|| ShardTime::ZERO),
             );
             shards.push(Shard { replica, appender });
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use esker_env::sim::Crash;
 use esker_shard::{Command, Outcome};
-use esker_types::limits::GIB;
+use esker_types::limits::{GIB, READ_INDEX_MAX};
 use esker_types::{NodeId, ShardTime};
 use esker_wal::{AppendRefusal, Appender, ProposeError, Replica, Share};
 use tokio::time::{sleep, timeout};
@@ -72,7 +72,12 @@ impl Trio {
             .expect("it opens");
         self.mesh.join(node, replica.clone());
         let clock = Arc::clone(&env.clock);
-        let appender = Appender::start(replica.clone(), clock, Share::of(GIB), ShardTime::ZERO);
+        let appender = Appender::start(
+            replica.clone(),
+            clock,
+            Share::of(GIB),
+            Arc::new(|| ShardTime::ZERO),
+        );
         member.running = Some(Running { replica, appender });
     }
 
@@ -118,6 +123,22 @@ impl Trio {
             }
         });
         found.await.expect("somebody comes to lead")
+    }
+
+    /// Has `node` lead.
+    async fn lead(&self, node: NodeId) {
+        let led = timeout(PATIENCE, async {
+            loop {
+                let leader = self.leader().await;
+                if leader == node {
+                    return;
+                }
+                let asked = self.replica(leader).hand_over(node).await;
+                asked.expect("raft runs");
+                sleep(Duration::from_millis(200)).await;
+            }
+        });
+        led.await.expect("it is as good as the others");
     }
 
     /// Who does not.
@@ -224,8 +245,9 @@ fn a_leader_that_is_cut_off_acknowledges_nothing_and_answers_nothing() {
             !matches!(alone, Ok(Ok(_))),
             "a minority acknowledged: {alone:?}"
         );
-        let read = timeout(Duration::from_secs(5), trio.replica(old).read_index()).await;
-        assert!(!matches!(read, Ok(Ok(_))), "a minority answered: {read:?}");
+        let read = timeout(2 * READ_INDEX_MAX, trio.replica(old).read_index()).await;
+        let refused = matches!(read, Ok(Err(ProposeError::NotLeader { .. })));
+        assert!(refused, "a minority answered, or asks for ever: {read:?}");
         let new = trio.leader().await;
         assert_ne!(new, old);
         let offset = trio.append_at(new, 1).await.expect("a majority goes on");
@@ -237,6 +259,69 @@ fn a_leader_that_is_cut_off_acknowledges_nothing_and_answers_nothing() {
         for node in trio.up() {
             assert_eq!(trio.head(node).await, [0, 1]);
         }
+    });
+}
+
+/// Appends that a leader took and could not get through are not written by a later office of its
+/// own: whoever sent them has sent them elsewhere meanwhile.
+#[test]
+fn what_a_leader_took_in_one_term_it_does_not_write_in_another() {
+    for seed in 0..10 {
+        run(async {
+            let trio = Trio::new(400 + seed).await;
+            trio.append(0).await;
+            let old = trio.leader().await;
+            let term = trio.replica(old).leads_in().expect("it leads");
+            for node in trio.up() {
+                trio.mesh.cut(old, node);
+            }
+            let appender = trio.running(old).appender.clone();
+            let taken = tokio::spawn(async move {
+                for number in 100..140 {
+                    let (batch, bytes) = (batch(number, BYTES), payload(number, BYTES));
+                    // Nobody waits for it: what is queued stays so.
+                    drop(appender.append(batch, bytes).await);
+                }
+            });
+            assert_eq!(trio.append(1).await, 1, "seed {seed}");
+            trio.mesh.heal();
+            trio.converge().await;
+            trio.lead(old).await;
+            let now = trio.replica(old).leads_in().expect("it leads");
+            assert!(now > term, "seed {seed}");
+            taken.abort();
+            assert_eq!(trio.append(2).await, 2, "seed {seed}");
+            trio.converge().await;
+            for node in trio.up() {
+                assert_eq!(trio.head(node).await, [0, 1, 2], "seed {seed}");
+            }
+        });
+    }
+}
+
+#[test]
+fn who_does_not_lead_takes_no_append_and_time_goes_on_under_the_next_leader() {
+    run(async {
+        let mut trio = Trio::new(5).await;
+        trio.append(0).await;
+        let (leader, follower) = (trio.leader().await, trio.follower().await);
+        let refused = trio.append_at(follower, 1).await;
+        let Err(AppendRefusal::Proposal(ProposeError::NotLeader {
+            leader: Some(by), ..
+        })) = refused
+        else {
+            panic!("{refused:?}");
+        };
+        assert_eq!(by.node, leader);
+        assert_eq!(trio.running(follower).appender.time(), None);
+        let time = trio.replica(leader).state().time();
+        assert!(time > ShardTime::ZERO);
+        sleep(Duration::from_secs(10)).await;
+        trio.crash(leader, Crash::Kill).await;
+        trio.append(1).await;
+        let next = trio.leader().await;
+        let passed = trio.replica(next).state().time().since(time);
+        assert!(passed >= Duration::from_secs(10), "{passed:?}");
     });
 }
 

@@ -125,7 +125,7 @@ impl World {
             replica.clone(),
             Arc::clone(&env.clock),
             Share::of(GIB),
-            ShardTime::ZERO,
+            Arc::new(|| ShardTime::ZERO),
         );
         Ok(Node {
             env,

@@ -1,0 +1,217 @@
+//! Leading, term by term: whether this replica does, who does, and the time that a leader tells.
+//!
+//! ```text
+//!   a term begins ─► a quorum is asked once, all of former terms is applied ─► the office is held:
+//!                    time is told from here on, and what is proposed is proposed in this term alone
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use esker_env::Clock;
+use esker_types::limits::{CLOCK_GAP_MAX, READ_INDEX_MAX};
+use esker_types::{NodeId, RaftIndex, ShardTime, Term};
+use openraft::async_runtime::watch::WatchReceiver as _;
+use openraft::errors::{LinearizableReadError, RaftError};
+use openraft::{Membership, ReadPolicy};
+
+use crate::propose::{Leader, ProposeError, leader_of};
+use crate::raft::types::entry_id;
+use crate::replica::Replica;
+use crate::shard_clock::{Behind, ShardClock, Stamp};
+
+impl Replica {
+    /// The term in which this replica believes to lead. It may be deposed and not know it yet.
+    #[must_use]
+    pub fn leads_in(&self) -> Option<Term> {
+        let standing = self.standing();
+        let standing = standing.borrow_watched();
+        let leads = standing.state.is_leader();
+        leads.then_some(Term(standing.vote.leader_id.term))
+    }
+
+    /// Who leads, as far as this replica knows.
+    #[must_use]
+    pub fn leader(&self) -> Option<Leader> {
+        let standing = self.standing();
+        let standing = standing.borrow_watched();
+        let node = standing.current_leader?;
+        let address = standing.membership_config.membership().get_node(&node)?;
+        Some(Leader {
+            node: NodeId::from_u64(node)?,
+            address: address.addr.clone(),
+        })
+    }
+
+    /// That this replica does not lead, and who does.
+    #[must_use]
+    pub fn not_leader(&self) -> ProposeError {
+        ProposeError::NotLeader {
+            shard: self.shard(),
+            leader: self.leader(),
+        }
+    }
+
+    /// The nodes that the newest configuration names, voters and learners, with their addresses.
+    #[must_use]
+    pub fn members(&self) -> BTreeMap<NodeId, String> {
+        let standing = self.standing();
+        let standing = standing.borrow_watched();
+        members(standing.membership_config.membership())
+    }
+
+    /// Waits until this replica believes to lead in another term than `known`; `None` once its raft
+    /// has ended.
+    pub async fn leads_anew(&self, known: Option<Term>) -> Option<Term> {
+        let mut standing = self.standing().clone();
+        loop {
+            let leads = self.leads_in();
+            if leads.is_some() && leads != known {
+                return leads;
+            }
+            standing.changed().await.ok()?;
+        }
+    }
+
+    /// Asks `node` to lead in place of this replica, which stops to at once: an election follows even
+    /// if it declines. Does nothing where this replica does not lead.
+    ///
+    /// # Errors
+    /// [`ProposeError::Unknown`] if raft ended.
+    pub async fn hand_over(&self, node: NodeId) -> Result<(), ProposeError> {
+        let asked = self.raft().trigger().transfer_leader(node.as_u64()).await;
+        asked.map_err(|error| self.unknown(&error))
+    }
+
+    /// Which of the other voters has most of the log; `None` where this replica does not lead, or
+    /// alone.
+    #[must_use]
+    pub fn successor(&self) -> Option<NodeId> {
+        let metrics = self.raft().metrics();
+        let metrics = metrics.borrow_watched();
+        let voters: BTreeSet<_> = metrics.membership_config.voter_ids().collect();
+        let others = metrics.replication.iter().flatten();
+        let others = others.filter(|(node, _)| voters.contains(node) && **node != metrics.id);
+        let most = others.max_by_key(|(_, matched)| matched.as_ref().map(|id| id.index))?;
+        NodeId::from_u64(*most.0)
+    }
+
+    /// Asks a quorum whether this replica still leads, and waits until it has applied what was
+    /// committed when it was asked. What [`Replica::state`] says afterwards is not stale.
+    ///
+    /// # Errors
+    /// [`ProposeError::NotLeader`], also if no quorum answers within [`READ_INDEX_MAX`];
+    /// [`ProposeError::Unknown`] if raft ended.
+    pub async fn read_index(&self) -> Result<RaftIndex, ProposeError> {
+        let asked = self.raft().ensure_linearizable(ReadPolicy::ReadIndex);
+        let shard = self.shard();
+        // Who is cut off from the others asks them for as long as it takes.
+        let Ok(asked) = tokio::time::timeout(READ_INDEX_MAX, asked).await else {
+            let leader = None;
+            return Err(ProposeError::NotLeader { shard, leader });
+        };
+        match asked {
+            Ok(read) => Ok(entry_id(read.log_id()).index),
+            Err(RaftError::Fatal(error)) => Err(self.unknown(&error)),
+            Err(RaftError::APIError(error)) => {
+                let leader = match error {
+                    LinearizableReadError::ForwardToLeader(forward) => leader_of(forward),
+                    LinearizableReadError::QuorumNotEnough(_) => None,
+                };
+                Err(ProposeError::NotLeader { shard, leader })
+            }
+        }
+    }
+}
+
+fn members(membership: &Membership<u64, openraft::BasicNode>) -> BTreeMap<NodeId, String> {
+    let nodes = membership.nodes();
+    nodes
+        .filter_map(|(id, node)| Some((NodeId::from_u64(*id)?, node.addr.clone())))
+        .collect()
+}
+
+/// Tells the latest time of a node's other shards.
+pub type Elsewhere = Arc<dyn Fn() -> ShardTime + Send + Sync>;
+
+/// The office of a shard's leader, held term by term. Clones share it.
+#[derive(Clone)]
+pub(crate) struct Office {
+    replica: Replica,
+    clock: Arc<dyn Clock>,
+    elsewhere: Elsewhere,
+    held: Arc<Mutex<Option<Held>>>,
+}
+
+#[derive(Clone, Copy)]
+struct Held {
+    term: Term,
+    time: ShardClock,
+}
+
+impl Office {
+    /// The office of `replica`, which may lead now, later or never. A shard that has no time yet
+    /// holds its wall clock against the latest `elsewhere`.
+    pub(crate) fn new(replica: Replica, clock: Arc<dyn Clock>, elsewhere: Elsewhere) -> Self {
+        Self {
+            replica,
+            clock,
+            elsewhere,
+            held: Arc::default(),
+        }
+    }
+
+    /// The term in which the office is held. A new one begins once a quorum was asked and all of
+    /// former terms is applied: then time is told from what the shard has.
+    pub(crate) async fn hold(&self) -> Result<Term, ProposeError> {
+        let leads = self.replica.leads_in();
+        let term = leads.ok_or_else(|| self.replica.not_leader())?;
+        if self.lock(|held| held.is_some_and(|held| held.term == term)) {
+            return Ok(term);
+        }
+        self.replica.read_index().await?;
+        if self.replica.leads_in() != Some(term) {
+            return Err(self.replica.not_leader());
+        }
+        self.begin(term);
+        Ok(term)
+    }
+
+    /// The time that an entry would be stamped with now; `None` before the office was ever held.
+    pub(crate) fn stamp(&self) -> Option<Stamp> {
+        self.lock(|held| {
+            let held = held.as_mut()?;
+            Some(held.time.stamp(self.clock.wall(), self.clock.monotonic()))
+        })
+    }
+
+    /// Accepts the wall clock as it is; does nothing before the office was ever held.
+    pub(crate) fn accept(&self) -> Result<(), Behind> {
+        self.lock(|held| match held {
+            Some(held) => held.time.accept(self.clock.wall(), self.clock.monotonic()),
+            None => Ok(()),
+        })
+    }
+
+    fn begin(&self, term: Term) {
+        let time = self.replica.state().time();
+        let elsewhere = (self.elsewhere)();
+        let (wall, monotonic) = (self.clock.wall(), self.clock.monotonic());
+        let time = ShardClock::take_office(wall, monotonic, time, elsewhere);
+        let begun = self.lock(|held| {
+            let newer = held.is_none_or(|held| held.term < term);
+            if newer {
+                *held = Some(Held { term, time });
+            }
+            newer
+        });
+        if begun && let Some(Stamp::Stopped { skew, .. }) = self.stamp() {
+            let shard = self.replica.shard();
+            tracing::error!(%shard, ?skew, limit = ?CLOCK_GAP_MAX, "the wall clock is far ahead of the last entry, or behind it: expiry and retention stand still, appends go on; set the clock right or, after a long standstill, `esker cluster time --accept`");
+        }
+    }
+
+    fn lock<T>(&self, then: impl FnOnce(&mut Option<Held>) -> T) -> T {
+        then(&mut self.held.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
