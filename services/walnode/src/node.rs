@@ -126,7 +126,7 @@ impl Node {
         let clock = Arc::clone(&env.clock);
         let keeper = Keeper::new(Arc::clone(&wal), replicas.clone(), clock, options.keeper);
         let head = LocalHead::new(led.clone(), keeper.holders(), Arc::clone(&env.workers));
-        let mut tasks = watch(&led, tell.clone());
+        let mut tasks = watch(&led, &tell);
         tasks.spawn(async move {
             let error = keeper.run().await;
             let _ = tell.try_send(NodeError::Wal(error));
@@ -332,7 +332,7 @@ fn led(env: &Env, replicas: &[Replica], identity: &Identity, head_bytes: u64) ->
 }
 
 /// Tells when a part of the node has ended.
-fn watch(led: &[Led], tell: mpsc::Sender<NodeError>) -> JoinSet<()> {
+fn watch(led: &[Led], tell: &mpsc::Sender<NodeError>) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     for Led { replica, appender } in led {
         let (ended, shard, told) = (replica.ended(), replica.shard(), tell.clone());
