@@ -3,10 +3,13 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::io::ErrorKind;
+use std::time::Duration;
 
 use esker_env::sim::{BACKLOG_MAX, PIPE_BYTES, SimNetwork};
 use esker_env::{Connection, Listener, Network, Tcp};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+const HOUR: Duration = Duration::from_secs(3600);
 
 async fn pair(network: &dyn Network) -> (Box<dyn Listener>, Connection, Connection) {
     let mut listener = network.listen("127.0.0.1:0").await.unwrap();
@@ -126,4 +129,65 @@ async fn networks_do_not_meet() {
     let _listener = one.listen("node:1").await.unwrap();
     assert!(one.clone().connect("node:1").await.is_ok());
     assert!(other.connect("node:1").await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_arrives_by_a_way_that_is_severed_until_it_is_healed() {
+    let network = SimNetwork::new();
+    let mut listener = network.listen("b:1").await.unwrap();
+    let mut near = network.at("a").connect("b:1").await.unwrap();
+    let mut far = listener.accept().await.unwrap();
+
+    network.sever("a", "b");
+    near.write_all(b"there").await.unwrap();
+    let mut heard = [0; 5];
+    let waits = tokio::time::timeout(HOUR, far.read_exact(&mut heard)).await;
+    assert!(waits.is_err(), "it arrived: {waits:?}");
+    // The other way is open.
+    far.write_all(b"back").await.unwrap();
+    let mut back = [0; 4];
+    near.read_exact(&mut back).await.unwrap();
+    // No new connection is made from either side: one needs both ways.
+    let here = network.at("a");
+    let again = tokio::time::timeout(HOUR, here.connect("b:1")).await;
+    assert!(again.is_err(), "a connection was made");
+    // Somebody else has a way of his own.
+    network.at("c").connect("b:1").await.unwrap();
+
+    let healing = network.clone();
+    tokio::spawn(async move {
+        tokio::time::sleep(HOUR).await;
+        healing.heal("a", "b");
+    });
+    far.read_exact(&mut heard).await.unwrap();
+    assert_eq!(&heard, b"there");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_way_delivers_everything_late_and_in_order() {
+    let network = SimNetwork::new();
+    let mut listener = network.listen("b:1").await.unwrap();
+    let mut near = network.at("a").connect("b:1").await.unwrap();
+    let mut far = listener.accept().await.unwrap();
+    network.delay("a", "b", Duration::from_secs(3));
+    let sent: Vec<u8> = (0..=255).cycle().take(3 * PIPE_BYTES).collect();
+    let began = tokio::time::Instant::now();
+    let (written, heard) = tokio::join!(
+        async {
+            near.write_all(&sent).await.unwrap();
+            near.shutdown().await.unwrap();
+        },
+        async {
+            let mut heard = Vec::new();
+            far.read_to_end(&mut heard).await.unwrap();
+            heard
+        }
+    );
+    let () = written;
+    assert_eq!(heard, sent);
+    assert!(
+        began.elapsed() >= Duration::from_secs(9),
+        "{:?}",
+        began.elapsed()
+    );
 }

@@ -1,16 +1,23 @@
 //! A network in memory. Addresses are any text of the form `host:port`.
+//!
+//! Who connects does so from a host, by [`SimNetwork::at`]; between two hosts each way can be
+//! severed, so that nothing arrives until it is healed, or slow.
+
+mod end; // of a connection
+mod ways; // between hosts, and what ails them
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::io::ErrorKind;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
-use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
+use end::{End, Side};
 use rustix::io::Errno;
-use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, duplex};
-use tokio::sync::mpsc;
+use tokio::io::duplex;
+use tokio::sync::{Notify, mpsc};
+use ways::{Ailment, Way, Ways, host};
 
 use crate::network::{Connection, Listener, Network, Pending, told};
 
@@ -23,12 +30,19 @@ const EPHEMERAL_PORT: u32 = 49_152;
 
 /// A network of its own, in memory. Clones are the same network. Only who holds one can meet.
 #[derive(Clone)]
-pub struct SimNetwork(Arc<Mutex<State>>);
+pub struct SimNetwork {
+    state: Arc<Mutex<State>>,
+    /// Who connects by this clone.
+    host: Arc<str>,
+    /// Rung whenever a way is healed.
+    healed: Arc<Notify>,
+}
 
 struct State {
     places: BTreeMap<String, Place>,
     refusing: BTreeSet<String>,
     starving: BTreeMap<String, u64>,
+    ways: Ways,
     ports: u32,
     connections: u64,
 }
@@ -47,13 +61,91 @@ impl SimNetwork {
         reason = "reads better where a world is made"
     )]
     pub fn new() -> Self {
-        Self(Arc::new(Mutex::new(State {
+        let state = State {
             places: BTreeMap::new(),
             refusing: BTreeSet::new(),
             starving: BTreeMap::new(),
+            ways: Ways::default(),
             ports: EPHEMERAL_PORT,
             connections: 0,
-        })))
+        };
+        Self {
+            state: Arc::new(Mutex::new(state)),
+            host: "".into(),
+            healed: Arc::default(),
+        }
+    }
+
+    /// The same network as `host` sees it: connections are made from there.
+    #[must_use]
+    pub fn at(&self, host: &str) -> Self {
+        Self {
+            host: host.into(),
+            ..self.clone()
+        }
+    }
+
+    /// Nothing that one host sends arrives at the other, from now on and until the way is healed:
+    /// neither the bytes of connections that are there, which wait, nor new connections.
+    pub fn sever(&self, from: &str, to: &str) {
+        let severed = |way: &mut Ailment| way.severed = true;
+        self.state().ways.change(from, to, severed);
+    }
+
+    /// What one host sends arrives at the other this much later, a piece of at most [`PIPE_BYTES`]
+    /// after the other.
+    pub fn delay(&self, from: &str, to: &str, delay: Duration) {
+        let slow = |way: &mut Ailment| way.delay = delay;
+        self.state().ways.change(from, to, slow);
+    }
+
+    /// Heals one way.
+    pub fn heal(&self, from: &str, to: &str) {
+        let mut state = self.state();
+        state.ways.change(from, to, |way| *way = Ailment::default());
+        self.look_again(state);
+    }
+
+    /// Heals all ways.
+    pub fn heal_all(&self) {
+        let mut state = self.state();
+        state.ways.heal();
+        self.look_again(state);
+    }
+
+    fn look_again(&self, state: MutexGuard<'_, State>) {
+        let ends = state.places.values().flat_map(|place| &place.ends);
+        let ends: Vec<_> = ends.filter_map(Weak::upgrade).collect();
+        // Each looks at the ways when it is read.
+        drop(state);
+        ends.iter().for_each(|end| lock(end).wake());
+        self.healed.notify_waiters();
+    }
+
+    fn way(&self, (from, to): &Way) -> Ailment {
+        self.state().ways.of(from, to)
+    }
+
+    /// Waits until a connection can be made: what is sent for it, and the answer, arrive.
+    async fn passable(&self, address: &str) {
+        let far = host(address);
+        loop {
+            let healed = self.healed.notified();
+            let mut delay = Duration::ZERO;
+            let severed = {
+                let ways = &self.state().ways;
+                let both = [ways.of(&self.host, far), ways.of(far, &self.host)];
+                both.iter().for_each(|way| delay += way.delay);
+                both.iter().any(|way| way.severed)
+            };
+            if !severed {
+                if !delay.is_zero() {
+                    tokio::time::sleep(delay).await;
+                }
+                return;
+            }
+            healed.await;
+        }
     }
 
     /// Ends all connections that were made to `address`: bytes on their way are lost, both sides
@@ -101,7 +193,7 @@ impl SimNetwork {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        lock(&self.0)
+        lock(&self.state)
     }
 
     fn take(&self, address: &str) -> io::Result<(String, mpsc::Receiver<Connection>)> {
@@ -133,7 +225,10 @@ impl SimNetwork {
             return Err(ErrorKind::ConnectionRefused.into());
         };
         let (near, far) = duplex(PIPE_BYTES);
-        let (near, far) = (End::new(near), End::new(far));
+        let hosts = (self.host.to_string(), host(address).to_owned());
+        let back = (hosts.1.clone(), hosts.0.clone());
+        let near = End::new(self.clone(), back, near);
+        let far = End::new(self.clone(), hosts, far);
         place.ends.retain(|end| end.strong_count() > 0);
         place
             .ends
@@ -172,6 +267,7 @@ impl Network for SimNetwork {
 
     fn connect<'a>(&'a self, address: &'a str) -> Pending<'a, Connection> {
         Box::pin(async move {
+            self.passable(address).await;
             self.reach(address)
                 .map_err(|error| told(&error, "connect to", address))
         })
@@ -207,72 +303,6 @@ impl Listener for Taken {
 impl Drop for Taken {
     fn drop(&mut self) {
         self.network.state().places.remove(&self.address);
-    }
-}
-
-/// One end of a connection, shared with the network, which may cut it.
-struct End(Arc<Mutex<Side>>);
-
-struct Side {
-    /// `None` once it was cut.
-    bytes: Option<DuplexStream>,
-    reader: Option<Waker>,
-    writer: Option<Waker>,
-}
-
-impl End {
-    fn new(bytes: DuplexStream) -> Self {
-        Self(Arc::new(Mutex::new(Side {
-            bytes: Some(bytes),
-            reader: None,
-            writer: None,
-        })))
-    }
-}
-
-impl Side {
-    /// Whether there was something to cut.
-    fn cut(&mut self) -> bool {
-        let wakers = [self.reader.take(), self.writer.take()];
-        wakers.into_iter().flatten().for_each(Waker::wake);
-        self.bytes.take().is_some()
-    }
-
-    fn bytes(&mut self) -> io::Result<Pin<&mut DuplexStream>> {
-        let bytes = self.bytes.as_mut().map(Pin::new);
-        bytes.ok_or_else(|| ErrorKind::ConnectionReset.into())
-    }
-}
-
-impl AsyncRead for End {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let mut side = lock(&self.0);
-        side.reader = Some(context.waker().clone());
-        side.bytes()?.poll_read(context, buffer)
-    }
-}
-
-impl AsyncWrite for End {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let mut side = lock(&self.0);
-        side.writer = Some(context.waker().clone());
-        side.bytes()?.poll_write(context, bytes)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        lock(&self.0).bytes()?.poll_flush(context)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        lock(&self.0).bytes()?.poll_shutdown(context)
     }
 }
 
