@@ -17,7 +17,10 @@ const FILES: &[&str] = &[
     "esker/v1/admin.proto",
 ];
 /// Not for reflection: nobody else is to call it.
-const INTERNAL_FILES: &[&str] = &["esker/internal/v1/raft.proto"];
+const INTERNAL_FILES: &[&str] = &[
+    "esker/internal/v1/node.proto",
+    "esker/internal/v1/raft.proto",
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     let root = PathBuf::from(std::env::var("CARGO_MANIFEST_DIR")?);

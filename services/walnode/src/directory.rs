@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use esker_env::{Env, Lock};
 
-use crate::identity::{Identity, IdentityError};
+use crate::disk_id::DiskId;
+use crate::identity::{self, Identity, IdentityError};
 use crate::node::NodeError;
 
 /// How long to wait for a process that is on its way out.
@@ -63,6 +64,46 @@ impl Directory {
             return Err(IdentityError::Missing { path });
         }
         Ok(identity)
+    }
+
+    /// Whose it is, for a cluster of one; `None` if it is nobody's yet, and empty.
+    ///
+    /// # Errors
+    /// As [`Directory::identity`], and for a directory of one of several nodes.
+    pub fn alone(&self, env: &Env) -> Result<Option<Identity>, IdentityError> {
+        let identity = self.identity(env)?;
+        match identity {
+            Some(of) if of.disk.is_some() => Err(IdentityError::OneOfSeveral {
+                path: self.path.clone(),
+                node: of.node,
+                cluster: of.cluster,
+            }),
+            _ => Ok(identity),
+        }
+    }
+
+    /// Which disk it is on, drawn if nobody has asked before; and whose it is, for one of several
+    /// nodes, `None` until it is adopted.
+    ///
+    /// # Errors
+    /// As [`Directory::identity`], and for a directory of a cluster of one, or an identity that was
+    /// given to another disk.
+    pub fn one_of_several(&self, env: &Env) -> Result<(DiskId, Option<Identity>), IdentityError> {
+        let identity = self.identity(env)?;
+        let path = || self.path.clone();
+        let disk = DiskId::load_or_draw(env, &self.path)?;
+        match identity.map(|identity| (identity.disk, identity.cluster)) {
+            Some((None, cluster)) => Err(IdentityError::OneAlone {
+                path: path(),
+                cluster,
+            }),
+            Some((Some(adopted), _)) if adopted != disk => Err(IdentityError::Copied {
+                path: identity::path(&self.path),
+                adopted,
+                disk,
+            }),
+            _ => Ok((disk, identity)),
+        }
     }
 
     fn holds_a_log(&self, env: &Env) -> Result<bool, IdentityError> {

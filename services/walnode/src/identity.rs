@@ -1,9 +1,10 @@
-//! Who a data directory belongs to: one small file, written once at founding, once more when the
-//! bucket is claimed, and a last time when the log has begun.
+//! Who a data directory belongs to: one small file, written once at founding or adoption, once more
+//! when the bucket is claimed, and a last time when the log has begun.
 //!
 //! ```text
 //!   identity.json   { "version": 1, "cluster": "<32 hex>", "incarnation": 1, "node": 4294967297,
 //!                     "data_shards": 4, "claimed": true, "begun": true }
+//!                   and "disk": "<32 hex>" where the node was adopted into a cluster of several
 //! ```
 //! The cluster's id stands on the disk before the bucket is claimed under it: a founding that dies
 //! half-way goes on under the same id. *begun*: the log was made. A directory without it is one that
@@ -17,6 +18,9 @@ use esker_env::{Env, Files, OpenMode, replace_file};
 use esker_types::limits::DATA_SHARDS_MAX;
 use esker_types::{ClusterId, Incarnation, NodeId};
 use serde::{Deserialize, Serialize};
+
+use crate::adoption::Membership;
+use crate::disk_id::DiskId;
 
 /// Version of the file.
 const VERSION: u32 = 1;
@@ -34,10 +38,12 @@ pub struct Identity {
     pub node: NodeId,
     /// Data shards of the cluster.
     pub data_shards: u32,
-    /// The bucket was claimed.
+    /// The bucket was claimed by this node: one that was adopted has no bucket.
     pub claimed: bool,
     /// The log was made, on disk.
     pub begun: bool,
+    /// The disk that the node was adopted with; `None` of a cluster of one.
+    pub disk: Option<DiskId>,
 }
 
 /// Why a directory has no identity that can be used.
@@ -60,6 +66,46 @@ pub enum IdentityError {
     Missing {
         /// The directory.
         path: PathBuf,
+    },
+    /// It was adopted with another disk.
+    #[error(
+        "{path} was given to disk {adopted}, and this is disk {disk}: it is a copy; start the node anew \
+         in an empty directory",
+        path = path.display()
+    )]
+    Copied {
+        /// The file.
+        path: PathBuf,
+        /// The disk it was given to.
+        adopted: DiskId,
+        /// Where it lies now.
+        disk: DiskId,
+    },
+    /// One of several nodes is to be a cluster of one.
+    #[error(
+        "{path} belongs to node {node} of cluster {cluster}, which has more nodes: name them in \
+         cluster.nodes, or choose another data directory",
+        path = path.display()
+    )]
+    OneOfSeveral {
+        /// The directory.
+        path: PathBuf,
+        /// The node.
+        node: NodeId,
+        /// Its cluster.
+        cluster: ClusterId,
+    },
+    /// A cluster of one is to be one of several nodes.
+    #[error(
+        "{path} belongs to cluster {cluster}, a cluster of one that founded itself: start it with \
+         roles = [\"wal\", \"agent\"] and no cluster.nodes, or choose an empty data directory",
+        path = path.display()
+    )]
+    OneAlone {
+        /// The directory.
+        path: PathBuf,
+        /// The cluster.
+        cluster: ClusterId,
     },
     /// It does not say what it should.
     #[error(
@@ -85,6 +131,8 @@ struct Stored {
     data_shards: u32,
     claimed: bool,
     begun: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    disk: Option<String>,
 }
 
 impl Identity {
@@ -99,6 +147,31 @@ impl Identity {
             data_shards,
             claimed: false,
             begun: false,
+            disk: None,
+        }
+    }
+
+    /// Of the node on `disk`, adopted as `membership` says.
+    pub(crate) const fn adopted(membership: Membership, disk: DiskId) -> Self {
+        Self {
+            cluster: membership.cluster,
+            incarnation: membership.incarnation,
+            node: membership.node,
+            data_shards: membership.data_shards,
+            claimed: false,
+            begun: false,
+            disk: Some(disk),
+        }
+    }
+
+    /// Which node of which cluster it is.
+    #[must_use]
+    pub const fn membership(&self) -> Membership {
+        Membership {
+            cluster: self.cluster,
+            incarnation: self.incarnation,
+            node: self.node,
+            data_shards: self.data_shards,
         }
     }
 
@@ -108,18 +181,8 @@ impl Identity {
     /// [`IdentityError`].
     pub fn load(files: &dyn Files, directory: &Path) -> Result<Option<Self>, IdentityError> {
         let path = path(directory);
-        let read = || {
-            let file = files.open(&path, OpenMode::Read)?;
-            let bytes = usize::try_from(file.size()?.min(BYTES_MAX)).expect("4096 fits");
-            let mut buffer = vec![0; bytes];
-            let read = file.read_at(&mut buffer, 0)?;
-            buffer.truncate(read);
-            Ok::<_, io::Error>(buffer)
-        };
-        let bytes = match read() {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(IdentityError::Io { path, source }),
+        let Some(bytes) = read_small(files, &path)? else {
+            return Ok(None);
         };
         parse(&bytes)
             .map(Some)
@@ -139,6 +202,7 @@ impl Identity {
             data_shards: self.data_shards,
             claimed: self.claimed,
             begun: self.begun,
+            disk: self.disk.map(|disk| disk.to_string()),
         };
         let text = serde_json::to_vec_pretty(&stored).expect("plain fields become JSON");
         let path = path(directory);
@@ -147,7 +211,27 @@ impl Identity {
     }
 }
 
-fn path(directory: &Path) -> PathBuf {
+/// The bytes of a file that is never large; `None` if there is none.
+pub(crate) fn read_small(files: &dyn Files, path: &Path) -> Result<Option<Vec<u8>>, IdentityError> {
+    let read = || {
+        let file = files.open(path, OpenMode::Read)?;
+        let bytes = usize::try_from(file.size()?.min(BYTES_MAX)).expect("4096 fits");
+        let mut buffer = vec![0; bytes];
+        let read = file.read_at(&mut buffer, 0)?;
+        buffer.truncate(read);
+        Ok::<_, io::Error>(buffer)
+    };
+    match read() {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(IdentityError::Io {
+            path: path.to_owned(),
+            source,
+        }),
+    }
+}
+
+pub(crate) fn path(directory: &Path) -> PathBuf {
     directory.join("identity.json")
 }
 
@@ -163,6 +247,10 @@ fn parse(bytes: &[u8]) -> Result<Identity, String> {
     if !(1..=DATA_SHARDS_MAX).contains(&stored.data_shards) {
         return Err(field("data_shards"));
     }
+    let disk = match &stored.disk {
+        None => None,
+        Some(disk) => Some(DiskId::parse(disk).ok_or_else(|| field("disk"))?),
+    };
     Ok(Identity {
         cluster: ClusterId::parse(&stored.cluster).ok_or_else(|| field("cluster"))?,
         incarnation: Incarnation::new(stored.incarnation).ok_or_else(|| field("incarnation"))?,
@@ -170,6 +258,7 @@ fn parse(bytes: &[u8]) -> Result<Identity, String> {
         data_shards: stored.data_shards,
         claimed: stored.claimed,
         begun: stored.begun,
+        disk,
     })
 }
 
@@ -185,8 +274,13 @@ mod tests {
         let load = || Identity::load(&*env.files, directory);
         assert_eq!(load().expect("readable"), None);
         let mut identity = Identity::founder(&env, 4);
-        for (claimed, begun) in [(false, false), (true, false), (true, true)] {
-            (identity.claimed, identity.begun) = (claimed, begun);
+        for (claimed, begun, disk) in [
+            (false, false, None),
+            (true, false, None),
+            (true, true, None),
+            (false, true, Some(DiskId(7))),
+        ] {
+            (identity.claimed, identity.begun, identity.disk) = (claimed, begun, disk);
             identity.save(&*env.files, directory).expect("written");
             assert_eq!(load().expect("readable"), Some(identity));
         }
@@ -195,6 +289,7 @@ mod tests {
             "{}",
             r#"{"version":2}"#,
             r#"{"version":1,"cluster":"x","incarnation":1,"node":1,"data_shards":4,"claimed":true,"begun":true}"#,
+            r#"{"version":1,"cluster":"0000000000000000000000000000feed","incarnation":1,"node":4294967297,"data_shards":4,"claimed":false,"begun":true,"disk":"7"}"#,
         ];
         for text in spoil {
             replace_file(
@@ -206,5 +301,13 @@ mod tests {
             let error = load().expect_err("no identity");
             assert!(error.to_string().contains("identity.json"), "{error}");
         }
+    }
+
+    /// As every version so far has written it.
+    #[test]
+    fn a_cluster_of_one_reads_as_it_always_did() {
+        let text = r#"{"version":1,"cluster":"0000000000000000000000000000feed","incarnation":1,"node":4294967297,"data_shards":4,"claimed":true,"begun":true}"#;
+        let read = parse(text.as_bytes()).expect("an identity");
+        assert_eq!((read.cluster, read.disk), (ClusterId(0xfeed), None));
     }
 }

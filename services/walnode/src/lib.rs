@@ -13,11 +13,16 @@ mod node; // a node, whole
 mod directory; // its data directory, taken by one process
 mod lend; // what its heads may hold
 mod identity; // who a data directory belongs to
+mod disk_id; // which disk that is
+pub mod adoption; // how it comes to belong to a cluster of several
 mod local; // the head in this very process
 pub mod peers; // the other nodes of the cluster
+mod slot; // a service that comes later
 mod view; // what a shard's state says
 
 pub use directory::Directory;
+pub use disk_id::DiskId;
 pub use identity::{Identity, IdentityError};
 pub use local::{Led, LocalHead};
 pub use node::{Node, NodeError, NodeOptions};
+pub use slot::Slot;

@@ -73,15 +73,20 @@ impl Answering {
         Arc::clone(&self.refusals)
     }
 
+    /// The service, for a server that has others beside it.
+    #[must_use]
+    pub fn service(self) -> RaftServer<Self> {
+        RaftServer::new(self)
+            .max_decoding_message_size(tuning::PEER_MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(tuning::PEER_MESSAGE_BYTES_MAX)
+    }
+
     /// Serves on `listener` until it is broken.
     ///
     /// # Errors
     /// What the listener says then.
     pub async fn serve(self, listener: Box<dyn Listener>) -> Result<(), tonic::transport::Error> {
-        let raft = RaftServer::new(self)
-            .max_decoding_message_size(tuning::PEER_MESSAGE_BYTES_MAX)
-            .max_encoding_message_size(tuning::PEER_MESSAGE_BYTES_MAX);
-        let server = tuning::peer_server().add_service(raft);
+        let server = tuning::peer_server().add_service(self.service());
         server
             .serve_with_incoming(transport::incoming(listener))
             .await

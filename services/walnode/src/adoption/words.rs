@@ -1,0 +1,102 @@
+//! Messages, as they travel and as a node means them.
+
+use std::collections::BTreeMap;
+
+use esker_proto::internal as wire;
+use esker_types::limits::{DATA_SHARDS_MAX, FOUNDERS_MAX};
+use esker_types::{ClusterId, Incarnation, NodeId};
+
+use super::standing::{Hello, Membership};
+use crate::disk_id::DiskId;
+
+/// What is missing in a message, or is none.
+pub(super) type Fault = &'static str;
+
+/// Bytes of an address: a name of DNS, and a port.
+const ADDRESS_BYTES_MAX: usize = 253 + 6;
+
+pub(super) fn hello(hello: Hello) -> wire::HelloReply {
+    wire::HelloReply {
+        version: hello.version,
+        disk: hello.disk.to_string(),
+        membership: hello.membership.map(membership),
+        open: hello.open,
+        shards_begun: hello.shards_begun,
+    }
+}
+
+pub(super) fn read_hello(hello: wire::HelloReply) -> Result<Hello, Fault> {
+    Ok(Hello {
+        version: hello.version,
+        disk: read_disk(&hello.disk)?,
+        membership: hello.membership.as_ref().map(read_membership).transpose()?,
+        open: hello.open,
+        shards_begun: hello.shards_begun,
+    })
+}
+
+pub(super) fn membership(membership: Membership) -> wire::Membership {
+    wire::Membership {
+        cluster: membership.cluster.to_string(),
+        incarnation: membership.incarnation.get(),
+        node: membership.node.as_u64(),
+        data_shards: membership.data_shards,
+    }
+}
+
+pub(super) fn read_membership(membership: &wire::Membership) -> Result<Membership, Fault> {
+    let data_shards = membership.data_shards;
+    if !(1..=DATA_SHARDS_MAX).contains(&data_shards) {
+        return Err("its data_shards is out of bounds");
+    }
+    let incarnation = Incarnation::new(membership.incarnation);
+    let incarnation = incarnation.ok_or("its incarnation is out of bounds")?;
+    let node = NodeId::from_u64(membership.node).ok_or("its node is none")?;
+    if node.incarnation() != incarnation {
+        return Err("its node is of another incarnation");
+    }
+    Ok(Membership {
+        cluster: read_cluster(&membership.cluster)?,
+        incarnation,
+        node,
+        data_shards,
+    })
+}
+
+pub(super) fn read_disk(disk: &str) -> Result<DiskId, Fault> {
+    DiskId::parse(disk).ok_or("its disk is not 32 hex digits")
+}
+
+pub(super) fn read_cluster(cluster: &str) -> Result<ClusterId, Fault> {
+    ClusterId::parse(cluster).ok_or("its cluster is not 32 hex digits")
+}
+
+pub(super) fn voters(voters: &BTreeMap<NodeId, String>) -> Vec<wire::Voter> {
+    let voters = voters.iter().map(|(node, address)| wire::Voter {
+        node: node.as_u64(),
+        address: address.clone(),
+    });
+    voters.collect()
+}
+
+pub(super) fn read_voters(voters: Vec<wire::Voter>) -> Result<BTreeMap<NodeId, String>, Fault> {
+    if voters.is_empty() || voters.len() > FOUNDERS_MAX {
+        return Err("it has no voters, or too many");
+    }
+    let count = voters.len();
+    let mut read = BTreeMap::new();
+    for wire::Voter { node, address } in voters {
+        let node = NodeId::from_u64(node).ok_or("a voter is no node")?;
+        if !address.contains(':') || address.len() > ADDRESS_BYTES_MAX {
+            return Err("a voter has no address");
+        }
+        read.insert(node, address);
+    }
+    let mut addresses: Vec<_> = read.values().collect();
+    addresses.sort_unstable();
+    addresses.dedup();
+    if addresses.len() != count {
+        return Err("two voters are the same node, or at the same address");
+    }
+    Ok(read)
+}
