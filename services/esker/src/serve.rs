@@ -332,7 +332,7 @@ async fn claimed(
     directory: &Directory,
     store: &Store,
 ) -> Result<(Identity, bool), ServeError> {
-    let known = directory.identity(env)?;
+    let known = directory.alone(env)?;
     if let Some(identity) = known.filter(|known| known.claimed && known.begun) {
         let seen = still_ours(store, &identity).await?;
         return Ok((identity, seen));
