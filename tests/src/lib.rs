@@ -10,4 +10,5 @@ pub mod bucket; // read a segment with nothing but its key
 pub mod hooked; // a head that does something else now and then
 pub mod node; // one WAL node on a simulated disk
 pub mod whole; // a whole engine, everything but the wire
+pub mod clients; // of a log that is being troubled
 pub mod simulation; // one node through bad days, from a seed

@@ -2,30 +2,20 @@
 //! and its power cut, all from one seed; every call and answer goes into a history.
 
 use std::fmt::Write as _;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use esker_checker::{
-    Append, Call, History, Mode, OpId, Outcome, Producer, Read, Recorder, Refusal, Reply, Sequence,
-    Session, Stream, ValueHash, Values, View,
-};
-use esker_env::sim::{Crash, SeededEntropy};
-use esker_log::{AppendError, Engine, NewAppend, ReadError, Reader, UpkeepTimes};
+use esker_checker::{History, View};
+use esker_env::sim::Crash;
+use esker_log::UpkeepTimes;
 use esker_object::faults::Fault;
-use esker_record::{Batch, Scratch};
-use esker_types::limits::MIB;
-use esker_types::{
-    Durability, Lane, Offset, PartitionIndex, ProducerEpoch, ProducerId, ProducerStamp,
-};
-use tokio::task::JoinSet;
 
-use crate::whole::{Site, Whole, batch, topic};
+use crate::clients::{Driver, PARTITIONS, TOPIC};
+use crate::whole::{Site, Whole};
 
-const PARTITIONS: u32 = 3;
-const PRODUCERS: u64 = 6;
-const READERS: u64 = 3;
-/// Times that a producer tries a batch in one life before it waits for the next.
-const TRIES_MAX: usize = 20;
+/// What clients call the one agent.
+const VIEW: &str = "agent";
+/// All clients are the one agent's.
+const ALL: (u64, u64) = (0, 1);
 
 /// What one run came to.
 #[derive(Debug)]
@@ -45,30 +35,6 @@ pub fn final_views() -> Vec<View> {
     ["live", "restarted", "bucket"]
         .map(|tier| View::new("agent", tier))
         .to_vec()
-}
-
-type Pen = Recorder<Box<dyn FnMut() -> u64 + Send>, Vec<u8>>;
-
-/// What outlives the processes under test: clients, and what they know.
-struct Driver {
-    pen: Arc<Mutex<Pen>>,
-    random: Arc<SeededEntropy>,
-    producers: Vec<Arc<Mutex<Writer>>>,
-}
-
-/// A producer of one partition, which goes on in every life where it stood.
-struct Writer {
-    producer: Producer,
-    partition: u32,
-    id: Option<ProducerId>,
-    values: Values,
-    sequence: Sequence,
-    /// Records that came before, as the producer's sequence counts.
-    records: u32,
-    /// The batch that is not settled, sent again until it is.
-    open: Option<Vec<Vec<u8>>>,
-    /// Its try under way, of which a dying process will never tell.
-    trying: Option<OpId>,
 }
 
 /// Runs `lives` lives from `seed`, then heals everything and reads all there is, three times.
@@ -91,18 +57,18 @@ pub async fn simulate(seed: u64, lives: u32) -> Run {
             .await
             .expect("a crash leaves a log that starts");
         if life == 0 {
-            whole.create("gravel", PARTITIONS).await;
+            whole.create(TOPIC, PARTITIONS).await;
         }
-        driver.name_producers(&whole).await;
-        driver.trouble_the_bucket(&whole, life);
-        let mut tasks = driver.start(&whole);
+        driver.name_producers(&whole.engine).await;
+        trouble_the_bucket(&driver, &whole, life);
+        let mut tasks = driver.start(&whole.engine, VIEW, ALL);
         let length = 200 + driver.random.below(6000);
         tokio::time::sleep(Duration::from_millis(length)).await;
         bucket_faults += whole.faults.injected();
         match driver.random.below(4) {
             0 => {
                 tasks.shutdown().await;
-                driver.forget_tries();
+                driver.forget_tries(ALL);
                 whole.close().await;
                 let _ = write!(told, "closed after {length} ms; ");
             }
@@ -114,17 +80,14 @@ pub async fn simulate(seed: u64, lives: u32) -> Run {
                 };
                 site.disk.crash(crash);
                 tasks.shutdown().await;
-                driver.forget_tries();
+                driver.forget_tries(ALL);
                 drop(whole);
                 let _ = write!(told, "{crash:?} after {length} ms; ");
             }
         }
     }
-    driver.finish(&mut site).await;
-    let Driver { pen, .. } = driver;
-    let pen = Arc::into_inner(pen).expect("every client has ended");
-    let pen = pen.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let (history, lines) = pen.finish().expect("memory takes every line");
+    finish(&driver, &mut site).await;
+    let (history, lines) = driver.written();
     Run {
         lines,
         history,
@@ -133,385 +96,60 @@ pub async fn simulate(seed: u64, lives: u32) -> Run {
     }
 }
 
-impl Driver {
-    fn new(seed: u64) -> Self {
-        // One thread: the order in which calls are noted is the order of time.
-        let mut now = 0;
-        let clock: Box<dyn FnMut() -> u64 + Send> = Box::new(move || {
-            now += 1;
-            now
-        });
-        let producers = (0..PRODUCERS).map(|number| {
-            let partition = u32::try_from(number).expect("a few") % PARTITIONS;
-            let (stream, producer) = (Stream(partition.into()), Producer(number));
-            Arc::new(Mutex::new(Writer {
-                producer,
-                partition,
-                id: None,
-                values: Values::new(stream, producer),
-                sequence: Sequence::default(),
-                records: 0,
-                open: None,
-                trying: None,
-            }))
-        });
-        Self {
-            pen: Arc::new(Mutex::new(Recorder::new(clock, Vec::new()))),
-            random: Arc::new(SeededEntropy::new(seed ^ 0xd1ce)),
-            producers: producers.collect(),
-        }
+/// A quiet bucket, one that fails at times, or none at all.
+fn trouble_the_bucket(driver: &Driver, whole: &Whole, life: u32) {
+    let often = [
+        (Fault::FailBefore, 60),
+        (Fault::Throttle, 30),
+        (Fault::ApplyThenFail, 60),
+        (Fault::ApplyLate, 30),
+        (Fault::Lose, 30),
+        (Fault::ShortBody, 20),
+        (Fault::CorruptBody, 20),
+        (Fault::SwappedBody, 20),
+        (Fault::Slow(Duration::from_millis(700)), 60),
+    ];
+    match driver.random.below(4) {
+        0 => whole.faults.away(true),
+        1 => {}
+        _ => whole.faults.random(u64::from(life) + 1, &often),
     }
+}
 
-    async fn name_producers(&self, whole: &Whole) {
-        for writer in &self.producers {
-            if lock(writer).id.is_none() {
-                let topics = whole.engine.topics();
-                let id = topics.allocate_producers(1).await.expect("ids are left");
-                lock(writer).id = Some(id);
-            }
-        }
-    }
-
-    /// A quiet bucket, one that fails at times, or none at all.
-    fn trouble_the_bucket(&self, whole: &Whole, life: u32) {
-        let often = [
-            (Fault::FailBefore, 60),
-            (Fault::Throttle, 30),
-            (Fault::ApplyThenFail, 60),
-            (Fault::ApplyLate, 30),
-            (Fault::Lose, 30),
-            (Fault::ShortBody, 20),
-            (Fault::CorruptBody, 20),
-            (Fault::SwappedBody, 20),
-            (Fault::Slow(Duration::from_millis(700)), 60),
-        ];
-        match self.random.below(4) {
-            0 => whole.faults.away(true),
-            1 => {}
-            _ => whole.faults.random(u64::from(life) + 1, &often),
-        }
-    }
-
-    fn start(&self, whole: &Whole) -> JoinSet<()> {
-        let mut tasks = JoinSet::new();
-        for (session, writer) in (0..).zip(&self.producers) {
-            let client = self.client(whole, session);
-            tasks.spawn(client.produce(Arc::clone(writer)));
-        }
-        for reader in 0..READERS {
-            let client = self.client(whole, PRODUCERS + reader);
-            tasks.spawn(client.read_about());
-        }
-        tasks
-    }
-
-    fn client(&self, whole: &Whole, session: u64) -> Client {
-        Client {
-            engine: whole.engine.clone(),
-            pen: Arc::clone(&self.pen),
-            random: Arc::clone(&self.random),
-            session: Session(session),
-        }
-    }
-
-    /// What a process was doing when it died, nobody will ever tell.
-    fn forget_tries(&self) {
-        for writer in &self.producers {
-            if let Some(op) = lock(writer).trying.take() {
-                lock(&self.pen)
-                    .complete(op, Outcome::Unknown)
-                    .expect("it is open");
-            }
-        }
-    }
-
-    /// Settles every open batch; whether they all are.
-    async fn settle(&self, whole: &Whole) -> bool {
-        for (session, writer) in (0..).zip(&self.producers) {
-            if !self.client(whole, session).settle(writer).await {
-                return false;
-            }
-        }
-        true
-    }
-
-    /// Heals the bucket, settles what is open, and reads everything: as it is, after a restart with
-    /// nothing cached, and with everything in the bucket.
-    async fn finish(&self, site: &mut Site) {
-        let mut whole = site.start().await.expect("started");
-        whole.stop_flushing();
-        if !self.settle(&whole).await {
-            // The last life left a full head, and nobody flushes.
-            whole.close().await;
-            whole = site.start().await.expect("started");
-            whole.engine.flush_now().await.expect("the bucket is well");
-            whole.stop_flushing();
-            assert!(
-                self.settle(&whole).await,
-                "a healthy log settles every batch"
-            );
-        }
-        self.client(&whole, 100).read_all("live").await;
+/// Heals the bucket, settles what is open, and reads everything: as it is, after a restart with
+/// nothing cached, and with everything in the bucket.
+async fn finish(driver: &Driver, site: &mut Site) {
+    let mut whole = site.start().await.expect("started");
+    whole.stop_flushing();
+    if !driver.settle(&whole.engine).await {
+        // The last life left a full head, and nobody flushes.
         whole.close().await;
-        let whole = site.start().await.expect("started again");
-        self.client(&whole, 101).read_all("restarted").await;
+        whole = site.start().await.expect("started");
         whole.engine.flush_now().await.expect("the bucket is well");
-        self.client(&whole, 102).read_all("bucket").await;
-        for partition in 0..PARTITIONS {
-            let bounds = whole.reader("gravel", partition, 0).await.bounds();
-            assert_eq!(bounds.tiered_end, bounds.end, "everything is in the bucket");
-        }
-        whole.close().await;
+        whole.stop_flushing();
+        assert!(
+            driver.settle(&whole.engine).await,
+            "a healthy log settles every batch"
+        );
     }
-}
-
-/// A client of one life.
-struct Client {
-    engine: Engine,
-    pen: Arc<Mutex<Pen>>,
-    random: Arc<SeededEntropy>,
-    session: Session,
-}
-
-impl Client {
-    async fn produce(self, writer: Arc<Mutex<Writer>>) {
-        loop {
-            self.open_batch(&writer);
-            for _ in 0..TRIES_MAX {
-                if self.try_batch(&writer).await {
-                    break;
-                }
-                let pause = 1 + self.random.below(300);
-                tokio::time::sleep(Duration::from_millis(pause)).await;
-            }
-            let pause = self.random.below(40);
-            tokio::time::sleep(Duration::from_millis(pause)).await;
-        }
+    driver
+        .client(&whole.engine, VIEW, 100)
+        .read_all("live")
+        .await;
+    whole.close().await;
+    let whole = site.start().await.expect("started again");
+    driver
+        .client(&whole.engine, VIEW, 101)
+        .read_all("restarted")
+        .await;
+    whole.engine.flush_now().await.expect("the bucket is well");
+    driver
+        .client(&whole.engine, VIEW, 102)
+        .read_all("bucket")
+        .await;
+    for partition in 0..PARTITIONS {
+        let bounds = whole.reader(TOPIC, partition, 0).await.bounds();
+        assert_eq!(bounds.tiered_end, bounds.end, "everything is in the bucket");
     }
-
-    /// Tries the open batch, if there is one, until it is settled; whether it is.
-    async fn settle(&self, writer: &Arc<Mutex<Writer>>) -> bool {
-        for _ in 0..TRIES_MAX {
-            if lock(writer).open.is_none() || self.try_batch(writer).await {
-                return true;
-            }
-            tokio::time::sleep(Duration::from_secs(1)).await;
-        }
-        false
-    }
-
-    fn open_batch(&self, writer: &Mutex<Writer>) {
-        let mut writer = lock(writer);
-        if writer.open.is_some() {
-            return;
-        }
-        let count = 1 + self.random.below(12);
-        let sizes = (0..count).map(|_| usize::try_from(self.random.below(2000)).expect("small"));
-        let values = sizes.map(|bytes| writer.values.next(bytes)).collect();
-        writer.open = Some(values);
-    }
-
-    /// One try; whether the batch is settled.
-    async fn try_batch(&self, writer: &Arc<Mutex<Writer>>) -> bool {
-        let (op, new) = {
-            let mut writer = lock(writer);
-            let values = writer.open.clone().expect("there is one");
-            let call = Call::Append(Append {
-                producer: writer.producer,
-                sequence: writer.sequence,
-                values: values.iter().map(|value| ValueHash::of(value)).collect(),
-                expect: None,
-                token: None,
-            });
-            let stream = Stream(writer.partition.into());
-            let op = lock(&self.pen)
-                .invoke(self.session, stream, call)
-                .expect("well formed");
-            writer.trying = Some(op);
-            (op, writer.new_append(&values))
-        };
-        let appends = self.engine.appends();
-        let done = async {
-            let ready = appends.check(new).await?;
-            appends.submit(ready).await?.await
-        };
-        let done: Result<_, AppendError> = done.await;
-        let mut writer = lock(writer);
-        writer.trying = None;
-        let outcome = match &done {
-            Ok(appended) => Outcome::Ok(Reply::Append {
-                base: esker_checker::Offset(appended.range.start().get()),
-                count: appended.range.len(),
-            }),
-            Err(error) if error.durability() == Durability::NotWritten => {
-                Outcome::Fail(Refusal::Other)
-            }
-            Err(_) => Outcome::Unknown,
-        };
-        lock(&self.pen).complete(op, outcome).expect("it is open");
-        let Ok(appended) = done else { return false };
-        writer.open = None;
-        writer.sequence = Sequence(writer.sequence.0 + 1);
-        writer.records += u32::try_from(appended.range.len()).expect("small");
-        true
-    }
-
-    async fn read_about(self) {
-        loop {
-            let partition = u32::try_from(self.random.below(PARTITIONS.into())).expect("a few");
-            if let Some(end) = self.check_tail(partition).await {
-                let from = self.random.below(end + 1);
-                let max = 1 + self.random.below(400);
-                // What it came to is in the history.
-                let _ = self
-                    .read(partition, from, max, Mode::Linearizable, "live")
-                    .await;
-            }
-            let pause = 1 + self.random.below(200);
-            tokio::time::sleep(Duration::from_millis(pause)).await;
-        }
-    }
-
-    async fn check_tail(&self, partition: u32) -> Option<u64> {
-        let mode = Mode::Linearizable;
-        let op = self.invoke(partition, Call::CheckTail { mode });
-        let reader = self.open(partition, None).await;
-        let outcome = match &reader {
-            Ok(reader) => Outcome::Ok(Reply::Tail {
-                start: Some(esker_checker::Offset(reader.bounds().log_start.get())),
-                tail: esker_checker::Offset(reader.bounds().end.get()),
-            }),
-            Err(_) => Outcome::Fail(Refusal::Other),
-        };
-        lock(&self.pen).complete(op, outcome).expect("it is open");
-        reader.ok().map(|reader| reader.bounds().end.get())
-    }
-
-    /// Reads a run of records; how far it came, and whether that was the end.
-    async fn read(
-        &self,
-        partition: u32,
-        from: u64,
-        max: u64,
-        mode: Mode,
-        tier: &str,
-    ) -> Result<(u64, bool), ReadError> {
-        let call = Call::Read(Read {
-            from: esker_checker::Offset(from),
-            max,
-            mode,
-            view: View::new("agent", tier),
-        });
-        let op = self.invoke(partition, call);
-        let read = self.records(partition, from, max).await;
-        let outcome = match &read {
-            Ok((records, tail)) => Outcome::Ok(Reply::Read {
-                records: records.clone(),
-                tail: tail.map(esker_checker::Offset),
-            }),
-            Err(ReadError::OutOfRange { log_start, end, .. }) => {
-                Outcome::Fail(Refusal::OutOfRange {
-                    start: esker_checker::Offset(log_start.get()),
-                    end: esker_checker::Offset(end.get()),
-                })
-            }
-            Err(_) => Outcome::Fail(Refusal::Other),
-        };
-        lock(&self.pen).complete(op, outcome).expect("it is open");
-        let (records, tail) = read?;
-        let next = records.last().map_or(from, |(offset, _)| offset.0 + 1);
-        Ok((next, tail.is_some()))
-    }
-
-    async fn records(
-        &self,
-        partition: u32,
-        from: u64,
-        max: u64,
-    ) -> Result<(Vec<(esker_checker::Offset, ValueHash)>, Option<u64>), ReadError> {
-        let mut reader = self.open(partition, Some(from)).await?;
-        let mut scratch = Scratch::new(MIB);
-        let mut records = Vec::new();
-        while (records.len() as u64) < max {
-            let chunk = reader.step().await?;
-            if chunk.batches.is_empty() {
-                return Ok((records, Some(chunk.bounds.end.get())));
-            }
-            for read in chunk.batches {
-                let opened = Batch::open(read.bytes).expect("its checksum was checked");
-                let plain = scratch.decode(&opened).expect("it was admitted once");
-                for (offset, record) in (read.range.start().get()..).zip(plain.records()) {
-                    let value = record.expect("it was admitted once").value;
-                    if offset >= from && (records.len() as u64) < max {
-                        let hash = ValueHash::of(value.unwrap_or_default());
-                        records.push((esker_checker::Offset(offset), hash));
-                    }
-                }
-            }
-        }
-        Ok((records, None))
-    }
-
-    /// The full read of every partition.
-    async fn read_all(&self, tier: &str) {
-        for partition in 0..PARTITIONS {
-            let mut from = 0;
-            loop {
-                let read = self.read(partition, from, 1000, Mode::Final, tier).await;
-                let (next, at_end) = read.expect("a healthy log is readable");
-                from = next;
-                if at_end {
-                    break;
-                }
-            }
-        }
-    }
-
-    async fn open(&self, partition: u32, from: Option<u64>) -> Result<Reader, ReadError> {
-        let index = PartitionIndex(partition);
-        let found = self
-            .engine
-            .topics()
-            .partition(&topic("gravel"), index)
-            .await;
-        let (_, shard, partition) = match found {
-            Ok(found) => found,
-            Err(esker_log::TopicError::Head(error)) => return Err(error.into()),
-            Err(error) => unreachable!("{error}"),
-        };
-        let readers = self.engine.readers();
-        let from = match from {
-            Some(from) => Offset::new(from).expect("small"),
-            None => readers.bounds(shard, partition).await?.end,
-        };
-        readers.open(shard, partition, from, Lane::Tail).await
-    }
-
-    fn invoke(&self, partition: u32, call: Call) -> OpId {
-        let stream = Stream(partition.into());
-        let op = lock(&self.pen).invoke(self.session, stream, call);
-        op.expect("well formed")
-    }
-}
-
-impl Writer {
-    fn new_append(&self, values: &[Vec<u8>]) -> NewAppend {
-        let sequence = i32::try_from(self.records).expect("a short test");
-        let stamp = ProducerStamp {
-            id: self.id.expect("named at the start of a life"),
-            epoch: ProducerEpoch::FIRST,
-            sequence: esker_types::Sequence::from_i32(sequence).expect("not negative"),
-        };
-        NewAppend {
-            topic: topic("gravel"),
-            partition: PartitionIndex(self.partition),
-            batch: batch(values, Some(stamp)),
-            expected_end: None,
-            fencing: None,
-        }
-    }
-}
-
-fn lock<T: ?Sized>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    whole.close().await;
 }
