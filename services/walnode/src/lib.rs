@@ -11,6 +11,7 @@
 
 mod node; // a node, whole
 mod directory; // its data directory, taken by one process
+mod hand_over; // what it leads, before it ends or while its disk is slow
 mod lend; // what its heads may hold
 mod identity; // who a data directory belongs to
 mod disk_id; // which disk that is

@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::directory::Directory;
+use crate::hand_over::{hand_over, hand_over_when_slow};
 use crate::identity::{Identity, IdentityError};
 use crate::lend::{equal_part, lend};
 use crate::local::{Led, LocalHead};
@@ -131,6 +132,7 @@ impl Node {
             let error = keeper.run().await;
             let _ = tell.try_send(NodeError::Wal(error));
         });
+        tasks.spawn(hand_over_when_slow(Arc::clone(&wal), replicas.clone()));
         tasks.spawn(own_ids(replicas[0].clone()));
         for Led { replica, appender } in led.clone() {
             if let Some(appender) = appender {
@@ -247,8 +249,10 @@ impl Node {
         }
     }
 
-    /// Ends the node: checkpoints what it can, so that the next start has little to do.
+    /// Ends the node: has others lead what it leads, and checkpoints what it can, so that the next
+    /// start has little to do.
     pub async fn close(self) {
+        hand_over(&self.replicas).await;
         for replica in &self.replicas {
             // A checkpoint spares the next start work, no more.
             let _ = replica.checkpoint().await;

@@ -296,6 +296,10 @@ pub const INSTALL_STALL_MAX: Duration = Duration::from_secs(30);
 pub const REPLICATION_STALL_MAX: Duration = Duration::from_secs(5);
 /// An fdatasync that takes longer hands leadership over.
 pub const FSYNC_HANDOVER: Duration = Duration::from_millis(250);
+/// Between two times that a node hands everything over for a slow disk.
+pub const HAND_OVER_REST: Duration = Duration::from_secs(10);
+/// How long a node that hands over waits until it leads no more.
+pub const HAND_OVER_MAX: Duration = Duration::from_millis(300);
 /// An fdatasync that takes longer ends the process.
 pub const FSYNC_FATAL: Duration = Duration::from_secs(30);
 
