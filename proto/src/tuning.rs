@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use esker_types::limits::{DATA_SHARDS_MAX, HEAD_CALLS_MAX, HEAD_POLLS_MAX};
 use tonic::transport::{Endpoint, Server};
 
 /// Bytes of one gRPC message, in either direction. tonic's own default, 4 MiB, is below the
@@ -65,8 +66,13 @@ pub fn server() -> Server {
 
 /// Bytes of one message between nodes, in either direction.
 pub const PEER_MESSAGE_BYTES_MAX: usize = esker_types::limits::PEER_MESSAGE_BYTES_MAX;
-/// Streams of one connection between nodes: per shard one of appends, and calls that are short.
-pub const PEER_STREAMS_MAX: u32 = 4 * esker_types::limits::DATA_SHARDS_MAX;
+/// Streams of one connection to a node: per shard one of appends and calls that are short, and what an
+/// agent asks.
+pub const PEER_STREAMS_MAX: u32 = 4 * DATA_SHARDS_MAX + 8192;
+// All that an agent asks finds room beside its streams of appends.
+const _: () = assert!(
+    DATA_SHARDS_MAX as usize + HEAD_CALLS_MAX + HEAD_POLLS_MAX <= PEER_STREAMS_MAX as usize
+);
 /// Silence after which a node asks another whether it is there, and silence after that which ends
 /// the connection: about what followers wait before they campaign.
 pub const PEER_KEEPALIVE: Duration = Duration::from_secs(1);

@@ -21,6 +21,7 @@ const LEVELS: &[(&str, u8)] = &[
     ("esker-log", 3),
     ("esker-proto", 4),
     ("esker-client", 5),
+    ("esker-head", 5),
     ("esker-walnode", 5),
     ("esker-agent", 5),
     ("esker", 6),
@@ -37,6 +38,7 @@ const OWNERS: &[(&str, &[&str])] = &[
         "tonic",
         &[
             "esker-proto",
+            "esker-head",
             "esker-walnode",
             "esker-agent",
             "esker-client",
@@ -54,6 +56,7 @@ const STRANGERS: &[(&str, &str)] = &[
     ("esker-shard", "esker-record"),
     ("esker-client", "esker-wal"),
     ("esker-client", "esker-log"),
+    ("esker-head", "esker-wal"),
 ];
 
 fn metadata() -> Metadata {

@@ -319,6 +319,57 @@ pub const APPENDS_WAITING_MAX: usize = ENTRY_BATCHES_MAX;
 /// Entries a shard's leader has in flight. While they are, what arrives joins the next.
 pub const ENTRIES_IN_FLIGHT: usize = 4;
 
+// ── The head over the wire ───────────────────────────────────────────────────────────────────
+
+/// How long an agent goes on asking who leads a shard, and sending what may be sent again.
+pub const HEAD_PATIENCE: Duration = Duration::from_secs(6);
+/// What one question may take that changes nothing.
+pub const HEAD_CALL_MAX: Duration = Duration::from_secs(2);
+/// What one proposal may take; then it is unknown what became of it.
+pub const HEAD_PROPOSE_MAX: Duration = Duration::from_secs(10);
+/// How long a node lets a question wait for something new before it makes sure that it still leads.
+pub const HEAD_POLL_MAX: Duration = Duration::from_secs(5);
+/// Silence within an answer of many parts after which it has failed.
+pub const HEAD_FETCH_STALL_MAX: Duration = Duration::from_secs(30);
+/// Silence of a leader that owes answers to appends after which the others are asked. Longer than a
+/// handover takes, and short enough that appends go on within three of the longest elections.
+pub const HEAD_APPEND_STALL_MAX: Duration = Duration::from_millis(1200);
+/// How long a node that has applied less than its caller has seen tries to catch up.
+pub const HEAD_BEHIND_MAX: Duration = ELECTION_MAX;
+/// The longest rest after the first node that did not answer; it doubles with each.
+pub const HEAD_REST_FIRST: Duration = Duration::from_millis(5);
+/// The longest of all.
+pub const HEAD_REST_MAX: Duration = Duration::from_millis(150);
+/// How long a node that kept its callers waiting is asked after the others.
+pub const HEAD_NODE_REST: Duration = Duration::from_secs(1);
+/// Leaders named by nodes that are gone to without a rest.
+pub const HEAD_HOPS_MAX: u32 = 3;
+/// Nodes that an agent knows; beyond, one that was learned gives way to the next.
+pub const HEAD_NODES_MAX: usize = 64;
+/// Questions of an agent that are under way; one more waits.
+pub const HEAD_CALLS_MAX: usize = 1024;
+/// Questions of an agent that wait for something new: each partition that is followed, each shard.
+pub const HEAD_POLLS_MAX: usize = READ_STREAMS_MAX + DATA_SHARDS_MAX as usize;
+/// Appends of one shard that an agent has under way, and a node of one of its streams.
+pub const HEAD_APPENDS_MAX: usize = APPENDS_WAITING_MAX;
+/// Their bytes.
+pub const HEAD_APPEND_BYTES_MAX: usize = APPEND_BYTES_IN_FLIGHT;
+/// Callers' shards of which a node knows who appends to them; those that do now are among them.
+pub const HEAD_SESSIONS_MAX: usize = 1 << 16;
+/// Bytes of batches that one answer carries, one batch or one entry aside.
+pub const HEAD_READ_BYTES_MAX: usize = 4 * MIB;
+/// Bytes around each batch of an answer.
+pub const HEAD_BATCH_FRAMING_BYTES: usize = 128;
+/// Bytes of one page of a listing, one item aside.
+pub const HEAD_LISTING_BYTES_MAX: usize = 4 * MIB;
+/// Items of one page of a listing.
+pub const HEAD_LISTING_MAX: usize = 4096;
+/// Bytes of one piece of an answer that comes in pieces.
+pub const HEAD_PIECE_BYTES: usize = CHECKPOINT_CHUNK_BYTES;
+/// Bytes of a flush job: its partitions, each with its topic's name, and its tombstones.
+pub const HEAD_FLUSH_JOB_BYTES_MAX: usize =
+    SEGMENT_RANGES_MAX * (TOPIC_NAME_BYTES_MAX + 96) + TOPICS_MAX * 24 + KIB;
+
 // ── Checkpoints ──────────────────────────────────────────────────────────────────────────────
 
 /// How often a node looks whether a checkpoint, a purge or a release is due.
@@ -449,3 +500,28 @@ const _: () = assert!(COLLECT_ROUND_MAX.as_secs() < COLLECT_PERIOD.as_secs());
 const _: () = assert!(COLLECT_ROUND_MAX.as_secs() < READ_GRACE.as_secs());
 // However many partitions there are, joining neighbours makes room for one more range.
 const _: () = assert!(RETENTION_RANGES_MAX > PARTITIONS_MAX as usize);
+// Elections come and go within the patience; a leader that is silent is left while there is time to
+// find the next within three elections, and not before a handover is over.
+const _: () = assert!(HEAD_PATIENCE.as_millis() >= 5 * ELECTION_MAX.as_millis());
+const _: () = assert!(HEAD_APPEND_STALL_MAX.as_millis() < 3 * ELECTION_MAX.as_millis());
+const _: () = assert!(
+    HEAD_APPEND_STALL_MAX.as_millis() >= FSYNC_HANDOVER.as_millis() + ELECTION_MAX.as_millis()
+);
+const _: () = assert!(HEAD_REST_MAX.as_millis() < ELECTION_MIN.as_millis());
+// What an agent has under way of a shard, the stream of a node takes in; a batch of any size fits.
+const _: () = assert!(HEAD_APPEND_BYTES_MAX >= BATCH_BYTES_MAX);
+// Every answer fits a message: batches and the one more that passes the bound, or a whole entry of
+// the smallest; a page and a topic of the most partitions (80 bytes each).
+const _: () = assert!(
+    HEAD_READ_BYTES_MAX + BATCH_BYTES_MAX + HEAD_BATCH_FRAMING_BYTES + KIB
+        <= PEER_MESSAGE_BYTES_MAX
+);
+const _: () = assert!(
+    ENTRY_PAYLOAD_BYTES_MAX + ENTRY_BATCHES_MAX * HEAD_BATCH_FRAMING_BYTES + KIB
+        <= PEER_MESSAGE_BYTES_MAX
+);
+const _: () = assert!(
+    HEAD_LISTING_BYTES_MAX + PARTITIONS_PER_TOPIC_MAX as usize * 80 + MIB <= PEER_MESSAGE_BYTES_MAX
+);
+const _: () = assert!(HEAD_PIECE_BYTES + KIB <= PEER_MESSAGE_BYTES_MAX);
+const _: () = assert!(COMMAND_BYTES_MAX + KIB <= PEER_MESSAGE_BYTES_MAX);
