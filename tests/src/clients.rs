@@ -35,6 +35,8 @@ pub struct Driver {
     pen: Arc<Mutex<Pen>>,
     pub random: Arc<SeededEntropy>,
     producers: Vec<Arc<Mutex<Writer>>>,
+    /// Milliseconds that a producer rests between two batches, at most.
+    rest_max: u64,
 }
 
 /// A producer of one partition, which goes on in every life where it stood.
@@ -55,7 +57,7 @@ struct Writer {
 
 impl Driver {
     #[must_use]
-    pub fn new(seed: u64) -> Self {
+    pub fn new(seed: u64, rest_max: u64) -> Self {
         // One thread: the order in which calls are noted is the order of time.
         let mut now = 0;
         let clock: Box<dyn FnMut() -> u64 + Send> = Box::new(move || {
@@ -80,6 +82,7 @@ impl Driver {
             pen: Arc::new(Mutex::new(Recorder::new(clock, Vec::new()))),
             random: Arc::new(SeededEntropy::new(seed ^ 0xd1ce)),
             producers: producers.collect(),
+            rest_max,
         }
     }
 
@@ -118,6 +121,7 @@ impl Driver {
             random: Arc::clone(&self.random),
             session: Session(session),
             view: view.to_owned(),
+            rest_max: self.rest_max,
         }
     }
 
@@ -164,6 +168,7 @@ pub struct Client {
     session: Session,
     /// What it calls the agent it talks to.
     view: String,
+    rest_max: u64,
 }
 
 impl Client {
@@ -177,7 +182,7 @@ impl Client {
                 let pause = 1 + self.random.below(300);
                 tokio::time::sleep(Duration::from_millis(pause)).await;
             }
-            let pause = self.random.below(40);
+            let pause = self.random.below(self.rest_max);
             tokio::time::sleep(Duration::from_millis(pause)).await;
         }
     }

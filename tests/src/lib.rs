@@ -10,5 +10,7 @@ pub mod bucket; // read a segment with nothing but its key
 pub mod hooked; // a head that does something else now and then
 pub mod node; // one WAL node on a simulated disk
 pub mod whole; // a whole engine, everything but the wire
+pub mod cluster; // WAL nodes and agents, each a host of its own
+pub mod troubles; // a cluster through bad days, from a seed
 pub mod clients; // of a log that is being troubled
 pub mod simulation; // one node through bad days, from a seed

@@ -2,6 +2,7 @@
 //! and its power cut, all from one seed; every call and answer goes into a history.
 
 use std::fmt::Write as _;
+use std::ops::Range;
 use std::time::Duration;
 
 use esker_checker::{History, View};
@@ -30,6 +31,40 @@ pub struct Run {
     pub lives: String,
 }
 
+/// The seeds to run: `ESKER_SEEDS=200`, or `ESKER_SEEDS=100..200`; without it the first `few`.
+#[must_use]
+pub fn seeds(few: u64) -> Range<u64> {
+    let Ok(told) = std::env::var("ESKER_SEEDS") else {
+        return 0..few;
+    };
+    let (from, to) = told.split_once("..").unwrap_or(("0", &told));
+    let number = |text: &str| text.parse().expect("ESKER_SEEDS is a number, or two");
+    number(from)..number(to)
+}
+
+impl Run {
+    /// Where the two runs differ, and what stands there; `None` if they are the same to the byte.
+    #[must_use]
+    pub fn differs(&self, other: &Self) -> Option<String> {
+        if self.lives != other.lives {
+            return Some(format!("{}\n---\n{}", self.lives, other.lives));
+        }
+        let both = self.lines.iter().zip(&other.lines);
+        let at = both.into_iter().position(|(one, other)| one != other);
+        let at = match at {
+            None if self.lines.len() == other.lines.len() => return None,
+            None => self.lines.len().min(other.lines.len()),
+            Some(at) => at,
+        };
+        let tell = |lines: &[u8]| {
+            let from = at.saturating_sub(300).min(lines.len());
+            String::from_utf8_lossy(&lines[from..lines.len().min(at + 200)]).into_owned()
+        };
+        let (one, other) = (tell(&self.lines), tell(&other.lines));
+        Some(format!("at byte {at}:\n{one}\n---\n{other}"))
+    }
+}
+
 /// Views that a run ends with.
 pub fn final_views() -> Vec<View> {
     ["live", "restarted", "bucket"]
@@ -49,7 +84,7 @@ pub async fn simulate(seed: u64, lives: u32) -> Run {
         collect: Duration::from_secs(1),
         grace: Duration::from_secs(2),
     };
-    let driver = Driver::new(seed);
+    let driver = Driver::new(seed, 40);
     let (mut bucket_faults, mut told) = (0, String::new());
     for life in 0..lives {
         let whole = site

@@ -1,0 +1,321 @@
+//! A cluster through bad days: its nodes killed, cut off from each other and slowed, its agents killed,
+//! its bucket failing, all from one seed, under producers and readers at two agents; every call and
+//! answer goes into a history.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use esker_checker::View;
+use esker_env::sim::Crash;
+use esker_object::faults::Fault;
+use esker_shard::{RequestId, TopicConfig};
+use esker_types::ShardId;
+use esker_wal::KeeperOptions;
+use tokio::task::JoinSet;
+
+use crate::clients::{Driver, PARTITIONS, TOPIC};
+use crate::cluster::{Agent, Cluster, host};
+use crate::simulation::Run;
+use crate::whole::topic;
+
+const NODES: u64 = 3;
+/// Hosts of the agents; every other client is with each.
+const AGENTS: [&str; 2] = ["a0", "a1"];
+/// How long everything may take to be well again once nothing ails it.
+const WELL_IN: Duration = Duration::from_secs(30);
+
+/// Views that a run ends with.
+#[must_use]
+pub fn final_views() -> Vec<View> {
+    let tiers = ["live", "restarted", "bucket"];
+    let views = tiers
+        .iter()
+        .flat_map(|tier| AGENTS.map(|agent| View::new(agent, tier)));
+    views.collect()
+}
+
+/// What befalls the cluster in one day.
+#[derive(Clone, Copy, Debug)]
+enum Trouble {
+    Quiet,
+    /// The leader of a shard, or somebody else, dies.
+    Dies {
+        leads: bool,
+        how: Crash,
+    },
+    /// All nodes die at once.
+    AllDie {
+        how: Crash,
+    },
+    /// The leader of a shard hears and is heard by nobody; agents reach it, or only one does.
+    Alone {
+        with: Option<usize>,
+    },
+    /// What a leader says is heard by nobody, and it hears all; or the other way round.
+    OneWay {
+        mute: bool,
+    },
+    /// Two nodes hear each other, now and then.
+    Flaps,
+    /// What goes between two nodes does so slowly.
+    Slow {
+        delay: Duration,
+    },
+    AgentDies,
+}
+
+struct World {
+    cluster: Cluster,
+    driver: Driver,
+    agents: Vec<(Agent, JoinSet<()>)>,
+    told: String,
+    bucket_faults: u64,
+}
+
+/// Runs `days` days from `seed`, then heals everything and reads all there is at both agents, three
+/// times.
+pub async fn simulate_cluster(seed: u64, days: u32) -> Run {
+    // Logs so short that who was away for a day gets a snapshot.
+    let keeper = KeeperOptions {
+        entries: 100,
+        ..KeeperOptions::default()
+    };
+    let cluster = Cluster::found(seed, NODES, keeper).await;
+    let mut world = World {
+        cluster,
+        driver: Driver::new(seed, 200),
+        agents: Vec::new(),
+        told: String::new(),
+        bucket_faults: 0,
+    };
+    let creating = world.cluster.agent("init");
+    let topics = creating.engine.topics();
+    let (name, config) = (topic(TOPIC), TopicConfig::default());
+    let created = topics.create(RequestId(1), &name, PARTITIONS, config);
+    created.await.expect("created");
+    world.driver.name_producers(&creating.engine).await;
+    creating.kill();
+    for number in 0..AGENTS.len() {
+        world.start_agent(number);
+    }
+    for day in 0..days {
+        let trouble = world.trouble();
+        let length = Duration::from_millis(300 + world.below(5000));
+        let _ = write!(world.told, "{trouble:?} for {length:?}; ");
+        world.trouble_the_bucket(day);
+        world.befall(trouble, length).await;
+        world.recover(trouble).await;
+        let quiet = world.below(2000);
+        tokio::time::sleep(Duration::from_millis(quiet)).await;
+    }
+    world.finish().await
+}
+
+impl World {
+    fn below(&self, bound: u64) -> u64 {
+        self.driver.random.below(bound)
+    }
+
+    fn start_agent(&mut self, number: usize) {
+        let agent = self.cluster.agent(AGENTS[number]);
+        let clients = self
+            .driver
+            .start(&agent.engine, AGENTS[number], turn(number));
+        self.agents.insert(number, (agent, clients));
+    }
+
+    async fn kill_agent(&mut self, number: usize) {
+        let (agent, mut clients) = self.agents.remove(number);
+        self.bucket_faults += agent.faults.injected();
+        clients.shutdown().await;
+        self.driver.forget_tries(turn(number));
+        agent.kill();
+    }
+
+    fn trouble(&self) -> Trouble {
+        let how = if self.below(2) == 0 {
+            Crash::Kill
+        } else {
+            Crash::PowerCut
+        };
+        let one_agent = usize::try_from(self.below(2)).expect("two");
+        match self.below(12) {
+            0 => Trouble::Quiet,
+            1 | 2 => Trouble::Dies { leads: true, how },
+            3 => Trouble::Dies { leads: false, how },
+            4 => Trouble::AllDie { how },
+            5 => Trouble::Alone { with: None },
+            6 => Trouble::Alone {
+                with: Some(one_agent),
+            },
+            7 => Trouble::OneWay { mute: true },
+            8 => Trouble::OneWay { mute: false },
+            9 => Trouble::Flaps,
+            10 => Trouble::Slow {
+                delay: Duration::from_millis(1 + self.below(2000)),
+            },
+            _ => Trouble::AgentDies,
+        }
+    }
+
+    /// A quiet bucket, one that fails at times, or none at all.
+    fn trouble_the_bucket(&self, day: u32) {
+        let often = [
+            (Fault::FailBefore, 60),
+            (Fault::ApplyThenFail, 60),
+            (Fault::ApplyLate, 30),
+            (Fault::Lose, 30),
+            (Fault::CorruptBody, 20),
+            (Fault::Slow(Duration::from_millis(700)), 60),
+        ];
+        let kind = self.below(4);
+        for (agent, _) in &self.agents {
+            agent.faults.away(kind == 0);
+            if kind > 1 {
+                agent.faults.random(u64::from(day) + 1, &often);
+            }
+        }
+    }
+
+    /// Who leads a shard, any of them; any node if nobody does.
+    fn a_leader(&self) -> u64 {
+        let shard = u32::try_from(self.below(3)).expect("three");
+        let any = 1 + self.below(NODES);
+        self.cluster.leader(ShardId(shard)).unwrap_or(any)
+    }
+
+    async fn befall(&mut self, trouble: Trouble, length: Duration) {
+        let leader = self.a_leader();
+        let network = self.cluster.network.clone();
+        let others = (1..=NODES).filter(|node| *node != leader);
+        match trouble {
+            Trouble::Quiet => {}
+            Trouble::Dies { leads, how } => {
+                let other = 1 + leader % NODES;
+                let node = if leads { leader } else { other };
+                self.cluster.crash(node, how).await;
+            }
+            Trouble::AllDie { how } => {
+                for node in 1..=NODES {
+                    self.cluster.crash(node, how).await;
+                }
+            }
+            Trouble::Alone { with } => {
+                for node in others {
+                    network.sever(&host(leader), &host(node));
+                    network.sever(&host(node), &host(leader));
+                }
+                for agent in (0..AGENTS.len()).filter(|agent| with == Some(1 - agent)) {
+                    network.sever(AGENTS[agent], &host(leader));
+                    network.sever(&host(leader), AGENTS[agent]);
+                }
+            }
+            Trouble::OneWay { mute } => {
+                for node in others {
+                    let (leader, node) = (host(leader), host(node));
+                    if mute {
+                        network.sever(&leader, &node);
+                    } else {
+                        network.sever(&node, &leader);
+                    }
+                }
+            }
+            Trouble::Flaps => return self.flap(length).await,
+            Trouble::Slow { delay } => {
+                let other = host(1 + leader % NODES);
+                network.delay(&host(leader), &other, delay);
+                network.delay(&other, &host(leader), delay);
+            }
+            Trouble::AgentDies => {
+                let number = usize::try_from(self.below(2)).expect("two");
+                self.kill_agent(number).await;
+                tokio::time::sleep(length / 2).await;
+                self.start_agent(number);
+            }
+        }
+        tokio::time::sleep(length).await;
+    }
+
+    async fn flap(&self, length: Duration) {
+        let network = &self.cluster.network;
+        let began = tokio::time::Instant::now();
+        while began.elapsed() < length {
+            let (one, other) = (1 + self.below(NODES), 1 + self.below(NODES));
+            network.sever(&host(one), &host(other));
+            let pause = Duration::from_millis(self.below(700));
+            tokio::time::sleep(pause).await;
+            if self.below(3) > 0 {
+                network.heal_all();
+            }
+        }
+    }
+
+    async fn recover(&mut self, _: Trouble) {
+        self.cluster.network.heal_all();
+        for node in self.cluster.down() {
+            self.cluster.start(node).await;
+        }
+    }
+
+    /// Heals the bucket, settles what is open, and reads everything at both agents: as it is, after all
+    /// power was cut, and with everything in the bucket.
+    async fn finish(mut self) -> Run {
+        for number in 0..AGENTS.len() {
+            self.kill_agent(number).await;
+            self.start_agent(number);
+        }
+        for (_, clients) in &mut self.agents {
+            clients.shutdown().await;
+        }
+        for number in 0..AGENTS.len() {
+            self.driver.forget_tries(turn(number));
+        }
+        // Heads may be full, and their flushers are at work.
+        let settled = tokio::time::timeout(WELL_IN, async {
+            while !self.driver.settle(&self.agents[0].0.engine).await {}
+        });
+        settled
+            .await
+            .expect("a healthy cluster settles every batch");
+        self.read_all("live").await;
+        self.cluster.converge().await;
+        for node in 1..=NODES {
+            self.cluster.crash(node, Crash::PowerCut).await;
+        }
+        for node in 1..=NODES {
+            self.cluster.start(node).await;
+        }
+        self.read_all("restarted").await;
+        let flushed = self.agents[1].0.engine.flush_now().await;
+        flushed.expect("the bucket is well");
+        self.read_all("bucket").await;
+        self.cluster.converge().await;
+        for (agent, _) in self.agents.drain(..) {
+            agent.kill();
+        }
+        for node in 1..=NODES {
+            self.cluster.close(node).await;
+        }
+        let (history, lines) = self.driver.written();
+        Run {
+            lines,
+            history,
+            bucket_faults: self.bucket_faults,
+            lives: self.told,
+        }
+    }
+
+    async fn read_all(&self, tier: &str) {
+        for (number, (agent, _)) in self.agents.iter().enumerate() {
+            let session = 100 + u64::try_from(number).expect("two");
+            let client = self.driver.client(&agent.engine, AGENTS[number], session);
+            client.read_all(tier).await;
+        }
+    }
+}
+
+/// Which clients are with the agent.
+fn turn(number: usize) -> (u64, u64) {
+    let (number, all) = (u64::try_from(number), u64::try_from(AGENTS.len()));
+    (number.expect("two"), all.expect("two"))
+}
