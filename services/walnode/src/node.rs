@@ -177,7 +177,7 @@ impl Node {
         let lead = async {
             for replica in replicas {
                 replica.found(&alone).await?;
-                let others = replica.members().into_keys().filter(|node| *node != id);
+                let others = replica.members().all.into_keys().filter(|node| *node != id);
                 let others: Vec<_> = others.collect();
                 if !others.is_empty() {
                     return Err(NodeError::NotAlone { others });
@@ -392,7 +392,7 @@ async fn take_ids(catalog: &Replica) -> Result<(), ProposeError> {
     catalog.read_index().await?;
     loop {
         let members = catalog.members();
-        let highest = members.keys().map(|node| node.sequence()).max();
+        let highest = members.all.keys().map(|node| node.sequence()).max();
         let state = catalog.state();
         let next = state.catalog().map(Catalog::next_node);
         if next.is_none_or(|next| Some(next) > highest) {

@@ -281,6 +281,8 @@ pub const ELECTION_MAX: Duration = Duration::from_millis(600);
 /// How long a leader asks a quorum whether it still leads, and applies what it learns, before it says
 /// that it does not: one that is cut off would ask for ever.
 pub const READ_INDEX_MAX: Duration = Duration::from_secs(3);
+/// How long a change of who holds a shard may take to be on a quorum before its outcome is unknown.
+pub const MEMBERS_CHANGE_MAX: Duration = Duration::from_secs(10);
 /// Bytes of one message between nodes: what one read of the log brings, which is below its bound
 /// before the last entry, then that entry, and framing.
 pub const PEER_MESSAGE_BYTES_MAX: usize =

@@ -16,6 +16,7 @@ mod office; // leading, term by term
 mod shard_clock; // shard time as its leader tells it
 mod replica; // one replica of one shard
 mod propose; // commands handed to raft, and what becomes of them
+mod members; // who holds a shard
 mod heard; // what a replica answers its peers
 pub mod peers; // replicas on other nodes: what is said, and the ways it goes
 mod alone; // the peers of a single voter
@@ -28,6 +29,7 @@ pub use alone::Alone;
 pub use appender::{AppendAnswer, AppendRefusal, Appender, Share};
 pub use error::Error;
 pub use keeper::{Keeper, KeeperOptions};
+pub use members::Members;
 pub use office::Elsewhere;
 pub use propose::{Leader, ProposeError};
 pub use replica::{Accepted, Replica};

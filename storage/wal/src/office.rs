@@ -5,15 +5,15 @@
 //!                    time is told from here on, and what is proposed is proposed in this term alone
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use esker_env::Clock;
 use esker_types::limits::{CLOCK_GAP_MAX, READ_INDEX_MAX};
 use esker_types::{NodeId, RaftIndex, ShardTime, Term};
+use openraft::ReadPolicy;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::{LinearizableReadError, RaftError};
-use openraft::{Membership, ReadPolicy};
 
 use crate::propose::{Leader, ProposeError, leader_of};
 use crate::raft::types::entry_id;
@@ -50,14 +50,6 @@ impl Replica {
             shard: self.shard(),
             leader: self.leader(),
         }
-    }
-
-    /// The nodes that the newest configuration names, voters and learners, with their addresses.
-    #[must_use]
-    pub fn members(&self) -> BTreeMap<NodeId, String> {
-        let standing = self.standing();
-        let standing = standing.borrow_watched();
-        members(standing.membership_config.membership())
     }
 
     /// Waits until this replica believes to lead in another term than `known`; `None` once its raft
@@ -122,13 +114,6 @@ impl Replica {
             }
         }
     }
-}
-
-fn members(membership: &Membership<u64, openraft::BasicNode>) -> BTreeMap<NodeId, String> {
-    let nodes = membership.nodes();
-    nodes
-        .filter_map(|(id, node)| Some((NodeId::from_u64(*id)?, node.addr.clone())))
-        .collect()
 }
 
 /// Tells the latest time of a node's other shards.

@@ -6,4 +6,6 @@ mod replica; // a single voter: what it takes, joins, refuses
 mod lives; // a single voter dies and comes back
 mod suite; // openraft's own suite for log stores
 mod mesh; // a network of replicas in one process
-mod three; // three replicas
+mod trio; // three replicas, and more
+mod three; // three replicas die, are cut off, fall behind
+mod members; // replicas join and leave

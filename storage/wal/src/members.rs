@@ -1,0 +1,130 @@
+//! Who holds a shard: a replica joins as a learner, and votes once it has what the others have.
+//!
+//! ```text
+//!   admit ─► learner, sent entries and snapshots ─► lag is small ─► set_voters: joint, then the new ones
+//! ```
+//! Each step may be done again, by this leader or the next: what is so already is not changed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use esker_types::NodeId;
+use esker_types::limits::MEMBERS_CHANGE_MAX;
+use openraft::async_runtime::watch::WatchReceiver as _;
+use openraft::errors::{ClientWriteError, RaftError};
+use openraft::{BasicNode, ChangeMembers};
+
+use crate::propose::{ProposeError, leader_of};
+use crate::raft::types::TypeConfig;
+use crate::replica::Replica;
+
+/// Who holds a shard, by the newest configuration.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Members {
+    /// Everybody, with the address they are reached at.
+    pub all: BTreeMap<NodeId, String>,
+    /// Who votes: before a change and after it, while one is under way.
+    pub voters: BTreeSet<NodeId>,
+    /// A change is under way: it is not known to be on a quorum of both sides.
+    pub changing: bool,
+}
+
+impl Replica {
+    /// Who holds the shard.
+    #[must_use]
+    pub fn members(&self) -> Members {
+        let standing = self.standing();
+        let standing = standing.borrow_watched();
+        let newest = &standing.membership_config;
+        let membership = newest.membership();
+        let all = membership.nodes();
+        let all = all.filter_map(|(id, node)| Some((NodeId::from_u64(*id)?, node.addr.clone())));
+        let joint = membership.get_joint_config().len() > 1;
+        Members {
+            all: all.collect(),
+            voters: membership
+                .voter_ids()
+                .filter_map(NodeId::from_u64)
+                .collect(),
+            changing: joint || *newest != standing.committed_membership_config,
+        }
+    }
+
+    /// Entries that `node` lacks, as this leader knows; `None` where it does not lead, or does not
+    /// send to it.
+    #[must_use]
+    pub fn lag(&self, node: NodeId) -> Option<u64> {
+        let metrics = self.raft().metrics();
+        let metrics = metrics.borrow_watched();
+        let matched = metrics.replication.as_ref()?.get(&node.as_u64())?;
+        // openraft counts from 0.
+        let next = |index: Option<u64>| index.map_or(0, |index| index + 1);
+        let matched = next(matched.as_ref().map(|id| id.index));
+        Some(next(metrics.last_log_index).saturating_sub(matched))
+    }
+
+    /// Has `node`, reached at `address`, hold the shard, without a vote.
+    ///
+    /// # Errors
+    /// [`ProposeError`]; refused if the node is known at another address, or a change is under way.
+    pub async fn admit(&self, node: NodeId, address: &str) -> Result<(), ProposeError> {
+        if let Some(known) = self.members().all.get(&node) {
+            if known == address {
+                return Ok(());
+            }
+            let what = format!("{node} is known at {known}, and shall be at {address}");
+            return Err(self.refused(what));
+        }
+        let node = BTreeMap::from([(node.as_u64(), BasicNode::new(address))]);
+        self.change(ChangeMembers::AddNodes(node)).await
+    }
+
+    /// Has `voters` vote, and nobody else hold the shard but learners: who votes now and shall not
+    /// any more is gone.
+    ///
+    /// # Errors
+    /// [`ProposeError`]; refused for a voter that does not hold the shard yet, for none at all, or
+    /// while a change is under way.
+    pub async fn set_voters(&self, voters: &BTreeSet<NodeId>) -> Result<(), ProposeError> {
+        let members = self.members();
+        if members.voters == *voters && !members.changing {
+            return Ok(());
+        }
+        let voters = voters.iter().map(|node| node.as_u64()).collect();
+        self.change(ChangeMembers::ReplaceAllVoters(voters)).await
+    }
+
+    async fn change(&self, change: ChangeMembers<u64, BasicNode>) -> Result<(), ProposeError> {
+        let changed = self.raft().change_membership(change, false);
+        let shard = self.shard();
+        let Ok(changed) = tokio::time::timeout(MEMBERS_CHANGE_MAX, changed).await else {
+            let what = format!("no quorum took the change within {MEMBERS_CHANGE_MAX:?}");
+            return Err(ProposeError::Unknown { shard, what });
+        };
+        match changed {
+            Ok(_) => Ok(()),
+            Err(RaftError::Fatal(error)) => Err(self.unknown(&error)),
+            Err(RaftError::APIError(error)) => Err(self.unchanged(error)),
+        }
+    }
+
+    fn unchanged(&self, error: ClientWriteError<TypeConfig>) -> ProposeError {
+        let shard = self.shard();
+        match error {
+            // The second step of a change may have come to this after the first was taken.
+            ClientWriteError::ForwardToLeader(forward) if !self.members().changing => {
+                let leader = leader_of(forward);
+                ProposeError::NotLeader { shard, leader }
+            }
+            ClientWriteError::ChangeMembershipError(error) => self.refused(error.to_string()),
+            error => ProposeError::Unknown {
+                shard,
+                what: error.to_string(),
+            },
+        }
+    }
+
+    fn refused(&self, what: String) -> ProposeError {
+        let shard = self.shard();
+        ProposeError::Refused { shard, what }
+    }
+}
