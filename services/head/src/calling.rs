@@ -68,11 +68,11 @@ impl Calling {
 
     async fn ask(&self, shard: ShardId, question: Question) -> Result<Reply, HeadError> {
         self.check(shard)?;
-        let waits = matches!(
-            question,
-            Question::Past { .. } | Question::ProgressPast { .. }
-        );
-        let turns = if waits { &self.0.polls } else { &self.0.calls };
+        let turns = if asking::waits(&question) {
+            &self.0.polls
+        } else {
+            &self.0.calls
+        };
         let _turn = turns.acquire().await.expect("nobody closes it");
         Ok(asking::ask(&self.0.ways, shard, &question).await?.0)
     }

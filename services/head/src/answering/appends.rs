@@ -56,8 +56,8 @@ struct Appending {
 }
 
 struct Broken {
-    number: u64,
     leader: Option<Leader>,
+    what: String,
 }
 
 /// The answers to `calls`. Their handler is a task of its own, so that it ends as it should however
@@ -103,10 +103,9 @@ impl Appending {
         mut calls: Streaming<wire::AppendCall>,
     ) -> Result<(), Status> {
         if let Err(error) = catch_up(&*self.head, self.shard, seen).await {
-            // None of them is proposed.
             self.broken = Some(Broken {
-                number: 0,
                 leader: named(&error),
+                what: error.to_string(),
             });
         }
         let mut open = true;
@@ -229,8 +228,10 @@ impl Appending {
             HeadError::NotLeader { .. } | HeadError::Unknown { .. }
         );
         if again && self.broken.is_none() {
-            let leader = named(error);
-            self.broken = Some(Broken { number, leader });
+            self.broken = Some(Broken {
+                leader: named(error),
+                what: format!("nothing is proposed after append {number} of the stream: {error}"),
+            });
         }
     }
 }
@@ -240,10 +241,7 @@ impl Broken {
         HeadError::NotLeader {
             shard,
             leader: self.leader.clone(),
-            what: format!(
-                "nothing is proposed after append {} of the stream, which this node could not take",
-                self.number
-            ),
+            what: self.what.clone(),
         }
     }
 }

@@ -136,3 +136,73 @@ impl Turn {
 async fn closed(signal: &mut watch::Receiver<()>) {
     while signal.changed().await.is_ok() {}
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::FutureExt as _;
+
+    const SHARD: ShardId = ShardId(1);
+
+    fn attempt(session: u128, attempt: u64) -> Beginning {
+        Beginning {
+            session,
+            attempt,
+            seen: None,
+        }
+    }
+
+    #[test]
+    fn a_turn_comes_when_all_before_it_have_ended() {
+        let sessions = Arc::new(Sessions::default());
+        let mut first = sessions.begin(SHARD, &attempt(1, 1)).unwrap();
+        assert!(first.come().now_or_never().is_some(), "there is none");
+        assert!(first.over().now_or_never().is_none());
+        let mut second = sessions.begin(SHARD, &attempt(1, 5)).unwrap();
+        assert!(first.over().now_or_never().is_some(), "it is told to end");
+        let mut third = sessions.begin(SHARD, &attempt(1, 6)).unwrap();
+        assert!(second.over().now_or_never().is_some());
+        for before in [1, 5, 6] {
+            let refused = sessions.begin(SHARD, &attempt(1, before));
+            assert_eq!(refused.unwrap_err().code(), tonic::Code::Aborted);
+        }
+        // Another shard's, and another caller's, are their own.
+        sessions.begin(ShardId(2), &attempt(1, 1)).unwrap();
+        sessions.begin(SHARD, &attempt(2, 1)).unwrap();
+        let coming = third.come();
+        futures::pin_mut!(coming);
+        assert!(coming.as_mut().now_or_never().is_none());
+        {
+            let coming = second.come();
+            futures::pin_mut!(coming);
+            assert!(coming.as_mut().now_or_never().is_none());
+            drop(first);
+            assert!(coming.as_mut().now_or_never().is_some());
+        }
+        assert!(
+            coming.as_mut().now_or_never().is_none(),
+            "the second goes on"
+        );
+        drop(second);
+        assert!(coming.now_or_never().is_some());
+    }
+
+    #[test]
+    fn the_table_is_bounded_and_forgets_who_is_idle() {
+        let sessions = Arc::new(Sessions::default());
+        let mut turns = Vec::new();
+        for session in 0..HEAD_SESSIONS_MAX {
+            turns.push(sessions.begin(SHARD, &attempt(session as u128, 1)).unwrap());
+        }
+        let refused = sessions.begin(SHARD, &attempt(u128::MAX, 1));
+        assert_eq!(refused.unwrap_err().code(), tonic::Code::ResourceExhausted);
+        // Those that are there go on, and make room when they end.
+        turns[3] = sessions.begin(SHARD, &attempt(3, 2)).unwrap();
+        turns.drain(3..5);
+        let _new = sessions.begin(SHARD, &attempt(u128::MAX, 1)).unwrap();
+        let table = sessions.0.lock().unwrap();
+        assert_eq!(table.sessions.len(), HEAD_SESSIONS_MAX);
+        assert!(!table.sessions.contains_key(&(4, SHARD)), "it began before");
+        assert!(table.sessions.contains_key(&(3, SHARD)));
+    }
+}

@@ -12,7 +12,7 @@ use esker_proto::tuning::PEER_MESSAGE_BYTES_MAX;
 use esker_types::ShardId;
 use esker_types::limits::{
     HEAD_CALL_MAX, HEAD_FETCH_STALL_MAX, HEAD_FLUSH_JOB_BYTES_MAX, HEAD_PATIENCE, HEAD_POLL_MAX,
-    HEAD_PROPOSE_MAX, SNAPSHOT_STATE_BYTES_MAX,
+    HEAD_PROPOSE_MAX, HEAD_REST_MAX, SNAPSHOT_STATE_BYTES_MAX,
 };
 use futures::stream;
 use tonic::client::Grpc;
@@ -46,9 +46,10 @@ pub(super) async fn ask(
     question: &Question,
 ) -> Result<(Reply, Vec<Bytes>), HeadError> {
     let mut search = Search::new(ways, shard);
-    let began = ways.now();
+    let mut began = ways.now();
     let mut done = false;
     loop {
+        let asking = ways.now();
         let asked = words::question(ways.seen(shard), question);
         let asked = asked.map_err(|error| HeadError::Refused {
             shard,
@@ -66,6 +67,10 @@ pub(super) async fn ask(
             Err(miss) => miss,
         };
         done |= missed.left() && changes(question);
+        if waits(question) && missed.broke() && ways.now().since(asking) > HEAD_REST_MAX {
+            // Until its connection broke, it was waited as was asked for.
+            began = ways.now();
+        }
         let rest = search.missed(&missed);
         let spent = ways.now().since(began);
         let once = matches!(question, Question::Propose(_));
@@ -103,6 +108,13 @@ const fn changes(question: &Question) -> bool {
     matches!(
         question,
         Question::Propose(_) | Question::Tick | Question::AcceptTime
+    )
+}
+
+pub(super) const fn waits(question: &Question) -> bool {
+    matches!(
+        question,
+        Question::Past { .. } | Question::ProgressPast { .. }
     )
 }
 

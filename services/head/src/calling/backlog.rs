@@ -30,6 +30,8 @@ pub(super) struct Backlog {
     next: u64,
     /// Sent in this attempt, and not answered.
     under_way: usize,
+    /// Above the last that apply has answered.
+    applied: u64,
 }
 
 #[derive(Debug)]
@@ -64,6 +66,7 @@ impl Backlog {
             kept: VecDeque::new(),
             next: 0,
             under_way: 0,
+            applied: 0,
         }
     }
 
@@ -123,9 +126,12 @@ impl Backlog {
         number: u64,
         outcome: Result<AppendOutcome, HeadError>,
     ) -> Heard {
+        // The second is what a producer hears that nothing is known of.
         let overtook = matches!(
             outcome,
-            Ok(AppendOutcome::Rejected(AppendError::SequenceGap { .. }))
+            Ok(AppendOutcome::Rejected(
+                AppendError::SequenceGap { .. } | AppendError::DuplicateExpired
+            ))
         ) && self.follows_one_of_its_producer(number);
         let Some(kept) = self.kept_at(number) else {
             return Heard::Nothing;
@@ -138,6 +144,7 @@ impl Backlog {
             // Decided without one before it, which is to be sent again: it was not written.
             Ok(_) if overtook => Heard::Again(None),
             Ok(outcome) => {
+                self.applied = self.applied.max(number + 1);
                 self.settle(number, Ok(outcome));
                 Heard::Outcome
             }
@@ -179,21 +186,28 @@ impl Backlog {
     }
 
     /// The attempt is over: of its messages only the first `passed` may have reached the node. What
-    /// has no producer and may have been written is unknown; the rest is sent again.
+    /// has no producer and may have been written is unknown; the rest is sent again. But what has no
+    /// producer, and was refused while one behind it was not, has lost its place: it is not written.
     pub(super) fn cut(&mut self, passed: u64, why: &str) {
         for at in 0..self.kept.len() {
             let Some(kept) = &mut self.kept[at] else {
                 continue;
             };
             let left = kept.place.take().is_some_and(|place| place <= passed);
-            if !left {
-                continue;
-            }
+            let number = self.first + at as u64;
             if kept.letter.batch.producer.is_some() {
-                kept.doubt = Some(why.to_owned());
-            } else {
-                let number = self.first + at as u64;
+                if left {
+                    kept.doubt = Some(why.to_owned());
+                }
+            } else if left {
                 let error = self.unknown(why);
+                self.settle(number, Err(error));
+            } else if number < self.applied {
+                let error = HeadError::NotLeader {
+                    shard: self.shard,
+                    leader: None,
+                    what: format!("{why}, and an append behind this one was written already"),
+                };
                 self.settle(number, Err(error));
             }
         }
@@ -273,3 +287,6 @@ impl Backlog {
         self.next = self.next.max(self.first);
     }
 }
+
+#[cfg(test)]
+mod tests;

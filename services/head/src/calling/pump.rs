@@ -200,16 +200,14 @@ impl Pump {
 
     fn take_end(&mut self, ended: &Ended) {
         let status = &ended.status;
-        // How long it was open says nothing, unless it never was.
-        let opening = self.ways.now().since(self.opened);
-        let miss = Miss::of(status, true, opening);
+        let passed = self.link.take_down();
+        let miss = Miss::of(status, passed > 0, self.ways.now().since(self.opened));
         if ended.refused {
             // Whatever has passed, nothing of it was listened to.
-            self.link.take_down();
             self.gone(0, status.message(), &miss);
         } else {
             let why = format!("the stream to the node ended: {}", status.message());
-            self.lose(&why, &miss);
+            self.gone(passed, &why, &miss);
         }
     }
 

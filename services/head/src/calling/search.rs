@@ -43,12 +43,13 @@ pub(super) enum Miss {
 }
 
 impl Miss {
-    /// What `status` comes to, after a call that took `took` and of which something has `left`.
+    /// What `status` comes to, after a call that took `took` and of which something has `left`. If
+    /// nothing has, it took so long to connect.
     pub(super) fn of(status: &tonic::Status, left: bool, took: Duration) -> Self {
         Self::Silent {
             what: format!("{}: {}", status.code(), status.message()),
             left: left && !nothing_done(status),
-            slow: took >= PEER_KEEPALIVE,
+            slow: !left && took >= PEER_KEEPALIVE,
         }
     }
 
@@ -68,6 +69,19 @@ impl Miss {
         }
     }
 
+    /// The node had heard the question, and then the connection broke.
+    pub(super) const fn broke(&self) -> bool {
+        matches!(
+            self,
+            Self::Silent {
+                left: true,
+                slow: false,
+                ..
+            }
+        )
+    }
+
+    /// Something may have come of the question.
     pub(super) const fn left(&self) -> bool {
         matches!(self, Self::Silent { left: true, .. })
     }

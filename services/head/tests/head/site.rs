@@ -29,7 +29,6 @@ pub(crate) const HEAD_BYTES: u64 = 8 << 20;
 
 pub(crate) struct Site {
     pub(crate) env: Env,
-    #[expect(dead_code, reason = "cut in the next step")]
     pub(crate) network: SimNetwork,
     pub(crate) node: Node,
 }
