@@ -19,6 +19,7 @@ const FILES: &[&str] = &[
 /// Not for reflection: nobody else is to call it.
 const INTERNAL_FILES: &[&str] = &[
     "esker/internal/v1/head.proto",
+    "esker/internal/v1/members.proto",
     "esker/internal/v1/node.proto",
     "esker/internal/v1/raft.proto",
 ];

@@ -11,14 +11,16 @@ use esker_cache::BlockCache;
 use esker_env::Env;
 use esker_env::sim::{Crash, Inline, SeededEntropy, SimClock, SimDisk, SimNetwork};
 use esker_head::{Answering as HeadAnswering, Calling as HeadCalling};
-use esker_log::{Engine, EngineOptions, FlushTriggers, Owner, UpkeepTimes, claim};
+use esker_log::{Engine, EngineOptions, FlushTriggers, Head as _, Owner, UpkeepTimes, claim};
 use esker_object::faults::FaultStore;
 use esker_object::{Options, Store};
 use esker_proto::{transport, tuning};
+use esker_shard::{Command, Outcome};
 use esker_types::limits::MIB;
 use esker_types::{ClusterId, Incarnation, NodeId, RaftIndex, ShardId};
 use esker_wal::disk::WalOptions;
 use esker_wal::{KeeperOptions, Replica};
+use esker_walnode::members::{self, Changing, Goal};
 use esker_walnode::peers::{Answering, Calling, Credentials};
 use esker_walnode::{Directory, Identity, Node, NodeOptions};
 use tokio::sync::oneshot;
@@ -90,21 +92,28 @@ fn id(node: u64) -> NodeId {
     NodeId::new(Incarnation::FIRST, node).expect("a small sequence")
 }
 
+impl Machine {
+    fn new(seed: u64, node: u64) -> Self {
+        Self {
+            disk: SimDisk::new(seed << 8 | node),
+            lives: 0,
+            process: None,
+        }
+    }
+}
+
 impl Cluster {
     /// A new cluster of `nodes`, up and founded.
     pub async fn found(seed: u64, nodes: u64, keeper: KeeperOptions) -> Self {
         let number = CLUSTERS.fetch_add(1, Ordering::Relaxed);
-        let machine = |node| Machine {
-            disk: SimDisk::new(seed << 8 | node),
-            lives: 0,
-            process: None,
-        };
         let mut cluster = Self {
             network: SimNetwork::new(),
             keeper,
             bucket: format!("cluster-{seed}-{number}"),
             seed,
-            machines: (1..=nodes).map(|node| (node, machine(node))).collect(),
+            machines: (1..=nodes)
+                .map(|node| (node, Machine::new(seed, node)))
+                .collect(),
             agents: 0,
             died: Arc::default(),
         };
@@ -176,7 +185,11 @@ impl Cluster {
         let replicas = started.replicas().to_vec();
         let raft = Answering::new(credentials, replicas.clone(), head_bytes).service();
         let head = HeadAnswering::new(CLUSTER, started.head()).service();
-        let server = tuning::peer_server().add_service(raft).add_service(head);
+        let members = members::Answering::new(CLUSTER, replicas.clone()).service();
+        let server = tuning::peer_server()
+            .add_service(raft)
+            .add_service(head)
+            .add_service(members);
         let serving = server.serve_with_incoming(transport::incoming(listener));
         let serving = tokio::spawn(serving).abort_handle();
         let (stop, stopped) = oneshot::channel();
@@ -234,6 +247,51 @@ impl Cluster {
         self.network.cut(&address(node));
     }
 
+    /// Replaces a node whose disk is gone by one on a new disk, under an id of its own, as an operator
+    /// would.
+    pub async fn replace(&mut self, lost: u64) -> u64 {
+        self.crash(lost, Crash::PowerCut).await;
+        self.machines.remove(&lost);
+        let env = self.env("operator", lost);
+        let head = self.head(&env);
+        let new = loop {
+            match head.propose(ShardId::CATALOG, Command::AllocateNode).await {
+                Ok(Outcome::Node(node)) => break node,
+                Ok(other) => unreachable!("{other:?}"),
+                // An id more or less does not matter.
+                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+            }
+        };
+        let number = new.sequence();
+        let machine = Machine::new(self.seed, number);
+        assert!(
+            self.machines.insert(number, machine).is_none(),
+            "given twice"
+        );
+        self.start(number).await;
+        let nodes: Vec<_> = self.nodes().into_iter().map(address).collect();
+        let network = Arc::clone(&env.network);
+        let mut changing = Changing::new(network, CLUSTER, &nodes).expect("addresses");
+        let (node, address) = (new, address(number));
+        let goals = [Goal::Add { node, address }, Goal::Remove { node: id(lost) }];
+        for goal in goals {
+            let reached = changing.reach(&goal, DATA_SHARDS, CONVERGED_IN, |_| {});
+            reached.await.expect("two of three are well");
+        }
+        number
+    }
+
+    /// Its nodes.
+    #[must_use]
+    pub fn nodes(&self) -> Vec<u64> {
+        self.machines.keys().copied().collect()
+    }
+
+    fn head(&self, env: &Env) -> HeadCalling {
+        let nodes = self.nodes().into_iter().map(address).collect();
+        HeadCalling::new(env, CLUSTER, DATA_SHARDS, nodes)
+    }
+
     fn machine(&mut self, node: u64) -> &mut Machine {
         self.machines.get_mut(&node).expect("one of the cluster's")
     }
@@ -276,8 +334,7 @@ impl Cluster {
     pub fn agent(&mut self, host: &str) -> Agent {
         self.agents += 1;
         let env = self.env(host, self.agents);
-        let nodes = self.machines.keys().map(|node| address(*node)).collect();
-        let head = HeadCalling::new(&env, CLUSTER, DATA_SHARDS, nodes);
+        let head = self.head(&env);
         let (store, faults) = self.bucket(&env);
         let blocks = BlockCache::in_memory(32 * MIB, 32 * MIB).expect("large enough");
         let options = EngineOptions {

@@ -62,6 +62,8 @@ enum Trouble {
         delay: Duration,
     },
     AgentDies,
+    /// A node loses its disk, and another takes its place.
+    Replaced,
 }
 
 struct World {
@@ -139,7 +141,7 @@ impl World {
             Crash::PowerCut
         };
         let one_agent = usize::try_from(self.below(2)).expect("two");
-        match self.below(12) {
+        match self.below(13) {
             0 => Trouble::Quiet,
             1 | 2 => Trouble::Dies { leads: true, how },
             3 => Trouble::Dies { leads: false, how },
@@ -154,6 +156,7 @@ impl World {
             10 => Trouble::Slow {
                 delay: Duration::from_millis(1 + self.below(2000)),
             },
+            11 => Trouble::Replaced,
             _ => Trouble::AgentDies,
         }
     }
@@ -180,23 +183,36 @@ impl World {
     /// Who leads a shard, any of them; any node if nobody does.
     fn a_leader(&self) -> u64 {
         let shard = u32::try_from(self.below(3)).expect("three");
-        let any = 1 + self.below(NODES);
+        let any = self.any();
         self.cluster.leader(ShardId(shard)).unwrap_or(any)
+    }
+
+    fn any(&self) -> u64 {
+        let nodes = self.cluster.nodes();
+        let place = self.below(nodes.len() as u64);
+        nodes[usize::try_from(place).expect("a few")]
+    }
+
+    /// Another than `node`.
+    fn other(&self, node: u64) -> u64 {
+        let nodes = self.cluster.nodes();
+        let place = nodes.iter().position(|other| *other == node);
+        nodes[(place.expect("one of them") + 1) % nodes.len()]
     }
 
     async fn befall(&mut self, trouble: Trouble, length: Duration) {
         let leader = self.a_leader();
         let network = self.cluster.network.clone();
-        let others = (1..=NODES).filter(|node| *node != leader);
+        let nodes = self.cluster.nodes();
+        let others = nodes.iter().copied().filter(|node| *node != leader);
         match trouble {
             Trouble::Quiet => {}
             Trouble::Dies { leads, how } => {
-                let other = 1 + leader % NODES;
-                let node = if leads { leader } else { other };
+                let node = if leads { leader } else { self.other(leader) };
                 self.cluster.crash(node, how).await;
             }
             Trouble::AllDie { how } => {
-                for node in 1..=NODES {
+                for node in nodes {
                     self.cluster.crash(node, how).await;
                 }
             }
@@ -222,9 +238,12 @@ impl World {
             }
             Trouble::Flaps => return self.flap(length).await,
             Trouble::Slow { delay } => {
-                let other = host(1 + leader % NODES);
+                let other = host(self.other(leader));
                 network.delay(&host(leader), &other, delay);
                 network.delay(&other, &host(leader), delay);
+            }
+            Trouble::Replaced => {
+                self.cluster.replace(leader).await;
             }
             Trouble::AgentDies => {
                 let number = usize::try_from(self.below(2)).expect("two");
@@ -240,7 +259,7 @@ impl World {
         let network = &self.cluster.network;
         let began = tokio::time::Instant::now();
         while began.elapsed() < length {
-            let (one, other) = (1 + self.below(NODES), 1 + self.below(NODES));
+            let (one, other) = (self.any(), self.any());
             network.sever(&host(one), &host(other));
             let pause = Duration::from_millis(self.below(700));
             tokio::time::sleep(pause).await;
@@ -279,10 +298,10 @@ impl World {
             .expect("a healthy cluster settles every batch");
         self.read_all("live").await;
         self.cluster.converge().await;
-        for node in 1..=NODES {
+        for node in self.cluster.nodes() {
             self.cluster.crash(node, Crash::PowerCut).await;
         }
-        for node in 1..=NODES {
+        for node in self.cluster.nodes() {
             self.cluster.start(node).await;
         }
         self.read_all("restarted").await;
@@ -293,7 +312,7 @@ impl World {
         for (agent, _) in self.agents.drain(..) {
             agent.kill();
         }
-        for node in 1..=NODES {
+        for node in self.cluster.nodes() {
             self.cluster.close(node).await;
         }
         let (history, lines) = self.driver.written();

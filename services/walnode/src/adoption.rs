@@ -17,3 +17,4 @@ mod words; // messages, converted
 pub use answering::Answering;
 pub use calling::{CallError, Calling};
 pub use standing::{Founding, Hello, Membership, Refused, Standing};
+pub(crate) use words::is_address;

@@ -18,6 +18,7 @@ mod disk_id; // which disk that is
 pub mod adoption; // how it comes to belong to a cluster of several
 mod local; // the head in this very process
 pub mod peers; // the other nodes of the cluster
+pub mod members; // who holds the shards, shown and changed
 mod slot; // a service that comes later
 mod view; // what a shard's state says
 

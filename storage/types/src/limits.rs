@@ -71,6 +71,10 @@ pub const DATA_SHARDS_MAX: u32 = 1024;
 /// WAL nodes that a cluster is founded with: each has a replica of every shard, and more make
 /// appends slower and lose no later.
 pub const FOUNDERS_MAX: usize = 7;
+/// Nodes that hold a shard, with a vote or without: those that vote, before and after a change.
+pub const HOLDERS_MAX: usize = 2 * FOUNDERS_MAX;
+/// Entries that a node may lack when it is given a vote: they are on their way.
+pub const LEARNER_LAG_MAX: u64 = 1000;
 /// Bytes of one piece of a checkpoint as it is written and sent.
 pub const CHECKPOINT_CHUNK_BYTES: usize = MIB;
 /// Bytes of a storage class's name.

@@ -93,6 +93,18 @@ impl Replica {
         self.change(ChangeMembers::ReplaceAllVoters(voters)).await
     }
 
+    /// Has `node`, which has no vote, hold the shard no more.
+    ///
+    /// # Errors
+    /// [`ProposeError`]; refused for one that votes, or while a change is under way.
+    pub async fn dismiss(&self, node: NodeId) -> Result<(), ProposeError> {
+        if !self.members().all.contains_key(&node) {
+            return Ok(());
+        }
+        let node = BTreeSet::from([node.as_u64()]);
+        self.change(ChangeMembers::RemoveNodes(node)).await
+    }
+
     async fn change(&self, change: ChangeMembers<u64, BasicNode>) -> Result<(), ProposeError> {
         let changed = self.raft().change_membership(change, false);
         let shard = self.shard();

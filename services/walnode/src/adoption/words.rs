@@ -71,6 +71,11 @@ pub(super) fn read_cluster(cluster: &str) -> Result<ClusterId, Fault> {
     ClusterId::parse(cluster).ok_or("its cluster is not 32 hex digits")
 }
 
+/// Whether a node can be reached at `address`, as far as the text tells.
+pub(crate) fn is_address(address: &str) -> bool {
+    address.contains(':') && address.len() <= ADDRESS_BYTES_MAX
+}
+
 pub(super) fn voters(voters: &BTreeMap<NodeId, String>) -> Vec<wire::Voter> {
     let voters = voters.iter().map(|(node, address)| wire::Voter {
         node: node.as_u64(),
@@ -87,7 +92,7 @@ pub(super) fn read_voters(voters: Vec<wire::Voter>) -> Result<BTreeMap<NodeId, S
     let mut read = BTreeMap::new();
     for wire::Voter { node, address } in voters {
         let node = NodeId::from_u64(node).ok_or("a voter is no node")?;
-        if !address.contains(':') || address.len() > ADDRESS_BYTES_MAX {
+        if !is_address(&address) {
             return Err("a voter has no address");
         }
         read.insert(node, address);

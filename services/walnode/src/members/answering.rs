@@ -1,0 +1,129 @@
+//! What a node answers about who holds its shards.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use esker_proto::internal as wire;
+use esker_proto::internal::members_server::{Members, MembersServer};
+use esker_types::limits::FOUNDERS_MAX;
+use esker_types::{ClusterId, ShardId};
+use esker_wal::Replica;
+use tonic::{Request, Response, Status};
+
+use super::calling::{CLUSTER, MESSAGE_BYTES_MAX};
+use super::words;
+use crate::adoption::is_address;
+
+/// The service of a node about its members.
+#[derive(Clone, Debug)]
+pub struct Answering {
+    cluster: ClusterId,
+    replicas: Arc<BTreeMap<ShardId, Replica>>,
+}
+
+type Reply<T> = Result<Response<T>, Status>;
+
+impl Answering {
+    /// Answers for `replicas`, of a node of `cluster`.
+    #[must_use]
+    pub fn new(cluster: ClusterId, replicas: impl IntoIterator<Item = Replica>) -> Self {
+        let replicas = replicas
+            .into_iter()
+            .map(|replica| (replica.shard(), replica));
+        Self {
+            cluster,
+            replicas: Arc::new(replicas.collect()),
+        }
+    }
+
+    /// The service, for a server.
+    #[must_use]
+    pub fn service(self) -> MembersServer<Self> {
+        MembersServer::new(self)
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX)
+    }
+
+    fn check<T>(&self, request: Request<T>) -> Result<T, Status> {
+        let shown = request.metadata().get(CLUSTER);
+        let shown = shown.and_then(|shown| shown.to_str().ok());
+        if shown == Some(&self.cluster.to_string()) {
+            return Ok(request.into_inner());
+        }
+        let what = format!(
+            "this node is of cluster {}, the call is of {}",
+            self.cluster,
+            shown.unwrap_or("none")
+        );
+        tracing::warn!(%what, "a call about the members was refused");
+        Err(Status::failed_precondition(what))
+    }
+
+    fn replica(&self, shard: u32) -> Result<&Replica, Status> {
+        let none = || Status::failed_precondition(format!("shard {shard} is not here"));
+        self.replicas.get(&ShardId(shard)).ok_or_else(none)
+    }
+}
+
+#[tonic::async_trait]
+impl Members for Answering {
+    async fn show(
+        &self,
+        request: Request<wire::ShowMembersRequest>,
+    ) -> Reply<wire::ShowMembersReply> {
+        self.check(request)?;
+        let shards = self.replicas.values().map(words::shown).collect();
+        Ok(Response::new(wire::ShowMembersReply { shards }))
+    }
+
+    async fn admit(&self, request: Request<wire::AdmitRequest>) -> Reply<wire::MembersReply> {
+        let request = self.check(request)?;
+        let node = words::read_node(request.node).map_err(Status::invalid_argument)?;
+        if !is_address(&request.address) {
+            return Err(Status::invalid_argument("its address is none"));
+        }
+        let replica = self.replica(request.shard)?;
+        let admitted = replica.admit(node, &request.address).await;
+        Ok(Response::new(words::outcome(admitted)))
+    }
+
+    async fn set_voters(
+        &self,
+        request: Request<wire::SetVotersRequest>,
+    ) -> Reply<wire::MembersReply> {
+        let request = self.check(request)?;
+        if request.nodes.len() > FOUNDERS_MAX {
+            let what = format!(
+                "{} nodes shall vote, the limit is {FOUNDERS_MAX}",
+                request.nodes.len()
+            );
+            return Err(Status::invalid_argument(what));
+        }
+        let voters = request.nodes.into_iter().map(words::read_node);
+        let voters = voters.collect::<Result<_, _>>();
+        let voters = voters.map_err(Status::invalid_argument)?;
+        let set = self.replica(request.shard)?.set_voters(&voters).await;
+        Ok(Response::new(words::outcome(set)))
+    }
+
+    async fn dismiss(&self, request: Request<wire::DismissRequest>) -> Reply<wire::MembersReply> {
+        let request = self.check(request)?;
+        let node = words::read_node(request.node).map_err(Status::invalid_argument)?;
+        let dismissed = self.replica(request.shard)?.dismiss(node).await;
+        Ok(Response::new(words::outcome(dismissed)))
+    }
+
+    async fn hand_over(
+        &self,
+        request: Request<wire::HandOverRequest>,
+    ) -> Reply<wire::MembersReply> {
+        let request = self.check(request)?;
+        let node = words::read_node(request.node).map_err(Status::invalid_argument)?;
+        let replica = self.replica(request.shard)?;
+        let handed = match replica.leads_in() {
+            Some(_) => replica.hand_over(node).await,
+            None => Err(replica.not_leader()),
+        };
+        Ok(Response::new(words::outcome(handed)))
+    }
+}
