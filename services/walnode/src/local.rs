@@ -457,6 +457,12 @@ fn not_appended(shard: ShardId, refusal: &AppendRefusal) -> HeadError {
             room,
             needed: bytes,
         },
+        AppendRefusal::QuorumFull { bytes, .. } => HeadError::DiskFull {
+            shard,
+            what,
+            room: 0,
+            needed: bytes as u64,
+        },
         AppendRefusal::TooLarge { .. } => HeadError::Refused { shard, what },
         AppendRefusal::Proposal(ref error) => not_proposed(error),
     }

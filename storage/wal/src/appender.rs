@@ -23,6 +23,7 @@ use esker_types::{Durability, EntryId, ShardId, Term};
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use crate::disk::{Full, Promise, Purpose};
+use crate::members::Cramped;
 use crate::office::{Elsewhere, Office};
 use crate::propose::ProposeError;
 use crate::replica::Replica;
@@ -72,6 +73,21 @@ pub enum AppendRefusal {
         bytes: u64,
         /// It is the file system that is full, not the WAL's budget.
         disk_full: bool,
+    },
+    /// No quorum of the voters has room above its reserve.
+    #[error(
+        "of the {voters} voters of {shard} only {with_room} have room in their WAL above its reserve; \
+         retry once the bucket has taken some"
+    )]
+    QuorumFull {
+        /// The shard.
+        shard: ShardId,
+        /// Voters that have room.
+        with_room: usize,
+        /// All voters.
+        voters: usize,
+        /// Bytes of the batch.
+        bytes: usize,
     },
     /// The batch is larger than any topic may allow.
     #[error("a batch of {bytes} bytes is above the limit of {BATCH_BYTES_MAX}")]
@@ -256,7 +272,7 @@ impl Appender {
             .await;
         let permit = in_flight.map_err(|_| ended())?;
         let term = self.office.hold().await?;
-        self.admit()?;
+        self.admit(bytes.len())?;
         let room = self.take_room(bytes.len()).await?;
         let (answer, answered) = oneshot::channel();
         let waiting = Waiting {
@@ -276,7 +292,19 @@ impl Appender {
         })
     }
 
-    fn admit(&self) -> Result<(), AppendRefusal> {
+    fn admit(&self, bytes: usize) -> Result<(), AppendRefusal> {
+        match self.replica.cramped() {
+            None => {}
+            Some(Cramped::Silent) => return Err(self.replica.no_quorum().into()),
+            Some(Cramped::Full { room, voters }) => {
+                return Err(AppendRefusal::QuorumFull {
+                    shard: self.replica.shard(),
+                    with_room: room,
+                    voters,
+                    bytes,
+                });
+            }
+        }
         let flying = (APPEND_BYTES_IN_FLIGHT - self.in_flight.available_permits()) as u64;
         let head = self.replica.state().head_size();
         let held = head.bytes + flying;

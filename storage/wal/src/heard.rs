@@ -1,5 +1,8 @@
 //! What a replica answers its peers.
 
+use std::io;
+use std::sync::Arc;
+
 use futures::future::ready;
 use futures::stream::BoxStream;
 use futures::{StreamExt as _, stream};
@@ -7,7 +10,7 @@ use openraft::alias;
 use openraft::raft::{TransferLeaderError, TransferLeaderRequest};
 use tokio::sync::oneshot;
 
-use crate::disk::Vote;
+use crate::disk::{Purpose, Vote, Wal};
 use crate::peers::{
     AppendReplies, AppendRequest, PeerError, TransferReply, TransferRequest, VoteReply, VoteRequest,
 };
@@ -25,24 +28,32 @@ impl Replica {
     ) -> AppendReplies {
         let (tell, fault) = oneshot::channel();
         let mut tell = Some(tell);
+        let door = Arc::clone(self.wal());
+        let requests = requests.then(move |request| let_in(Arc::clone(&door), request));
         let requests = requests.scan((), move |(), request| {
-            ready(match asked(request) {
-                Ok(request) => Some(request),
-                Err(error) => {
-                    let error = PeerError(error.to_string());
-                    tell.take().map(|tell| tell.send(error));
-                    None
-                }
-            })
+            let unread = |error: io::Error| PeerError(error.to_string());
+            ready(
+                match request.and_then(|request| asked(request).map_err(unread)) {
+                    Ok(request) => Some(request),
+                    Err(error) => {
+                        tell.take().map(|tell| tell.send(error));
+                        None
+                    }
+                },
+            )
         });
         // It spawns a task, which draws from this seed.
         let replies = async { self.raft().stream_append(requests) };
         let replies = Runtime::scope(self.seed(), replies).await.boxed();
-        stream::unfold(Some((replies, fault)), async |state| {
-            let (mut replies, fault) = state?;
+        let wal = Arc::clone(self.wal());
+        stream::unfold(Some((replies, fault, wal)), async |state| {
+            let (mut replies, fault, wal) = state?;
             match replies.next().await {
-                Some(Ok(reply @ Ok(_))) => Some((Ok(replied(&reply)), Some((replies, fault)))),
-                Some(Ok(refusal)) => Some((Ok(replied(&refusal)), None)),
+                Some(Ok(reply @ Ok(_))) => {
+                    let replied = replied(&reply, wal.room());
+                    Some((Ok(replied), Some((replies, fault, wal))))
+                }
+                Some(Ok(refusal)) => Some((Ok(replied(&refusal, wal.room())), None)),
                 Some(Err(ended)) => Some((Err(PeerError(ended.to_string())), None)),
                 None => Some((Err(fault.await.ok()?), None)),
             }
@@ -117,4 +128,30 @@ impl Replica {
             }
         })
     }
+}
+
+/// Lets entries in for which the WAL has room, with that room: raft takes an entry that its log refuses
+/// for a broken disk.
+async fn let_in(wal: Arc<Wal>, mut request: AppendRequest) -> Result<AppendRequest, PeerError> {
+    for (id, body) in &mut request.entries {
+        let (bytes, bytes_max) = (body.weight(), wal.entry_bytes_max());
+        if bytes > bytes_max {
+            let what = format!(
+                "entry {id} has {bytes} bytes, the limit of this WAL is {bytes_max}: it needs as \
+                 large files as the leader's"
+            );
+            return Err(PeerError(what));
+        }
+        let needed = wal.entry_disk_bytes(bytes);
+        let promise = wal.promise(Purpose::Replicated, needed).await;
+        let promise = promise.map_err(|full| {
+            let room = full.room;
+            PeerError(format!(
+                "the WAL has {room} bytes of room for entry {id}, which needs {needed}; a snapshot \
+                 makes room once the bucket has taken some"
+            ))
+        })?;
+        body.hold(promise);
+    }
+    Ok(request)
 }

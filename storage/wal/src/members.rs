@@ -14,6 +14,7 @@ use openraft::errors::{ClientWriteError, RaftError};
 use openraft::{BasicNode, ChangeMembers};
 
 use crate::propose::{ProposeError, leader_of};
+use crate::raft::rooms::Said;
 use crate::raft::types::TypeConfig;
 use crate::replica::Replica;
 
@@ -26,6 +27,20 @@ pub struct Members {
     pub voters: BTreeSet<NodeId>,
     /// A change is under way: it is not known to be on a quorum of both sides.
     pub changing: bool,
+}
+
+/// What keeps a quorum of voters from having room.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Cramped {
+    /// Only so many of them have room.
+    Full {
+        /// With room.
+        room: usize,
+        /// All.
+        voters: usize,
+    },
+    /// Some that might have room give no answer.
+    Silent,
 }
 
 impl Replica {
@@ -47,6 +62,35 @@ impl Replica {
                 .collect(),
             changing: joint || *newest != standing.committed_membership_config,
         }
+    }
+
+    /// Whether a quorum of the voters has room for appends, as this leader was told last, or which
+    /// keeps them from it. Who was not asked yet is taken to have some; this node asks its own WAL.
+    pub(crate) fn cramped(&self) -> Option<Cramped> {
+        let standing = self.standing().borrow_watched();
+        let membership = standing.membership_config.membership();
+        let mut cramped = None;
+        for voters in membership.get_joint_config() {
+            let (mut room, mut silent) = (0, 0);
+            for voter in voters {
+                let said = (*voter != standing.id).then(|| self.rooms().said(*voter));
+                match said.flatten() {
+                    None | Some(Said::Room) => room += 1,
+                    Some(Said::Nothing) => silent += 1,
+                    Some(Said::Full) => {}
+                }
+            }
+            if 2 * room <= voters.len() {
+                let by = if 2 * (room + silent) > voters.len() {
+                    Cramped::Silent
+                } else {
+                    let (room, voters) = (room, voters.len());
+                    Cramped::Full { room, voters }
+                };
+                cramped = Some(by);
+            }
+        }
+        cramped
     }
 
     /// Entries that `node` lacks, as this leader knows; `None` where it does not lead, or does not

@@ -52,6 +52,14 @@ impl Replica {
         }
     }
 
+    /// That this replica leads nobody, as far as it hears: somebody else may lead by now.
+    pub(crate) fn no_quorum(&self) -> ProposeError {
+        ProposeError::NotLeader {
+            shard: self.shard(),
+            leader: None,
+        }
+    }
+
     /// Waits until this replica believes to lead in another term than `known`; `None` once its raft
     /// has ended.
     pub async fn leads_anew(&self, known: Option<Term>) -> Option<Term> {
@@ -99,8 +107,7 @@ impl Replica {
         let shard = self.shard();
         // Who is cut off from the others asks them for as long as it takes.
         let Ok(asked) = tokio::time::timeout(READ_INDEX_MAX, asked).await else {
-            let leader = None;
-            return Err(ProposeError::NotLeader { shard, leader });
+            return Err(self.no_quorum());
         };
         match asked {
             Ok(read) => Ok(entry_id(read.log_id()).index),

@@ -69,8 +69,13 @@ pub struct AppendRequest {
 /// A follower's answer to an [`AppendRequest`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum AppendReply {
-    /// Its log is the leader's up to this entry, on its disk.
-    Matched(EntryId),
+    /// Its log is the leader's, on its disk.
+    Matched {
+        /// Up to this entry.
+        upto: EntryId,
+        /// Bytes that appends may still take in its WAL before they touch the reserve.
+        room: u64,
+    },
     /// It has another entry, or none, in place of the one that was to be followed on.
     Conflict(EntryId),
     /// It has given a higher vote.

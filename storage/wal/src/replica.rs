@@ -21,6 +21,7 @@ use crate::disk::{Checkpoints, Wal};
 use crate::peers::Peers;
 use crate::propose::ProposeError;
 use crate::raft::network::Links;
+use crate::raft::rooms::Rooms;
 use crate::raft::types::{Runtime, TypeConfig, command_of};
 use crate::raft::{Durable, LogStore, Machine};
 
@@ -42,6 +43,7 @@ pub struct Replica {
     alive: watch::Receiver<()>,
     /// Who leads, in which term, among whom.
     standing: Standing,
+    rooms: Rooms,
     entropy: Arc<dyn Entropy>,
 }
 
@@ -80,7 +82,12 @@ impl Replica {
         let start = Machine::open(env, Arc::clone(&wal), checkpoints, genesis).await?;
         start.machine.is_backed()?;
         let store = LogStore::new(Arc::clone(&wal), shard);
-        let links = Links { shard, peers };
+        let rooms = Rooms::default();
+        let links = Links {
+            shard,
+            peers,
+            rooms: rooms.clone(),
+        };
         let raft = Raft::new(node.as_u64(), Arc::new(config), links, store, start.machine);
         // Whatever raft spawns here draws from this seed.
         let raft = Runtime::scope(env.entropy.next_u64(), raft).await;
@@ -88,6 +95,7 @@ impl Replica {
         Ok(Self {
             shard,
             standing: raft.server_metrics(),
+            rooms,
             raft,
             wal,
             view: start.view,
@@ -317,6 +325,10 @@ impl Replica {
 
     pub(crate) const fn raft(&self) -> &Raft {
         &self.raft
+    }
+
+    pub(crate) const fn rooms(&self) -> &Rooms {
+        &self.rooms
     }
 
     pub(crate) const fn standing(&self) -> &Standing {

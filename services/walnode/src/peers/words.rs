@@ -74,7 +74,10 @@ pub(super) fn read_append(request: wire::AppendRequest) -> Result<AppendRequest,
 pub(super) fn append_reply(reply: AppendReply) -> wire::AppendReply {
     use wire::append_reply::{Matched, Reply};
     let reply = match reply {
-        AppendReply::Matched(upto) => Reply::Matched(Matched { upto: id(upto) }),
+        AppendReply::Matched { upto, room } => Reply::Matched(Matched {
+            upto: id(upto),
+            room,
+        }),
         AppendReply::Conflict(at) => Reply::Conflict(id(at).unwrap_or_default()),
         AppendReply::HigherVote(higher) => Reply::HigherVote(vote(higher).unwrap_or_default()),
     };
@@ -84,7 +87,10 @@ pub(super) fn append_reply(reply: AppendReply) -> wire::AppendReply {
 pub(super) fn read_append_reply(reply: wire::AppendReply) -> Result<AppendReply, Fault> {
     use wire::append_reply::Reply;
     Ok(match reply.reply.ok_or("it says nothing")? {
-        Reply::Matched(matched) => AppendReply::Matched(read_id(matched.upto)),
+        Reply::Matched(matched) => AppendReply::Matched {
+            upto: read_id(matched.upto),
+            room: matched.room,
+        },
         Reply::Conflict(at) => AppendReply::Conflict(read_id(Some(at))),
         Reply::HigherVote(higher) => AppendReply::HigherVote(read_vote(Some(higher))?),
     })

@@ -75,6 +75,11 @@ impl Body {
         Self { promise, ..self }
     }
 
+    /// Takes the room that was taken for it.
+    pub(crate) fn hold(&mut self, promise: Promise) {
+        self.promise = Some(Arc::new(promise));
+    }
+
     pub(crate) fn take_promise(&mut self) -> Option<Arc<Promise>> {
         self.promise.take()
     }

@@ -14,10 +14,9 @@
 //! - moved entries leave what raft itself writes without asking: votes, truncations, purges,
 //!   blank and membership entries, seals, and the framing of promised entries.
 //!
-//! A follower's entries and installed ones do not ask: raft takes an entry that its log refuses for
-//! a broken disk. They count once they are queued, and whoever receives them has to refuse them at
-//! the door, before raft sees them, while `room` does not hold them. Past an open door they are the
-//! one way to a stall, which `watch` ends aloud.
+//! A follower's entries ask at the door, before raft sees them, which takes an entry that its log
+//! refuses for a broken disk: they may take what commands may, and no more. Installed ones do not
+//! ask, and are the one way to a stall, which `watch` ends aloud.
 //!
 //! Only files that are there count: the disk may hold fewer than the budget says. Whoever finds
 //! room in the budget and none yet in files waits until they are written.
@@ -44,6 +43,8 @@ pub(crate) enum Purpose {
     Append,
     /// A command that makes room, once a checkpoint knows of it.
     Command,
+    /// What a leader has written already, whatever it is.
+    Replicated,
 }
 
 /// There is no room. Nothing was written.
@@ -86,7 +87,7 @@ impl Reserve {
     fn behind(self, purpose: Purpose) -> u64 {
         match purpose {
             Purpose::Append => self.total(),
-            Purpose::Command => self.moved + self.raft,
+            Purpose::Command | Purpose::Replicated => self.moved + self.raft,
         }
     }
 }

@@ -23,6 +23,7 @@ use openraft::{AnyError, BasicNode, alias};
 use tokio::time::{Interval, MissedTickBehavior};
 
 use super::Snapshot;
+use super::rooms::{Room, Rooms};
 use super::types::{
     Entry, RaftVote, TypeConfig, body_of, entry_id, log_id, payload_of, raft_vote, vote_of,
 };
@@ -40,17 +41,25 @@ type RaftVoteResponse = openraft::raft::VoteResponse<TypeConfig>;
 pub(crate) struct Links {
     pub(crate) shard: ShardId,
     pub(crate) peers: Arc<dyn Peers>,
+    /// What they say of their room.
+    pub(crate) rooms: Rooms,
 }
 
 /// The way to one of them; none, if its id is no node's.
-pub(crate) struct Link(Option<Box<dyn Peer>>);
+pub(crate) struct Link {
+    peer: Option<Box<dyn Peer>>,
+    room: Room,
+}
 
 impl RaftNetworkFactory<TypeConfig> for Links {
     type Network = Link;
 
     async fn new_client(&mut self, target: u64, node: &BasicNode) -> Link {
         let id = NodeId::from_u64(target);
-        Link(id.map(|id| self.peers.peer(self.shard, id, &node.addr)))
+        Link {
+            peer: id.map(|id| self.peers.peer(self.shard, id, &node.addr)),
+            room: self.rooms.of(target),
+        }
     }
 }
 
@@ -63,8 +72,12 @@ impl RaftNetworkV2<TypeConfig> for Link {
         option: RPCOption,
     ) -> Rpc<AppendEntriesResponse<TypeConfig>> {
         let requests = stream::iter([said(&request)]).boxed();
-        let replies = within(option.soft_ttl(), self.peer()?.append(requests)).await?;
-        let reply = within(option.soft_ttl(), first(replies)).await?;
+        let answered = async {
+            let replies = self.peer()?.append(requests);
+            let replies = within(option.soft_ttl(), replies).await?;
+            within(option.soft_ttl(), first(replies, self.room.clone())).await
+        };
+        let reply = answered.await.inspect_err(|_| self.room.silent())?;
         Ok(AppendEntriesResponse::from(reply))
     }
 
@@ -89,8 +102,10 @@ impl RaftNetworkV2<TypeConfig> for Link {
             });
             let requests = requests.chain(ended);
             let replies = self.peer()?.append(requests.boxed());
-            let replies = within(option.soft_ttl(), replies).await?;
-            Ok(Watched::new(replies, asked).into_stream().boxed())
+            let replies = within(option.soft_ttl(), replies).await;
+            let replies = replies.inspect_err(|_| self.room.silent())?;
+            let watched = Watched::new(replies, asked, self.room.clone());
+            Ok(watched.into_stream().boxed())
         })
     }
 
@@ -165,7 +180,7 @@ const REST_MAX: Duration = Duration::from_millis(200);
 impl Link {
     fn peer(&self) -> Rpc<&dyn Peer> {
         let none = || RPCError::Unreachable(Unreachable::from_string("its id is no node's"));
-        self.0.as_deref().ok_or_else(none)
+        self.peer.as_deref().ok_or_else(none)
     }
 
     async fn ask(
@@ -203,6 +218,7 @@ struct Asked {
 /// The replies to a stream of appends, watched: a follower that leaves a request without a reply
 /// for [`REPLICATION_STALL_MAX`] is to be connected to anew.
 struct Watched {
+    room: Room,
     replies: AppendReplies,
     answered: u64,
     asked: Arc<Asked>,
@@ -212,10 +228,11 @@ struct Watched {
 }
 
 impl Watched {
-    fn new(replies: AppendReplies, asked: Arc<Asked>) -> Self {
+    fn new(replies: AppendReplies, asked: Arc<Asked>, room: Room) -> Self {
         let mut looks = tokio::time::interval(REPLICATION_STALL_MAX);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
+            room,
             replies,
             answered: 0,
             asked,
@@ -229,6 +246,7 @@ impl Watched {
         stream::unfold(Some(self), async |watched| {
             let mut watched = watched?;
             let reply = watched.next().await?;
+            watched.room.heard(&reply);
             let reply = match reply.and_then(heard) {
                 Ok(reply) => Ok(reply),
                 Err(error) => Err(failed(&error).await),
@@ -261,9 +279,14 @@ impl Watched {
     }
 }
 
-async fn first(mut replies: AppendReplies) -> Result<StreamAppendResult<TypeConfig>, PeerError> {
+async fn first(
+    mut replies: AppendReplies,
+    room: Room,
+) -> Result<StreamAppendResult<TypeConfig>, PeerError> {
     let none = || Err(PeerError("an append was not answered".into()));
-    replies.next().await.unwrap_or_else(none).and_then(heard)
+    let reply = replies.next().await.unwrap_or_else(none);
+    room.heard(&reply);
+    reply.and_then(heard)
 }
 
 async fn within<T>(
@@ -326,7 +349,7 @@ pub(crate) fn asked(request: AppendRequest) -> io::Result<AppendEntriesRequest<T
 /// openraft's reply.
 fn heard(reply: AppendReply) -> Result<StreamAppendResult<TypeConfig>, PeerError> {
     Ok(match reply {
-        AppendReply::Matched(at) => Ok(log_id(at)),
+        AppendReply::Matched { upto, .. } => Ok(log_id(upto)),
         AppendReply::Conflict(at) => {
             let none = || PeerError("nothing conflicts with a beginning".into());
             Err(StreamAppendError::Conflict(log_id(at).ok_or_else(none)?))
@@ -335,10 +358,13 @@ fn heard(reply: AppendReply) -> Result<StreamAppendResult<TypeConfig>, PeerError
     })
 }
 
-/// Our reply of openraft's.
-pub(crate) fn replied(reply: &StreamAppendResult<TypeConfig>) -> AppendReply {
+/// Our reply of openraft's, from a node with `room`.
+pub(crate) fn replied(reply: &StreamAppendResult<TypeConfig>, room: u64) -> AppendReply {
     match reply {
-        Ok(at) => AppendReply::Matched(id(at.as_ref())),
+        Ok(at) => AppendReply::Matched {
+            upto: id(at.as_ref()),
+            room,
+        },
         Err(StreamAppendError::Conflict(at)) => AppendReply::Conflict(entry_id(at)),
         Err(StreamAppendError::HigherVote(vote)) => AppendReply::HigherVote(vote_of(vote)),
     }

@@ -8,4 +8,5 @@ mod suite; // openraft's own suite for log stores
 mod mesh; // a network of replicas in one process
 mod trio; // three replicas, and more
 mod three; // three replicas die, are cut off, fall behind
+mod cramped; // some of three have no room
 mod members; // replicas join and leave

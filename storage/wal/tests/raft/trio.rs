@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use esker_env::sim::Crash;
-use esker_shard::{Command, Outcome};
+use esker_shard::{Command, CommitSegment, ObjectChecksum, Outcome};
 use esker_types::limits::GIB;
-use esker_types::{NodeId, ShardTime};
+use esker_types::{NodeId, RaftIndex, SegmentId, ShardTime};
+use esker_wal::disk::WalOptions;
 use esker_wal::{AppendRefusal, Appender, Replica, Share};
 use tokio::time::{sleep, timeout};
 
@@ -40,8 +41,14 @@ pub(crate) struct Trio {
 impl Trio {
     /// Three nodes that have a leader and a topic.
     pub(crate) async fn new(seed: u64) -> Self {
+        Self::with(seed, |_, _| {}).await
+    }
+
+    /// The same, with what is different about a node's log.
+    pub(crate) async fn with(seed: u64, differ: impl Fn(u64, &mut WalOptions)) -> Self {
         let members = NODES.map(|node| {
-            let (world, running) = (World::new(seed * 8 + node), None);
+            let (mut world, running) = (World::new(seed * 8 + node), None);
+            differ(node, &mut world.options);
             (node_id(node), Member { world, running })
         });
         let mut trio = Self {
@@ -181,6 +188,42 @@ impl Trio {
             .await?;
         let answer = queued.await?;
         Ok(accepted(Ok(answer)))
+    }
+
+    /// Commits a segment that holds all of the head, as a flusher would once it is in the bucket.
+    pub(crate) async fn flush(&self) {
+        let flushed = timeout(PATIENCE, async {
+            loop {
+                let state = self.replica(self.leader().await).state();
+                let Some(plan) = state.flush_plan(u64::MAX, RaftIndex(u64::MAX)) else {
+                    return;
+                };
+                let commit = CommitSegment {
+                    segment: SegmentId(u128::from(plan.raft.to.0)),
+                    length: plan.bytes,
+                    checksum: ObjectChecksum(7),
+                    raft: plan.raft,
+                    ranges: plan.ranges,
+                };
+                let outcome = self.propose(Command::CommitSegment(commit)).await;
+                let committed = matches!(outcome, Outcome::SegmentCommitted { .. });
+                assert!(committed, "{outcome:?}");
+            }
+        });
+        flushed.await.expect("the reserve takes it");
+    }
+
+    /// Has those that are up let go of what they need no more.
+    pub(crate) async fn let_go(&self) {
+        for node in self.up() {
+            let replica = self.replica(node);
+            replica.checkpoint().await.expect("raft runs");
+            for _ in 0..10 {
+                replica.forget().await.expect("raft runs");
+                sleep(Duration::from_millis(20)).await;
+            }
+            replica.release();
+        }
     }
 
     /// Waits until all that are up have applied the same, and are the same.
