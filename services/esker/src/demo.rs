@@ -207,7 +207,7 @@ impl Demo {
     }
 
     async fn connect(&self, server: &Server) -> Result<Client, Failed> {
-        let endpoint = format!("http://{}", server.address());
+        let endpoint = format!("http://{}", server.address().expect("it serves clients"));
         Ok(Client::connect(&endpoint, Options::default(), &self.env).await?)
     }
 

@@ -1,13 +1,14 @@
-//! `esker dev` and `esker serve`: everything in one process, for a try or for good.
+//! `esker dev` and `esker serve`: everything in one process for a try, or what a configuration says.
 
 use std::path::PathBuf;
 
 use clap::Args;
 use esker_env::Env;
+use esker_types::ClusterId;
 
 use crate::config::{Config, Kind};
 use crate::run::{Failed, environment, interrupted, program};
-use crate::serve::Server;
+use crate::serve::{Peer, Server};
 
 /// What `esker dev` takes.
 #[derive(Args, Clone, Debug)]
@@ -104,21 +105,61 @@ pub(crate) async fn serve(
         }
         server = Server::start(&env, &config, environment) => server?,
     };
-    let known = server.a_topic().await;
-    say_ready(&server, &config, known.as_deref());
+    match (server.address(), server.cluster(), server.peer()) {
+        (Some(address), Some(cluster), _) => {
+            let known = server.a_topic().await;
+            say_ready(&server, address, cluster, &config, known.as_deref());
+        }
+        (_, _, Some(peer)) => say_reached(&server, peer, &config),
+        _ => {}
+    }
     Ok(server.run(asked).await?)
 }
 
+/// What a WAL node says that serves no clients.
+fn say_reached(server: &Server, peer: &Peer, config: &Config) {
+    let (address, disk) = (&peer.address, peer.standing.disk());
+    let what = match peer.standing.identity() {
+        None => format!("waits to be adopted, at {address}"),
+        Some(of) => format!(
+            "is node {} of cluster {}, at {address}",
+            of.node, of.cluster
+        ),
+    };
+    let next = match peer.standing.identity() {
+        None => format!(
+            "\nnext, once all WAL nodes run, and only once; the file is that of an agent, which names \
+             them in cluster.nodes:\n\x20 {} cluster init --config agent.toml\n",
+            program()
+        ),
+        Some(_) => String::new(),
+    };
+    crate::run::say(&format!(
+        "esker {version} {what}\n\
+         disk {disk}, data in {data}\n\
+         metrics and health at http://{metrics}\n\
+         {next}",
+        version = env!("CARGO_PKG_VERSION"),
+        data = config.data_dir.display(),
+        metrics = server.metrics(),
+    ));
+}
+
 /// `known`: a topic that is there already.
-fn say_ready(server: &Server, config: &Config, known: Option<&str>) {
-    let endpoint = format!("http://{}", server.address());
+fn say_ready(
+    server: &Server,
+    address: &str,
+    cluster: ClusterId,
+    config: &Config,
+    known: Option<&str>,
+) {
+    let endpoint = format!("http://{address}");
     let esker = program();
-    let option = if server.address() == "127.0.0.1:7070" {
+    let option = if address == "127.0.0.1:7070" {
         String::new()
     } else {
         format!(" --endpoint {endpoint}")
     };
-    let cluster = server.identity().cluster;
     let first = match known {
         Some(_) => format!("  {esker} topic list{option}\n"),
         None => format!("  {esker} topic create hello --partitions 4{option}\n"),

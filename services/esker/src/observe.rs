@@ -10,6 +10,7 @@
 mod figures; // what is counted, by name
 mod fullness; // whether a head has room
 
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
@@ -25,7 +26,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::{Semaphore, watch};
 
-pub(crate) use figures::Figures;
+pub(crate) use figures::{Figures, Log};
 
 /// Connections at once; more wait to be accepted.
 const CONNECTIONS_MAX: usize = 32;
@@ -39,8 +40,8 @@ const CONNECTION_TIMEOUT: Duration = Duration::from_secs(300);
 /// How a server stands, for those who ask whether it is ready.
 #[derive(Clone, Debug)]
 pub(crate) enum Stand {
-    /// Not yet: what is being done.
-    Starting(&'static str),
+    /// Not yet: what is being done, or waited for.
+    Starting(Cow<'static, str>),
     /// It takes appends and reads, and this is what it counts.
     Ready(Arc<Figures>),
     /// No longer: it was asked to stop.

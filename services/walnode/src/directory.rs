@@ -123,7 +123,9 @@ impl Directory {
         identity.save(&*env.files, &self.path)
     }
 
-    pub(crate) fn path(&self) -> &Path {
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
         &self.path
     }
 

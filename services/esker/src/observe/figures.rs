@@ -29,12 +29,25 @@ const PAGE_BYTES: u64 = 4096;
 /// Where the figures of a server come from.
 #[derive(Debug)]
 pub(crate) struct Figures {
+    agent: Option<Through>,
+    log: Option<Log>,
+}
+
+/// An agent: its engine, and what goes through it.
+#[derive(Debug)]
+struct Through {
     engine: Engine,
-    wal: Arc<Wal>,
-    /// Where the log lies.
-    data_dir: PathBuf,
-    start: Recovery,
     traffic: Traffic,
+}
+
+/// The log of the node in this process.
+#[derive(Clone, Debug)]
+pub(crate) struct Log {
+    wal: Arc<Wal>,
+    /// Where it lies.
+    data_dir: PathBuf,
+    /// What its start found.
+    start: Recovery,
 }
 
 /// Figures at one moment.
@@ -42,28 +55,46 @@ pub(crate) struct Figures {
 struct Moment {
     shards: Vec<(ShardId, Option<String>, Progress)>,
     resident: Option<u64>,
-    engine: Engine,
-    wal: Arc<Wal>,
-    start: Recovery,
+    engine: Option<Engine>,
+    log: Option<Log>,
 }
 
-impl Figures {
-    /// Figures of `engine`, of `node` in `data_dir` and what its start found, and of what goes
-    /// through an agent.
-    pub(crate) fn new(engine: Engine, node: &Node, data_dir: &Path, traffic: Traffic) -> Self {
+impl Log {
+    /// That of `node` in `data_dir`.
+    pub(crate) fn of(node: &Node, data_dir: &Path) -> Self {
         Self {
-            engine,
             wal: Arc::clone(node.wal()),
             data_dir: data_dir.to_owned(),
             start: node.recovery().clone(),
-            traffic,
+        }
+    }
+
+    /// The log itself.
+    pub(crate) fn wal(&self) -> Arc<Wal> {
+        Arc::clone(&self.wal)
+    }
+}
+
+impl Figures {
+    /// Figures of an agent, and of the node beside it.
+    pub(crate) const fn of_agent(engine: Engine, traffic: Traffic, log: Option<Log>) -> Self {
+        let agent = Some(Through { engine, traffic });
+        Self { agent, log }
+    }
+
+    /// Figures of a WAL node alone.
+    pub(crate) const fn of_node(log: Log) -> Self {
+        Self {
+            agent: None,
+            log: Some(log),
         }
     }
 
     /// Why neither appends nor reads are taken, if they are not.
     pub(super) async fn trouble(&self) -> Option<String> {
-        for shard in self.engine.head().shards() {
-            if let Err(error) = self.engine.head().progress(shard).await {
+        let head = self.agent.as_ref()?.engine.head();
+        for shard in head.shards() {
+            if let Err(error) = head.progress(shard).await {
                 return Some(error.to_string());
             }
         }
@@ -72,12 +103,17 @@ impl Figures {
 
     /// Which appends are refused for want of room, line by line. Reads go on.
     pub(super) async fn refusing(&self) -> Vec<String> {
-        let full_disk = self.wal.stats().disk_full;
-        let full_disk = full_disk.then_some(self.data_dir.as_path());
-        let log = log_full(self.wal.room(), full_disk);
+        let log = self.log.as_ref().and_then(|log| {
+            let full_disk = log.wal.stats().disk_full;
+            let full_disk = full_disk.then_some(log.data_dir.as_path());
+            log_full(log.wal.room(), full_disk)
+        });
         let mut refusing: Vec<_> = log.into_iter().collect();
-        for shard in self.engine.head().shards() {
-            if let Ok(progress) = self.engine.head().progress(shard).await {
+        let Some(agent) = &self.agent else {
+            return refusing;
+        };
+        for shard in agent.engine.head().shards() {
+            if let Ok(progress) = agent.engine.head().progress(shard).await {
                 refusing.extend(full(shard, &progress));
             }
         }
@@ -87,7 +123,9 @@ impl Figures {
     /// All of it, as text.
     pub(super) async fn text(&self, env: &Env) -> String {
         let mut registry = Registry::with_prefix("esker");
-        self.traffic.register(&mut registry);
+        if let Some(agent) = &self.agent {
+            agent.traffic.register(&mut registry);
+        }
         match self.moment(env).await {
             Ok(moment) => registry.register_collector(Box::new(moment)),
             Err(error) => tracing::warn!(%error, "figures of the shards are left out"),
@@ -99,16 +137,18 @@ impl Figures {
 
     async fn moment(&self, env: &Env) -> Result<Moment, HeadError> {
         let mut shards = Vec::new();
-        for shard in self.engine.head().shards() {
-            let progress = self.engine.head().progress(shard).await?;
-            shards.push((shard, self.engine.flush_trouble(shard), progress));
+        let engine = self.agent.as_ref().map(|agent| agent.engine.clone());
+        if let Some(engine) = &engine {
+            for shard in engine.head().shards() {
+                let progress = engine.head().progress(shard).await?;
+                shards.push((shard, engine.flush_trouble(shard), progress));
+            }
         }
         Ok(Moment {
             shards,
             resident: resident(env),
-            engine: self.engine.clone(),
-            wal: Arc::clone(&self.wal),
-            start: self.start.clone(),
+            engine,
+            log: self.log.clone(),
         })
     }
 }
@@ -172,10 +212,14 @@ fn gauge(value: u64) -> ConstGauge<i64> {
 impl Collector for Moment {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut pen = Pen(encoder);
-        self.shards(&mut pen)?;
-        self.wal(&mut pen)?;
-        self.bucket(&mut pen)?;
-        self.cache(&mut pen)?;
+        if let Some(engine) = &self.engine {
+            self.shards(&mut pen)?;
+            bucket(engine, &mut pen)?;
+            cache(engine, &mut pen)?;
+        }
+        if let Some(log) = &self.log {
+            log.figures(&mut pen)?;
+        }
         if let Some(resident) = self.resident {
             pen.gauge("resident_bytes", "Memory that the process holds", resident)?;
         }
@@ -238,8 +282,10 @@ impl Moment {
         let help = "1 while appends are refused because the head is full";
         pen.each("shard_head_full", help, "shard", full)
     }
+}
 
-    fn wal(&self, pen: &mut Pen<'_>) -> fmt::Result {
+impl Log {
+    fn figures(&self, pen: &mut Pen<'_>) -> fmt::Result {
         let stats = self.wal.stats();
         pen.count(
             "wal_written_bytes",
@@ -284,93 +330,93 @@ impl Moment {
             stats.cached_bytes,
         )
     }
+}
 
-    fn bucket(&self, pen: &mut Pen<'_>) -> fmt::Result {
-        let counters = self.engine.store().counters();
-        let verbs = [
-            ("put", counters.put),
-            ("get", counters.get),
-            ("head", counters.head),
-            ("list", counters.list),
-            ("delete", counters.delete),
-        ];
-        let of = |figure: fn(&Outcomes) -> u64| {
-            verbs.map(|(verb, outcomes)| (verb.to_owned(), ConstCounter::new(figure(&outcomes))))
-        };
-        let mut verb = |name, help, figure| pen.each(name, help, "verb", of(figure));
-        verb("bucket_done", "Requests that the bucket did", |of| of.done)?;
-        verb("bucket_not_found", "Requests for what is not there", |of| {
-            of.not_found
-        })?;
-        verb("bucket_failed", "Requests that failed", |of| of.failed)?;
-        verb(
-            "bucket_abandoned",
-            "Requests given up without an answer",
-            |of| of.abandoned,
-        )?;
-        pen.count(
-            "bucket_written_bytes",
-            "Payload written",
-            counters.written_bytes,
-        )?;
-        pen.count("bucket_read_bytes", "Payload read", counters.read_bytes)?;
-        pen.count("bucket_retried", "Requests made again", counters.retried)?;
-        pen.count(
-            "bucket_refused",
-            "Requests not made: circuit open, or too many",
-            counters.refused,
-        )?;
-        pen.count("bucket_opened", "Times the circuit opened", counters.opened)
-    }
+fn bucket(engine: &Engine, pen: &mut Pen<'_>) -> fmt::Result {
+    let counters = engine.store().counters();
+    let verbs = [
+        ("put", counters.put),
+        ("get", counters.get),
+        ("head", counters.head),
+        ("list", counters.list),
+        ("delete", counters.delete),
+    ];
+    let of = |figure: fn(&Outcomes) -> u64| {
+        verbs.map(|(verb, outcomes)| (verb.to_owned(), ConstCounter::new(figure(&outcomes))))
+    };
+    let mut verb = |name, help, figure| pen.each(name, help, "verb", of(figure));
+    verb("bucket_done", "Requests that the bucket did", |of| of.done)?;
+    verb("bucket_not_found", "Requests for what is not there", |of| {
+        of.not_found
+    })?;
+    verb("bucket_failed", "Requests that failed", |of| of.failed)?;
+    verb(
+        "bucket_abandoned",
+        "Requests given up without an answer",
+        |of| of.abandoned,
+    )?;
+    pen.count(
+        "bucket_written_bytes",
+        "Payload written",
+        counters.written_bytes,
+    )?;
+    pen.count("bucket_read_bytes", "Payload read", counters.read_bytes)?;
+    pen.count("bucket_retried", "Requests made again", counters.retried)?;
+    pen.count(
+        "bucket_refused",
+        "Requests not made: circuit open, or too many",
+        counters.refused,
+    )?;
+    pen.count("bucket_opened", "Times the circuit opened", counters.opened)
+}
 
-    fn cache(&self, pen: &mut Pen<'_>) -> fmt::Result {
-        let counters = self.engine.cache_counters();
-        pen.count(
-            "cache_memory_hits",
-            "Blocks found in memory",
-            counters.memory_hits,
-        )?;
-        pen.count(
-            "cache_disk_hits",
-            "Blocks found on disk",
-            counters.disk_hits,
-        )?;
-        pen.count(
-            "cache_loads",
-            "Blocks fetched from the bucket",
-            counters.loads,
-        )?;
-        pen.count(
-            "cache_coalesced",
-            "Requests that joined another's fetch",
-            counters.coalesced,
-        )?;
-        pen.count(
-            "cache_corrupt",
-            "Blocks on disk that were damaged",
-            counters.corrupt,
-        )?;
-        pen.count("cache_errors", "Failures of the disk tier", counters.errors)?;
-        let damages = self.engine.readers().damages();
-        pen.count(
-            "read_again",
-            "Reads made again, past the cache, because something came damaged",
-            damages.again,
-        )?;
-        pen.count(
-            "read_lost",
-            "Losses that readers were told of: a segment missing, or damaged twice",
-            damages.lost,
-        )?;
-        let ahead = self.engine.readers().ahead_bytes();
-        pen.gauge(
-            "read_ahead_bytes",
-            "Bytes that readers of the bucket may be ahead, beyond 2 MiB each",
-            ahead as u64,
-        )?;
-        let memory = counters.tail_bytes + counters.backfill_bytes;
-        pen.gauge("cache_memory_bytes", "Blocks in memory", memory)
-    }
+fn cache(engine: &Engine, pen: &mut Pen<'_>) -> fmt::Result {
+    let counters = engine.cache_counters();
+    pen.count(
+        "cache_memory_hits",
+        "Blocks found in memory",
+        counters.memory_hits,
+    )?;
+    pen.count(
+        "cache_disk_hits",
+        "Blocks found on disk",
+        counters.disk_hits,
+    )?;
+    pen.count(
+        "cache_loads",
+        "Blocks fetched from the bucket",
+        counters.loads,
+    )?;
+    pen.count(
+        "cache_coalesced",
+        "Requests that joined another's fetch",
+        counters.coalesced,
+    )?;
+    pen.count(
+        "cache_corrupt",
+        "Blocks on disk that were damaged",
+        counters.corrupt,
+    )?;
+    pen.count("cache_errors", "Failures of the disk tier", counters.errors)?;
+    let damages = engine.readers().damages();
+    pen.count(
+        "read_again",
+        "Reads made again, past the cache, because something came damaged",
+        damages.again,
+    )?;
+    pen.count(
+        "read_lost",
+        "Losses that readers were told of: a segment missing, or damaged twice",
+        damages.lost,
+    )?;
+    let ahead = engine.readers().ahead_bytes();
+    pen.gauge(
+        "read_ahead_bytes",
+        "Bytes that readers of the bucket may be ahead, beyond 2 MiB each",
+        ahead as u64,
+    )?;
+    let memory = counters.tail_bytes + counters.backfill_bytes;
+    pen.gauge("cache_memory_bytes", "Blocks in memory", memory)
 }
 
 #[expect(

@@ -261,7 +261,7 @@ mod tests {
     async fn partitions_that_hold_nothing_are_read_without_a_call() {
         let folder = tempfile::tempdir().expect("a folder");
         let server = started(&folder).await;
-        let endpoint = format!("http://{}", server.address());
+        let endpoint = format!("http://{}", server.address().expect("it serves clients"));
         let options = Options {
             patience: Duration::from_millis(100),
             ..Options::default()

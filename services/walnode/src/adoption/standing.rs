@@ -40,14 +40,28 @@ pub struct Hello {
     pub open: bool,
     /// Shards that have a vote or an entry here, the catalog among them.
     pub shards_begun: u32,
+    /// Shards whose leader it knows.
+    pub shards_led: u32,
+    /// Nodes of the catalog, with their addresses, as it knows them.
+    pub members: BTreeMap<NodeId, String>,
 }
 
 impl Hello {
     /// Whether every shard of its cluster has begun here.
     #[must_use]
     pub fn has_begun(&self) -> bool {
-        let shards = self.membership.map(|of| of.data_shards + 1);
-        shards.is_some_and(|shards| self.shards_begun >= shards)
+        self.shards().is_some_and(|all| self.shards_begun >= all)
+    }
+
+    /// Whether it knows who leads each of them.
+    #[must_use]
+    pub fn is_led(&self) -> bool {
+        self.shards().is_some_and(|all| self.shards_led >= all)
+    }
+
+    /// Shards of its cluster, the catalog among them.
+    fn shards(&self) -> Option<u32> {
+        self.membership.map(|of| of.data_shards + 1)
     }
 }
 
@@ -206,12 +220,17 @@ impl Standing {
     /// What it says of itself.
     pub async fn hello(&self) -> Hello {
         let now = self.0.now.borrow().clone();
-        let mut shards_begun = 0;
+        let (mut shards_begun, mut shards_led, mut members) = (0, 0, BTreeMap::new());
         if let Now::Open(_, replicas, _) = &now {
             for replica in replicas.iter() {
                 // One that has ended takes the process with it.
                 shards_begun += u32::from(replica.has_begun().await.unwrap_or(false));
+                shards_led += u32::from(replica.leader().is_some());
             }
+            members = replicas
+                .first()
+                .map(|of| of.members().all)
+                .unwrap_or_default();
         }
         Hello {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -219,6 +238,8 @@ impl Standing {
             membership: now.identity().map(|identity| identity.membership()),
             open: matches!(now, Now::Open(..)),
             shards_begun,
+            shards_led,
+            members,
         }
     }
 }

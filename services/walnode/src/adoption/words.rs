@@ -22,6 +22,8 @@ pub(super) fn hello(hello: Hello) -> wire::HelloReply {
         membership: hello.membership.map(membership),
         open: hello.open,
         shards_begun: hello.shards_begun,
+        shards_led: hello.shards_led,
+        members: voters(&hello.members),
     }
 }
 
@@ -32,6 +34,12 @@ pub(super) fn read_hello(hello: wire::HelloReply) -> Result<Hello, Fault> {
         membership: hello.membership.as_ref().map(read_membership).transpose()?,
         open: hello.open,
         shards_begun: hello.shards_begun,
+        shards_led: hello.shards_led,
+        members: hello
+            .members
+            .into_iter()
+            .map(read_voter)
+            .collect::<Result<_, _>>()?,
     })
 }
 
@@ -89,14 +97,8 @@ pub(super) fn read_voters(voters: Vec<wire::Voter>) -> Result<BTreeMap<NodeId, S
         return Err("it has no voters, or too many");
     }
     let count = voters.len();
-    let mut read = BTreeMap::new();
-    for wire::Voter { node, address } in voters {
-        let node = NodeId::from_u64(node).ok_or("a voter is no node")?;
-        if !is_address(&address) {
-            return Err("a voter has no address");
-        }
-        read.insert(node, address);
-    }
+    let read = voters.into_iter().map(read_voter);
+    let read: BTreeMap<_, _> = read.collect::<Result<_, _>>()?;
     let mut addresses: Vec<_> = read.values().collect();
     addresses.sort_unstable();
     addresses.dedup();
@@ -104,4 +106,12 @@ pub(super) fn read_voters(voters: Vec<wire::Voter>) -> Result<BTreeMap<NodeId, S
         return Err("two voters are the same node, or at the same address");
     }
     Ok(read)
+}
+
+fn read_voter(wire::Voter { node, address }: wire::Voter) -> Result<(NodeId, String), Fault> {
+    let node = NodeId::from_u64(node).ok_or("a voter is no node")?;
+    if !is_address(&address) {
+        return Err("a voter has no address");
+    }
+    Ok((node, address))
 }
