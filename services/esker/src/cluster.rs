@@ -1,4 +1,8 @@
-//! How the cluster stands, and having it flushed.
+//! How the cluster stands, having it flushed, and founding one of several nodes.
+
+mod founding; // the command: what it takes and says
+mod init; // its steps
+mod plan; // what they are to do
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -24,6 +28,8 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Action {
+    /// Found a cluster on WAL nodes that run and wait, once; again, it says that it is done
+    Init(founding::Args),
     /// How it stands, as the agent that answers sees it
     Status,
     /// What the clocks of the shards' leaders say; after a jump, time stands still until accepted
@@ -38,6 +44,7 @@ enum Action {
 
 pub(crate) async fn run(args: Args, shell: &Shell) -> Result<(), Failure> {
     match args.action {
+        Action::Init(args) => founding::run(&args, shell).await,
         Action::Status => status(shell).await,
         Action::Time { accept } => time(shell, accept).await,
         Action::Flush => flush(shell).await,
