@@ -4,5 +4,6 @@
 mod appending; // appends through what breaks
 mod conformance; // what every head does
 mod discovery; // who leads is found
+mod failover; // the leader is lost
 mod posed; // a head that does what a test wants
 mod site; // a node, its servers, its callers
