@@ -8,12 +8,12 @@ use bytes::Bytes;
 use esker_head::Calling;
 use esker_log::{Head, HeadError};
 use esker_shard::{Command, Outcome};
-use esker_types::limits::{HEAD_CALL_MAX, HEAD_NODE_REST, HEAD_PATIENCE};
+use esker_types::limits::{HEAD_CALL_MAX, HEAD_NODE_REST, HEAD_PATIENCE, HEAD_POLL_MAX};
 use esker_types::{ClusterId, Durability, RaftIndex, ShardId, ShardTime};
 use futures::FutureExt as _;
 use tokio::time::{Instant, sleep};
 
-use crate::posed::{Posed, Step};
+use crate::posed::{Posed, Step, elsewhere};
 use crate::site::{CLUSTER, SHARD, SHARDS, Site, batch, make_partition, run};
 
 const NODES: [&str; 3] = ["node1:7072", "node2:7072", "node3:7072"];
@@ -208,24 +208,17 @@ fn a_node_that_never_answers_is_waited_for_once() {
         let site = Site::start(1).await;
         let silent = Posed::new(&site.head(), |_| std::future::pending().boxed());
         site.serve(NODES[0], silent).await;
-        site.serve(NODES[1], Posed::following(&site.head(), Some(NODES[2])))
-            .await;
-        site.serve(NODES[2], site.head()).await;
-        let calling = site.calling(&[NODES[1], NODES[0]]);
-        // Shard 1 begins with the second of them, which never says anything.
+        site.serve(NODES[1], site.head()).await;
+        let calling = site.calling(&NODES[..2]);
+        // The catalog begins with the first of them, and so does the second shard.
         let began = Instant::now();
-        is_led(&calling).await;
+        let catalog = calling.read_index(ShardId::CATALOG).await;
+        catalog.expect("it is led");
         let took = began.elapsed();
         assert!(took >= HEAD_CALL_MAX && took < HEAD_CALL_MAX + Duration::from_millis(200));
-        // Another shard of which no leader is known does not wait for it again.
         let began = Instant::now();
-        for _ in 0..5 {
-            calling
-                .read_index(ShardId::CATALOG)
-                .await
-                .expect("it is led");
-            calling.read_index(ShardId(2)).await.expect("it is led");
-        }
+        let other = calling.read_index(ShardId(2)).await;
+        other.expect("it is led");
         assert!(
             began.elapsed() < HEAD_NODE_REST / 2,
             "{:?}",
@@ -390,5 +383,32 @@ fn whoever_waits_for_news_goes_on_waiting_where_the_leader_is() {
         answer.expect("there is room").await.expect("it is led");
         let past = waiting.await.expect("no panic").expect("it hears");
         assert_eq!(past.expect("it is there").end.get(), 1);
+    });
+}
+
+#[test]
+fn whoever_is_cut_off_keeps_nobody_waiting() {
+    run(async {
+        let site = Site::start(1).await;
+        let partition = make_partition(&*site.head()).await;
+        // It believes to lead, and hears of nothing new.
+        let cut_off = Posed::saying(&site.head(), |step| {
+            (step == Step::ReadIndex).then(|| elsewhere(Some(NODES[1])))
+        });
+        let leads = Posed::saying(&site.head(), |_| None);
+        site.serve(NODES[0], cut_off).await;
+        site.serve(NODES[1], Arc::<Posed>::clone(&leads) as _).await;
+        let seen = site.head().bounds(SHARD, partition).await;
+        let seen = seen.expect("it leads").expect("it is there");
+        let calling = site.calling(&NODES[..1]);
+        let past = tokio::spawn(async move { calling.past(SHARD, partition, seen).await });
+        sleep(HEAD_POLL_MAX + Duration::from_millis(100)).await;
+        assert_eq!(leads.calls(), 1, "it is waited for there");
+        assert!(!past.is_finished());
+        let calling = site.calling(&NODES[..1]);
+        let (index, patience) = (seen.mark.index, HEAD_POLL_MAX * 2);
+        let stands = calling.progress_past(SHARD, index, patience).await;
+        assert_eq!(stands.expect("it is led").mark, seen.mark);
+        assert!(leads.calls() > 1, "that, too");
     });
 }

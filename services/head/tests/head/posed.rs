@@ -22,6 +22,8 @@ use futures::future::BoxFuture;
 pub(crate) enum Step {
     /// It comes in.
     Call,
+    /// It asks for the word of a quorum.
+    ReadIndex,
     /// A proposal comes in.
     Propose,
     /// It was applied, and nobody knows yet.
@@ -168,7 +170,11 @@ impl Head for Posed {
     }
 
     fn read_index(&self, shard: ShardId) -> Answer<'_, Mark> {
-        Box::pin(async move { self.call().await?.read_index(shard).await })
+        Box::pin(async move {
+            let inner = self.call().await?;
+            self.pose(Step::ReadIndex).await?;
+            inner.read_index(shard).await
+        })
     }
 
     fn bounds(&self, shard: ShardId, partition: PartitionId) -> Answer<'_, Option<Bounds>> {

@@ -1,7 +1,7 @@
 //! One thing breaks.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -358,6 +358,42 @@ fn what_is_under_way_is_bounded_and_keeps_its_order() {
             }
         }
         assert!(end > 1, "{end}");
+    });
+}
+
+#[test]
+fn whoever_came_first_goes_first() {
+    run(async {
+        let site = Site::start(1).await;
+        let partition = make_partition(&*site.head()).await;
+        let calling = site.calling(&NODES[..1]);
+        // All but a little room is taken, by what the head will not take.
+        let (mut answers, large) = (Vec::new(), HEAD_APPEND_BYTES_MAX / MIB * 2 - 1);
+        for _ in 0..large {
+            let (large, bytes) = batch(partition, 1, Bytes::from(vec![1; MIB / 2]), None);
+            let answer = calling.append(SHARD, large, bytes).await;
+            answers.push(answer.expect("there is room"));
+        }
+        let (first, bytes) = batch(partition, 2, Bytes::from(vec![2; MIB]), None);
+        let mut first = calling.append(SHARD, first, bytes);
+        assert!(first.as_mut().now_or_never().is_none(), "there is no room");
+        let refused = AtomicUsize::new(0);
+        let head = Posed::saying(&site.head(), move |step| {
+            let large = step == Step::Append && refused.fetch_add(1, Ordering::Relaxed) < large;
+            large.then(full)
+        });
+        site.serve(NODES[0], head).await;
+        for answer in answers {
+            assert_eq!(answer.await, Err(full()));
+        }
+        // There is room now, and the first has not looked.
+        let (second, bytes) = batch(partition, 1, Bytes::from_static(b"a"), None);
+        let mut second = calling.append(SHARD, second, bytes);
+        assert!(second.as_mut().now_or_never().is_none(), "it is not first");
+        let first = first.await.expect("there is room").await;
+        let second = second.await.expect("there is room").await;
+        let (first, second) = (first.expect("it leads"), second.expect("it leads"));
+        assert_eq!(accepted(&first).end(), accepted(&second).start());
     });
 }
 
