@@ -2,9 +2,11 @@
 
 mod founding; // the command: what it takes and says
 mod init; // its steps
+mod members; // who holds the shards, shown and changed
 mod plan; // what they are to do
 
 use std::fmt::Write as _;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Subcommand;
@@ -31,7 +33,17 @@ enum Action {
     /// Found a cluster on WAL nodes that run and wait, once; again, it says that it is done
     Init(founding::Args),
     /// How it stands, as the agent that answers sees it
-    Status,
+    Status {
+        /// Ask the WAL nodes that this agent's configuration names, and no agent: who leads, who votes
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+    /// Have a new WAL node hold every shard, and vote once it has what the others have
+    Add(members::Add),
+    /// Have a WAL node hold no shard any more: one that is lost, or to be stopped for good
+    Remove(members::Remove),
+    /// Have another node lead a shard
+    Transfer(members::Transfer),
     /// What the clocks of the shards' leaders say; after a jump, time stands still until accepted
     Time {
         /// Accept the wall clocks as they are: time, and retention by age, go on from there
@@ -45,7 +57,11 @@ enum Action {
 pub(crate) async fn run(args: Args, shell: &Shell) -> Result<(), Failure> {
     match args.action {
         Action::Init(args) => founding::run(&args, shell).await,
-        Action::Status => status(shell).await,
+        Action::Status { config: None } => status(shell).await,
+        Action::Status { config: Some(file) } => members::status(&file, shell).await,
+        Action::Add(args) => members::add(&args, shell).await,
+        Action::Remove(args) => members::remove(&args, shell).await,
+        Action::Transfer(args) => members::transfer(&args, shell).await,
         Action::Time { accept } => time(shell, accept).await,
         Action::Flush => flush(shell).await,
     }
