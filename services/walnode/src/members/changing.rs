@@ -1,6 +1,6 @@
 //! The nodes of a cluster, asked until the shards are held as an operator wants.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -62,33 +62,45 @@ impl Changing {
     /// Who holds each shard by the word of its leader; a shard without one is missing. With it, why
     /// nodes did not answer.
     pub async fn show(&mut self) -> (BTreeMap<ShardId, (Calling, Stood)>, Vec<String>) {
-        let nodes: Vec<_> = self.nodes.values().cloned().collect();
-        let shown = join_all(nodes.iter().map(Calling::show)).await;
         let (mut shards, mut silent) = (BTreeMap::new(), Vec::new());
-        let mut addresses = Vec::new();
-        for (node, shown) in nodes.into_iter().zip(shown) {
-            let shown = match shown {
-                Ok(shown) => shown,
-                Err(why) => {
-                    silent.push(why);
-                    continue;
-                }
-            };
-            for stood in shown {
-                let holders = stood.holders.values();
-                addresses.extend(holders.map(|holder| holder.address.clone()));
-                let known: Option<&(Calling, Stood)> = shards.get(&stood.shard);
-                let newer = known.is_none_or(|(_, known)| known.leads_in < stood.leads_in);
-                if stood.leads_in.is_some() && newer {
-                    shards.insert(stood.shard, (node.clone(), stood));
+        let mut asked = BTreeSet::new();
+        // Nodes that are asked name others, which are few.
+        loop {
+            let new = self.nodes.values();
+            let new = new.filter(|node| !asked.contains(node.address()));
+            let nodes: Vec<_> = new.cloned().collect();
+            if nodes.is_empty() {
+                return (shards, silent);
+            }
+            let shown = join_all(nodes.iter().map(Calling::show)).await;
+            for (node, shown) in nodes.into_iter().zip(shown) {
+                asked.insert(node.address().to_owned());
+                match shown {
+                    Ok(shown) => self.hear(&node, shown, &mut shards),
+                    Err(why) => silent.push(why),
                 }
             }
         }
-        for address in addresses {
-            // A cluster of one has no address to be reached at.
-            let _ = self.meet(&address);
+    }
+
+    /// Keeps what the leader of each shard says, and meets whom a node names.
+    fn hear(
+        &mut self,
+        node: &Calling,
+        shown: Vec<Stood>,
+        shards: &mut BTreeMap<ShardId, (Calling, Stood)>,
+    ) {
+        for stood in shown {
+            for holder in stood.holders.values() {
+                // A cluster of one has no address to be reached at.
+                let _ = self.meet(&holder.address);
+            }
+            let known = shards.get(&stood.shard);
+            let newer = known.is_none_or(|(_, known)| known.leads_in < stood.leads_in);
+            if stood.leads_in.is_some() && newer {
+                shards.insert(stood.shard, (node.clone(), stood));
+            }
         }
-        (shards, silent)
     }
 
     /// Goes on until all `data_shards` and the catalog are as `goal` says; `tell` hears of it after
