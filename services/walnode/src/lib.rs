@@ -1,4 +1,4 @@
-//! A WAL node, and the head of its shards. So far: in process, as `dev` and tests use it.
+//! A WAL node: the head of its shards, alone in a process with an agent, or one of several.
 //!
 //! ```text
 //!   Node ──┬─ lock, identity

@@ -112,17 +112,13 @@ fn text(founded: &Founded, bucket: &str, next: &str) -> String {
         Stage::Anew | Stage::HalfFounded => "is founded",
     };
     let shards = screen::count(plan.data_shards.into(), "data shard");
-    let lost = match rows.len() {
-        1 => "it goes on only while its one node runs".to_owned(),
-        nodes => {
-            let may_be_lost = (nodes - 1) / 2;
-            let them = screen::count(may_be_lost as u64, "node");
-            format!("it goes on while no more than {them} of {nodes} are away")
-        }
+    let runs = match rows.len() {
+        1 => "it goes on while its one node runs".to_owned(),
+        nodes => format!("it goes on while {} of {nodes} nodes run", nodes / 2 + 1),
     };
     format!(
         "cluster {cluster} {done}\n\
-         {shards}, bucket {bucket}; {lost}\n\
+         {shards}, bucket {bucket}; {runs}\n\
          \n\
          {}\n\
          next, wherever clients are to be served:\n\
