@@ -10,6 +10,7 @@
 mod answering; // the service
 mod calling; // ways to the others
 mod credentials; // who calls whom
+mod reach; // who is out of reach
 mod words; // messages, converted
 
 pub use answering::{Answering, Refusals};

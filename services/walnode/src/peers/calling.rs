@@ -22,9 +22,10 @@ use esker_wal::raft::Snapshot;
 use futures::stream::{self, BoxStream, Stream};
 use futures::{FutureExt as _, StreamExt as _};
 use tonic::transport::Channel;
-use tonic::{Request, Status};
+use tonic::{Request, Response, Status};
 
 use super::credentials::Credentials;
+use super::reach::Reach;
 use super::words::{self, Fault};
 
 /// Ways to the other nodes. Clones share the connections.
@@ -34,6 +35,7 @@ pub struct Calling {
     credentials: Credentials,
     /// By node, and the address it was last said to listen at.
     channels: Arc<Mutex<BTreeMap<NodeId, (String, Channel)>>>,
+    reach: Reach,
 }
 
 impl Calling {
@@ -45,6 +47,7 @@ impl Calling {
             network,
             credentials,
             channels,
+            reach: Reach::default(),
         }
     }
 
@@ -107,13 +110,20 @@ impl Way {
         request
     }
 
-    fn failed(&self, status: &Status) -> PeerError {
-        failed(self.node, status)
+    /// What the node answers to a call.
+    fn answer<T>(&self, replied: Result<Response<T>, Status>) -> Result<T, PeerError> {
+        answer(&self.calling.reach, self.node, replied)
     }
 }
 
-fn failed(node: NodeId, status: &Status) -> PeerError {
-    PeerError(format!("node {node}: {}", status.message()))
+fn answer<T>(
+    reach: &Reach,
+    node: NodeId,
+    replied: Result<Response<T>, Status>,
+) -> Result<T, PeerError> {
+    let reply = replied.map_err(|status| reach.failed(node, &status))?;
+    reach.answered(node);
+    Ok(reply.into_inner())
 }
 
 fn unread(node: NodeId, fault: Fault) -> PeerError {
@@ -124,7 +134,7 @@ impl Peer for Way {
     fn append(&self, requests: BoxStream<'static, AppendRequest>) -> Said<'_, AppendReplies> {
         let client = self.client();
         let request = self.request(Sent(requests.map(words::append).boxed()));
-        appended(self.node, client, request).boxed()
+        appended((self.node, self.calling.reach.clone()), client, request).boxed()
     }
 
     fn vote(&self, request: VoteRequest) -> Said<'_, VoteReply> {
@@ -133,7 +143,7 @@ impl Peer for Way {
                 .client()?
                 .vote(self.request(words::ballot(request)))
                 .await;
-            let reply = reply.map_err(|status| self.failed(&status))?.into_inner();
+            let reply = self.answer(reply)?;
             words::read_vote_reply(reply).map_err(|fault| unread(self.node, fault))
         })
     }
@@ -141,14 +151,15 @@ impl Peer for Way {
     fn install(&self, leader: Vote, snapshot: Snapshot) -> Said<'_, Vote> {
         let client = self.client();
         let request = self.request(());
-        installed(self.node, client, request, leader, snapshot).boxed()
+        let to = (self.node, self.calling.reach.clone());
+        installed(to, client, request, leader, snapshot).boxed()
     }
 
     fn transfer(&self, request: TransferRequest) -> Said<'_, TransferReply> {
         Box::pin(async move {
             let request = self.request(words::transfer(request));
             let reply = self.client()?.transfer(request).await;
-            let reply = reply.map_err(|status| self.failed(&status))?.into_inner();
+            let reply = self.answer(reply)?;
             words::read_transfer_reply(reply).map_err(|fault| unread(self.node, fault))
         })
     }
@@ -167,23 +178,21 @@ impl<T> Stream for Sent<T> {
 }
 
 async fn appended(
-    node: NodeId,
+    (node, reach): (NodeId, Reach),
     client: Result<RaftClient<Channel>, PeerError>,
     request: Request<Sent<wire::AppendRequest>>,
 ) -> Result<AppendReplies, PeerError> {
     let replies = client?.append(request).await;
-    let replies = replies
-        .map_err(|status| failed(node, &status))?
-        .into_inner();
+    let replies = answer(&reach, node, replies)?;
     let replies = replies.map(move |reply| {
-        let reply = reply.map_err(|status| failed(node, &status))?;
+        let reply = reply.map_err(|status| reach.failed(node, &status))?;
         words::read_append_reply(reply).map_err(|fault| unread(node, fault))
     });
     Ok(replies.boxed())
 }
 
 async fn installed(
-    node: NodeId,
+    (node, reach): (NodeId, Reach),
     client: Result<RaftClient<Channel>, PeerError>,
     request: Request<()>,
     leader: Vote,
@@ -191,7 +200,7 @@ async fn installed(
 ) -> Result<Vote, PeerError> {
     let parts = parts(leader, snapshot).await.map_err(PeerError)?;
     let reply = client?.install(request.map(|()| Sent(parts))).await;
-    let reply = reply.map_err(|status| failed(node, &status))?.into_inner();
+    let reply = answer(&reach, node, reply)?;
     words::read_vote(reply.vote).map_err(|fault| unread(node, fault))
 }
 
