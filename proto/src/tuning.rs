@@ -73,6 +73,9 @@ pub const PEER_STREAMS_MAX: u32 = 4 * DATA_SHARDS_MAX + 8192;
 const _: () = assert!(
     DATA_SHARDS_MAX as usize + HEAD_CALLS_MAX + HEAD_POLLS_MAX <= PEER_STREAMS_MAX as usize
 );
+/// Streams of one that were opened and reset before anybody looked at them: when a node comes late to an
+/// election, the candidates of all shards give up on it at once.
+pub const PEER_RESETS_UNSEEN_MAX: usize = PEER_STREAMS_MAX as usize;
 /// Silence after which a node asks another whether it is there, and silence after that which ends
 /// the connection: about what followers wait before they campaign.
 pub const PEER_KEEPALIVE: Duration = Duration::from_secs(1);
@@ -86,7 +89,7 @@ pub fn peer_server() -> Server {
         .max_frame_size(FRAME_BYTES_MAX)
         .http2_max_header_list_size(HEADER_BYTES_MAX)
         .max_concurrent_streams(PEER_STREAMS_MAX)
-        .http2_max_pending_accept_reset_streams(Some(RESETS_UNSEEN_MAX))
+        .http2_max_pending_accept_reset_streams(Some(PEER_RESETS_UNSEEN_MAX))
         .http2_max_local_error_reset_streams(Some(RESETS_FOR_ERRORS_MAX))
         .http2_keepalive_interval(Some(PEER_KEEPALIVE))
         .http2_keepalive_timeout(Some(PEER_KEEPALIVE))

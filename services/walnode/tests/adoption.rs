@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use esker_env::sim::{Crash, Inline, SeededEntropy, SimClock, SimDisk, SimNetwork};
 use esker_env::{Env, Network};
@@ -15,7 +16,9 @@ use esker_wal::peers::{Peers as _, VoteRequest};
 use esker_walnode::adoption::{Answering, CallError, Calling, Membership, Standing};
 use esker_walnode::peers::{self, Credentials};
 use esker_walnode::{Directory, DiskId, Identity, IdentityError, NodeError, Slot};
+use futures::future::join_all;
 use tokio::task::AbortHandle;
+use tokio::time::{sleep, timeout};
 
 const DATA: &str = "/data";
 const ADDRESS: &str = "node:7072";
@@ -344,5 +347,29 @@ fn a_cluster_of_one_and_a_node_of_several_are_not_taken_for_each_other() {
             .expect_err("of several");
         let said = refused.to_string();
         assert!(said.contains("belongs to node n1.3 of cluster"), "{said}");
+    });
+}
+
+/// Calls of many shards that are given up on while nothing arrives, such as votes, reach the node together
+/// with that: it must not take that for an attack, and end the connection that all shards share.
+#[test]
+fn calls_given_up_on_in_numbers_do_not_end_the_connection() {
+    run(async {
+        let mut machine = Machine::new(10);
+        let _node = machine.start().await.expect("an empty disk");
+        let agent = machine.network.at("agent");
+        let network: Arc<dyn Network> = Arc::new(agent.clone());
+        let calling = Calling::new(&network, ADDRESS).expect("an address");
+        calling.hello().await.expect("it listens");
+        let connections = agent.connections();
+        agent.sever("agent", "node");
+        let calls = (0..200).map(|_| calling.hello());
+        let given_up = timeout(Duration::from_millis(50), join_all(calls)).await;
+        assert!(given_up.is_err(), "{given_up:?}");
+        sleep(Duration::from_millis(50)).await;
+        agent.heal_all();
+        sleep(Duration::from_millis(50)).await;
+        calling.hello().await.expect("it still listens");
+        assert_eq!(agent.connections(), connections, "it was connected to anew");
     });
 }
