@@ -93,17 +93,16 @@ impl Replica {
         cramped
     }
 
-    /// Entries that `node` lacks, as this leader knows; `None` where it does not lead, or does not
-    /// send to it.
+    /// Entries that `node` lacks, as this leader knows; `None` where it does not lead, or was never
+    /// answered by it.
     #[must_use]
     pub fn lag(&self, node: NodeId) -> Option<u64> {
         let metrics = self.raft().metrics();
         let metrics = metrics.borrow_watched();
         let matched = metrics.replication.as_ref()?.get(&node.as_u64())?;
-        // openraft counts from 0.
-        let next = |index: Option<u64>| index.map_or(0, |index| index + 1);
-        let matched = next(matched.as_ref().map(|id| id.index));
-        Some(next(metrics.last_log_index).saturating_sub(matched))
+        // Nothing is known of one that never answered: it may not be reached at all.
+        let matched = matched.as_ref()?.index;
+        Some(metrics.last_log_index?.saturating_sub(matched))
     }
 
     /// Has `node`, reached at `address`, hold the shard, without a vote.
@@ -126,12 +125,22 @@ impl Replica {
     /// any more is gone.
     ///
     /// # Errors
-    /// [`ProposeError`]; refused for a voter that does not hold the shard yet, for none at all, or
-    /// while a change is under way.
+    /// [`ProposeError`]; refused for a voter that does not hold the shard yet, for none at all, while
+    /// a change is under way, or if no majority of them answers: what they cannot commit would stop
+    /// the shard, the way back included.
     pub async fn set_voters(&self, voters: &BTreeSet<NodeId>) -> Result<(), ProposeError> {
         let members = self.members();
         if members.voters == *voters && !members.changing {
             return Ok(());
+        }
+        let answers = voters.iter().filter(|node| self.answers(**node)).count();
+        if 2 * answers <= voters.len() {
+            let voters = voters.len();
+            let what = format!(
+                "of the {voters} nodes that shall vote {answers} answer, which is no majority: the \
+                 shard would stand still"
+            );
+            return Err(self.refused(what));
         }
         let voters = voters.iter().map(|node| node.as_u64()).collect();
         self.change(ChangeMembers::ReplaceAllVoters(voters)).await
@@ -147,6 +156,13 @@ impl Replica {
         }
         let node = BTreeSet::from([node.as_u64()]);
         self.change(ChangeMembers::RemoveNodes(node)).await
+    }
+
+    /// Whether `node` is this one, or answered the last thing it was asked.
+    pub(crate) fn answers(&self, node: NodeId) -> bool {
+        let node = node.as_u64();
+        let own = self.standing().borrow_watched().id == node;
+        own || matches!(self.rooms().said(node), Some(Said::Room | Said::Full))
     }
 
     async fn change(&self, change: ChangeMembers<u64, BasicNode>) -> Result<(), ProposeError> {
@@ -179,7 +195,7 @@ impl Replica {
         }
     }
 
-    fn refused(&self, what: String) -> ProposeError {
+    pub(crate) fn refused(&self, what: String) -> ProposeError {
         let shard = self.shard();
         ProposeError::Refused { shard, what }
     }

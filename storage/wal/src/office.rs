@@ -77,14 +77,19 @@ impl Replica {
     /// if it declines. Does nothing where this replica does not lead.
     ///
     /// # Errors
+    /// [`ProposeError::Refused`] for this node itself, or one without a vote: nobody would lead.
     /// [`ProposeError::Unknown`] if raft ended.
     pub async fn hand_over(&self, node: NodeId) -> Result<(), ProposeError> {
+        let own = self.standing().borrow_watched().id == node.as_u64();
+        if own || !self.members().voters.contains(&node) {
+            return Err(self.refused(format!("{node} is no other node with a vote")));
+        }
         let asked = self.raft().trigger().transfer_leader(node.as_u64()).await;
         asked.map_err(|error| self.unknown(&error))
     }
 
-    /// Which of the other voters has most of the log; `None` where this replica does not lead, or
-    /// alone.
+    /// Which of the other voters that answer has most of the log; `None` where there is none, or this
+    /// replica does not lead.
     #[must_use]
     pub fn successor(&self) -> Option<NodeId> {
         let metrics = self.raft().metrics();
@@ -92,6 +97,8 @@ impl Replica {
         let voters: BTreeSet<_> = metrics.membership_config.voter_ids().collect();
         let others = metrics.replication.iter().flatten();
         let others = others.filter(|(node, _)| voters.contains(node) && **node != metrics.id);
+        let others = others
+            .filter(|(node, _)| NodeId::from_u64(**node).is_some_and(|node| self.answers(node)));
         let most = others.max_by_key(|(_, matched)| matched.as_ref().map(|id| id.index))?;
         NodeId::from_u64(*most.0)
     }

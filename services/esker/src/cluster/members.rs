@@ -83,7 +83,8 @@ pub(super) async fn add(args: &Add, shell: &Shell) -> Result<(), Failure> {
     let node = match hello.membership {
         // It was adopted by this command before, which died or gave up.
         Some(of) if of.cluster == ours.cluster => {
-            nodes.never_removed(of.node, hello.shards_begun > 0).await?;
+            let has_a_log = hello.shards_begun > 0;
+            nodes.may_join(of.node, &args.node, has_a_log).await?;
             of.node
         }
         Some(of) => {
@@ -184,12 +185,30 @@ impl Nodes {
         )))
     }
 
-    /// A node that has a log and holds no shard was removed: its votes are of another time.
-    async fn never_removed(&mut self, node: NodeId, has_a_log: bool) -> Result<(), Failure> {
+    /// A node that has a log and holds no shard was removed: its votes are of another time. One that is
+    /// known elsewhere is somebody else.
+    async fn may_join(
+        &mut self,
+        node: NodeId,
+        address: &str,
+        has_a_log: bool,
+    ) -> Result<(), Failure> {
         let (shards, _) = self.changing.show().await;
-        let mut shards = shards.values();
-        let holds = shards.any(|(_, stood)| stood.holders.contains_key(&node));
-        if has_a_log && !holds {
+        let held = shards.values();
+        let mut held = held.filter_map(|(_, stood)| stood.holders.get(&node));
+        let first = held.next();
+        if let Some(other) = first
+            .into_iter()
+            .chain(held)
+            .find(|held| held.address != address)
+        {
+            let text = format!(
+                "{node} is known at {}, and is said to be at {address}",
+                other.address
+            );
+            return Err(Failure::new(text).and_next("name it by the address that it is known by"));
+        }
+        if has_a_log && first.is_none() {
             let text = format!("{node} was removed from this cluster, and never returns");
             return Err(Failure::new(text)
                 .and_next("start it in an empty data directory: it joins under a new id"));
@@ -198,14 +217,23 @@ impl Nodes {
     }
 
     /// An id that no node ever had.
-    async fn allocate(&self, shell: &Shell) -> Result<NodeId, Failure> {
+    async fn allocate(&mut self, shell: &Shell) -> Result<NodeId, Failure> {
         let Membership {
             cluster,
             data_shards,
             ..
         } = self.membership;
         let head = Head::new(&shell.env, cluster, data_shards, self.addresses.clone());
-        let given = head.propose(ShardId::CATALOG, Command::AllocateNode).await;
+        let (shards, _) = self.changing.show().await;
+        let holders = shards.values().flat_map(|(_, stood)| stood.holders.keys());
+        let highest = holders.max().copied();
+        let given = loop {
+            match head.propose(ShardId::CATALOG, Command::AllocateNode).await {
+                // The founders' ids may not be taken yet, in the first moments of a cluster.
+                Ok(Outcome::Node(node)) if Some(node) <= highest => {}
+                given => break given,
+            }
+        };
         match given {
             Ok(Outcome::Node(node)) => Ok(node),
             Ok(other) => Err(Failure::new(format!(

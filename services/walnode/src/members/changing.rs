@@ -163,7 +163,12 @@ impl Changing {
             match changed {
                 // The next look sees it, or who leads by then.
                 Changed::Done | Changed::NotLeader => {}
-                Changed::Refused(why) | Changed::Unknown(why) => headway.obstacle = Some(why),
+                Changed::Refused(why) => headway.obstacle = Some(why),
+                // What stands still in one shard need not come to stand still in all.
+                Changed::Unknown(why) => {
+                    headway.obstacle = Some(why);
+                    break;
+                }
             }
         }
         headway

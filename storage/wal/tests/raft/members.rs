@@ -167,3 +167,84 @@ fn what_makes_no_sense_is_refused_and_changes_nothing() {
         assert_eq!(leader.members(), before);
     });
 }
+
+#[test]
+fn who_was_never_reached_gets_no_vote_and_the_shard_goes_on() {
+    run(async {
+        let mut trio = Trio::new(810).await;
+        for number in 0..5 {
+            trio.append(number).await;
+        }
+        let (leader, dead) = (trio.leader().await, trio.follower().await);
+        trio.crash(dead, Crash::PowerCut).await;
+        let new = node_id(4);
+        trio.enlist(810, new).await;
+        for node in ids(&NODES) {
+            trio.mesh.cut(node, new);
+        }
+        let leads = trio.replica(leader).clone();
+        leads
+            .admit(new, &address(new))
+            .await
+            .expect("two of three take it");
+        sleep(PATIENCE).await;
+        assert_eq!(leads.lag(new), None, "nobody knows what it has");
+        let told = leads.set_voters(&ids(&[1, 2, 3, 4])).await;
+        assert!(
+            matches!(told, Err(ProposeError::Refused { .. })),
+            "{told:?}"
+        );
+        assert_eq!(trio.append(5).await, 5);
+    });
+}
+
+#[test]
+fn no_node_that_is_needed_is_sent_away() {
+    run(async {
+        let mut trio = Trio::new(820).await;
+        trio.append(0).await;
+        let (leader, dead) = (trio.leader().await, trio.follower().await);
+        trio.crash(dead, Crash::PowerCut).await;
+        sleep(PATIENCE).await;
+        let leads = trio.replica(leader).clone();
+        let told = leads.set_voters(&[leader, dead].into()).await;
+        assert!(
+            matches!(told, Err(ProposeError::Refused { .. })),
+            "{told:?}"
+        );
+        assert_eq!(trio.append(1).await, 1);
+        // The one that is dead may go.
+        let voters: BTreeSet<_> = trio.up().into_iter().collect();
+        set_voters(&trio, &voters).await;
+        assert_eq!(trio.append(2).await, 2);
+    });
+}
+
+#[test]
+fn leadership_goes_to_somebody_who_can_take_it_or_stays() {
+    run(async {
+        let mut trio = Trio::new(830).await;
+        trio.append(0).await;
+        let leader = trio.leader().await;
+        let leads = trio.replica(leader).clone();
+        for node in [leader, node_id(9)] {
+            let told = leads.hand_over(node).await;
+            assert!(
+                matches!(told, Err(ProposeError::Refused { .. })),
+                "{told:?}"
+            );
+        }
+        assert_eq!(trio.append(1).await, 1);
+        assert_eq!(trio.leader().await, leader, "it leads on");
+        for dead in [2, 3].map(node_id) {
+            if dead != leader {
+                trio.crash(dead, Crash::Kill).await;
+                sleep(10 * HEARTBEAT).await;
+                assert_ne!(leads.successor(), Some(dead), "it is dead");
+                trio.start(dead).await;
+                sleep(PATIENCE).await;
+                assert!(leads.successor().is_some() || leads.leads_in().is_none());
+            }
+        }
+    });
+}
