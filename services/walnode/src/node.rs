@@ -104,7 +104,7 @@ pub struct Node {
 impl Node {
     /// Starts the node of `identity`: opens its log and a replica of every shard, and goes on from
     /// what is there. Who leads is for the voters to decide; a new cluster has none before
-    /// [`Node::found`]. Must be called within a tokio runtime.
+    /// [`Replica::found`]. Must be called within a tokio runtime.
     ///
     /// # Errors
     /// [`NodeError`].
@@ -152,19 +152,6 @@ impl Node {
         })
     }
 
-    /// Gives the shards of a new cluster their voters, this node among them, each with the address it
-    /// is reached at. One node does this, once; a shard that has voters keeps them. Killed half-way,
-    /// it is run again.
-    ///
-    /// # Errors
-    /// [`NodeError::Wal`].
-    pub async fn found(&self, voters: &BTreeMap<NodeId, String>) -> Result<(), NodeError> {
-        for replica in &self.replicas {
-            replica.found(voters).await?;
-        }
-        Ok(())
-    }
-
     /// Founds what is not founded yet with this node as the only voter, and waits until it leads
     /// every shard and its id is taken.
     ///
@@ -199,12 +186,6 @@ impl Node {
             Some(why) = self.fatal.recv() => Err(NodeError::Fatal(why)),
             led = lead => led,
         }
-    }
-
-    /// Which node it is.
-    #[must_use]
-    pub const fn id(&self) -> NodeId {
-        self.node
     }
 
     /// Its replicas, the catalog's first.

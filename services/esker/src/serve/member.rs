@@ -222,8 +222,8 @@ fn credentials(identity: &Identity, standing: &Standing) -> Credentials {
     }
 }
 
-/// Gives the shards their voters whenever somebody says so, as [`Node::found`] does: whoever waits for
-/// the node to end has it.
+/// Gives the shards their voters whenever somebody says so. A shard that has some keeps them: killed
+/// half-way, it is told again.
 async fn found(replicas: &[Replica], mut foundings: mpsc::Receiver<Founding>) {
     while let Some(Founding { voters, done }) = foundings.recv().await {
         let mut founded = Ok(());

@@ -58,8 +58,9 @@ impl Trio {
             trio.start(node).await;
         }
         let voters = NODES.map(|node| (id(node), address(node))).into();
-        let founded = trio.nodes[&1].0.found(&voters).await;
-        founded.expect("nobody has voters");
+        for replica in trio.nodes[&1].0.replicas() {
+            replica.found(&voters).await.expect("nobody has a log");
+        }
         trio
     }
 
