@@ -7,12 +7,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use esker_checker::{Options as Judging, Session, View, check};
-use esker_client::{Client, Code, Durability, Options, ProducerOptions, Record, v1};
-use esker_env::Env;
+use esker_client::{Client, Code, Durability, ProducerOptions, Record, v1};
 use esker_env::sim::SeededEntropy;
 use esker_object::minio::Minio;
 
 use crate::TURN;
+use crate::clients::connect;
 use crate::pen::Pen;
 use crate::reader::{drain, follow, read_all, read_bucket};
 use crate::site::Site;
@@ -260,11 +260,6 @@ async fn shard(client: &Client) -> v1::ShardStatus {
     shards
         .find(|shard| shard.shard == 1)
         .expect("the data shard")
-}
-
-async fn connect(endpoint: &str) -> Client {
-    let client = Client::connect(endpoint, Options::default(), &Env::real()).await;
-    client.expect("the server is ready")
 }
 
 async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {

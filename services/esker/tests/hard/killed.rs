@@ -3,27 +3,22 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use esker_checker::{OpId, Options as Judging, Session, View, check};
-use esker_client::{Client, Error, Options, ProducerOptions};
-use esker_env::Env;
+use esker_client::Error;
 use esker_env::sim::SeededEntropy;
 use esker_env::{Entropy as _, OsEntropy};
 use esker_object::minio::Minio;
-use tokio::task::JoinHandle;
 
 use crate::TURN;
+use crate::clients::{Clients, PARTITIONS, SOON, TOPIC, connect};
 use crate::pen::Pen;
-use crate::reader::{drain, follow, look_about, read_all, read_bucket};
+use crate::reader::{drain, read_all, read_bucket};
 use crate::saying::{Moment, Stage};
 use crate::server::{Server, binary};
 use crate::site::Site;
-use crate::writer::{Load, Reins, Writer, Written};
 
-const TOPIC: &str = "gravel";
-const PARTITIONS: u32 = 4;
 /// Kills of a plain test run, in all.
 const KILLS: u32 = 4;
 /// From so many kills on, their shares are judged too.
@@ -36,8 +31,6 @@ pub(crate) const SETTINGS: &str = "cluster.data_shards = 2\n\
     flush = { bytes = \"64KiB\", age = \"30ms\" }\n\
     cache = { memory = \"32MiB\", backfill_memory = \"32MiB\", disk = \"16MiB\" }\n\
     upkeep = { checkpoint = \"1s\", retention = \"1s\", collect = \"1s\", grace = \"2s\" }\n";
-/// Time for anything that must happen once the server is well.
-const SOON: Duration = Duration::from_secs(60);
 /// Writers that are back, of eight, before a strike is thought of.
 const CONNECTED: usize = 3;
 /// Answers that the server gave before it died are read within this.
@@ -139,17 +132,7 @@ struct Hunt {
     clients: Option<Clients>,
     /// What idempotent producers were told instead of an acknowledgement: a retry resolves all.
     unresolved: Vec<Error>,
-    env: Env,
     seed: u64,
-}
-
-/// Who calls the server, over all its lives.
-struct Clients {
-    reins: Arc<Reins>,
-    writers: Vec<(bool, JoinHandle<Written>)>,
-    followers: Vec<(Arc<AtomicU64>, JoinHandle<Error>)>,
-    looking: Vec<JoinHandle<()>>,
-    stop_looking: Arc<AtomicBool>,
 }
 
 impl Hunt {
@@ -161,7 +144,6 @@ impl Hunt {
             open_at: Vec::new(),
             clients: None,
             unresolved: Vec::new(),
-            env: Env::real(),
             seed,
             site,
         }
@@ -178,7 +160,9 @@ impl Hunt {
         }
         let mut server = self.started();
         if self.clients.is_none() {
-            self.clients = Some(self.connect().await);
+            let endpoints = [self.site.endpoint()];
+            let clients = Clients::come(&endpoints, &self.random, &self.pen);
+            self.clients = Some(clients.await);
         }
         self.pen.new_life();
         if !self.random.chance(3) {
@@ -226,71 +210,6 @@ impl Hunt {
         let said = server.kill();
         self.hear(&said);
         self.figures.at_start += 1;
-    }
-
-    async fn connect(&self) -> Clients {
-        let (client, random) = (self.client().await, &self.random);
-        let (admin, settings) = (client.admin(), BTreeMap::new());
-        let topic = admin.create_topic(TOPIC, PARTITIONS, &settings).await;
-        topic.expect("a topic");
-        let mut clients = Clients {
-            reins: Arc::default(),
-            writers: Vec::new(),
-            followers: Vec::new(),
-            looking: Vec::new(),
-            stop_looking: Arc::default(),
-        };
-        for number in 0..u64::from(PARTITIONS) * 2 {
-            let idempotent = number % 4 != 3;
-            let writer = Writer {
-                number,
-                partition: u32::try_from(number).expect("a few") % PARTITIONS,
-                options: ProducerOptions {
-                    idempotent,
-                    linger: Duration::ZERO,
-                    delivery_timeout: 2 * SOON,
-                    ..ProducerOptions::default()
-                },
-                load: Load {
-                    window: if idempotent { 6 } else { 2 },
-                    records: 6,
-                    bytes: 1000,
-                    pause: 60,
-                },
-                random: Arc::clone(random),
-                pen: self.pen.clone(),
-            };
-            let reins = Arc::clone(&clients.reins);
-            let task = tokio::spawn(writer.run(self.client().await, TOPIC, reins));
-            clients.writers.push((idempotent, task));
-        }
-        for partition in 0..PARTITIONS {
-            let come = Arc::default();
-            let session = Session(100 + u64::from(partition));
-            let (client, pen) = (self.client().await, self.pen.clone());
-            let task = tokio::spawn(follow(
-                client,
-                TOPIC,
-                partition,
-                session,
-                pen,
-                Arc::clone(&come),
-            ));
-            clients.followers.push((come, task));
-        }
-        for session in 200..202 {
-            let (client, pen) = (self.client().await, self.pen.clone());
-            let (random, stop) = (Arc::clone(random), Arc::clone(&clients.stop_looking));
-            let session = Session(session);
-            let looking = look_about(client, TOPIC, PARTITIONS, session, pen, random, stop);
-            clients.looking.push(tokio::spawn(looking));
-        }
-        clients
-    }
-
-    async fn client(&self) -> Client {
-        let client = Client::connect(&self.site.endpoint(), Options::default(), &self.env).await;
-        client.expect("the server is ready")
     }
 
     /// Waits until some writers have come back and were answered.
@@ -398,37 +317,8 @@ impl Hunt {
     async fn finish(mut self) {
         let server = self.started();
         let clients = self.clients.take().expect("there was a life");
-        clients.reins.stop.store(true, Ordering::Relaxed);
-        for (idempotent, task) in clients.writers {
-            let written = task.await.expect("a writer");
-            if idempotent {
-                self.unresolved.extend(written.errors);
-            }
-        }
-        clients.stop_looking.store(true, Ordering::Relaxed);
-        for task in clients.looking {
-            task.await.expect("who looks");
-        }
-        let client = self.client().await;
-        let ends = client.offsets(TOPIC, &[], None).await.expect("offsets");
-        for (end, (come, task)) in ends.iter().zip(clients.followers) {
-            let caught_up = async {
-                while come.load(Ordering::Relaxed) < end.end && !task.is_finished() {
-                    tokio::time::sleep(Duration::from_millis(5)).await;
-                }
-            };
-            let caught_up = tokio::time::timeout(SOON, caught_up).await.is_ok();
-            if task.is_finished() {
-                panic!("who tails was told: {}", task.await.expect("no panic"));
-            }
-            assert!(caught_up, "who tails is behind at {come:?} of {}", end.end);
-            task.abort();
-            assert!(
-                task.await
-                    .expect_err("it never ends by itself")
-                    .is_cancelled()
-            );
-        }
+        let client = connect(&self.site.endpoint()).await;
+        self.unresolved = clients.settle(&client).await;
         let (live, pen) = (View::new("client", "live"), self.pen.clone());
         let records = read_all(&client, TOPIC, PARTITIONS, Session(300), &pen, &live).await;
         drain(&client, TOPIC).await;
@@ -437,7 +327,7 @@ impl Hunt {
         server.stop();
         self.site.drop_cache();
         let server = self.started();
-        let client = self.client().await;
+        let client = connect(&self.site.endpoint()).await;
         let restarted = View::new("client", "restarted");
         let again = read_all(&client, TOPIC, PARTITIONS, Session(301), &pen, &restarted).await;
         let said = server.kill();

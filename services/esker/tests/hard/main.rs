@@ -31,8 +31,13 @@ mod server; // the process under test
 mod saying; // what it says on stderr: which work is under way
 mod pen; // the history, and what is open in it
 mod writer; // producers
+mod claimant; // who appends only where it saw the end
 mod reader; // who tails, who looks, who reads everything
+mod clients; // all of them together
 mod site; // a configuration, a bucket, and what outlives a process
+mod cluster; // the same of several processes
+mod probe; // how long appends stand still
+mod marks; // no watermark goes back
 
 /// One test at a time: each has the machine for itself.
 static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
@@ -42,3 +47,4 @@ mod killed; // kill -9 at any moment
 mod away; // the bucket is away
 mod volume; // a great deal, in and out
 mod failing; // the disk fails
+mod days; // of a cluster

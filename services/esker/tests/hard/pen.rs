@@ -115,6 +115,21 @@ impl Pen {
         book.recorder.complete(op, outcome).expect("it is open");
     }
 
+    /// An append on condition was answered, or will never be.
+    pub(crate) fn claimed(&self, op: OpId, outcome: Outcome) {
+        let mut book = self.book();
+        book.open.remove(&op);
+        match &outcome {
+            Outcome::Ok(_) => {
+                book.acked_batches += 1;
+                book.acked_records += 1;
+            }
+            Outcome::Fail(_) => {}
+            Outcome::Unknown => _ = book.unknown.insert(op),
+        }
+        book.recorder.complete(op, outcome).expect("it is open");
+    }
+
     /// Records were read; the end of the log, if it was told.
     pub(crate) fn was_read(&self, op: OpId, records: Vec<(Offset, ValueHash)>, tail: Option<u64>) {
         let tail = tail.map(Offset);

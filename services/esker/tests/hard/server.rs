@@ -18,9 +18,9 @@ use crate::saying::Saying;
 const READY_WITHIN: Duration = Duration::from_secs(60);
 /// Time for a stop that was asked for: two seconds are promised, the rest is for a busy machine.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
-/// What it logs: which flushes and checkpoints are under way.
-const LEVELS: &str =
-    "info,openraft=warn,foyer_storage=warn,esker_log::flush=debug,esker_wal::keeper=debug";
+/// What it logs: as by default, and which flushes and checkpoints are under way.
+const LEVELS: &str = "info,openraft=error,openraft::raft=off,foyer=warn,\
+    esker_log::flush=debug,esker_wal::keeper=debug";
 
 /// The binary under test.
 pub(crate) fn binary() -> PathBuf {
@@ -87,19 +87,32 @@ impl Server {
         }
     }
 
-    /// Waits until it takes calls; how long that took from its start.
+    /// Waits until it takes calls, or, a WAL node alone, until it is reached; how long that took from its
+    /// start.
     pub(crate) fn ready(&mut self) -> Duration {
+        self.try_ready().unwrap_or_else(|why| panic!("{why}"))
+    }
+
+    /// The same, of one that may fail to start.
+    pub(crate) fn try_ready(&mut self) -> Result<Duration, String> {
         while self.began.elapsed() < READY_WITHIN {
             if let Ok(line) = self.ready.recv_timeout(Duration::from_millis(50)) {
                 self.metrics = line.rsplit("//").next().map(str::to_owned);
-                return self.began.elapsed();
+                return Ok(self.began.elapsed());
             }
             if let Some(status) = self.process.try_wait().expect("it is a child") {
                 self.end();
-                panic!("it does not start: {status}; {}", self.last_words());
+                let said = self.last_words();
+                return Err(format!("it does not start: {status}; {said}"));
             }
         }
-        panic!("not ready within {READY_WITHIN:?}; {}", self.last_words());
+        let said = self.last_words();
+        Err(format!("not ready within {READY_WITHIN:?}; {said}"))
+    }
+
+    /// Whether it was ready once.
+    pub(crate) const fn was_ready(&self) -> bool {
+        self.metrics.is_some()
     }
 
     /// Where it tells its figures.
@@ -128,11 +141,19 @@ impl Server {
         Arc::clone(&self.saying)
     }
 
+    /// `kill -9`, without waiting for its death.
+    pub(crate) fn strike(&self) {
+        self.signal(Signal::KILL);
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.process), signal).expect("it is a child");
+    }
+
     /// SIGTERM: it must stop by itself, and well.
     pub(crate) fn stop(mut self) -> Duration {
         let began = Instant::now();
-        let pid = Pid::from_child(&self.process);
-        kill_process(pid, Signal::TERM).expect("it runs");
+        self.signal(Signal::TERM);
         while began.elapsed() < STOP_WITHIN {
             if let Some(status) = self.process.try_wait().expect("it is a child") {
                 let took = began.elapsed();

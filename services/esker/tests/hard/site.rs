@@ -110,7 +110,8 @@ impl Drop for Site {
     }
 }
 
-fn free_port() -> u16 {
+/// A port that nobody has now.
+pub(crate) fn free_port() -> u16 {
     for _ in 0..PORTS_TRIED_MAX {
         let drawn = OsEntropy.next_u64() % (PORTS.len() as u64);
         let port = PORTS.start + u16::try_from(drawn).expect("below the number of ports");

@@ -1,0 +1,112 @@
+//! Hard days of a cluster: three WAL nodes and the agents before them, as processes, under producers,
+//! readers, and who appends on condition. What befalls them is told in the files below; each ends
+//! with everybody well, everything read, and the checker's verdict.
+//!
+//! ```text
+//!   this process ─ SDK ─► agents ──► nodes ◄─ SIGKILL, SIGSTOP, an empty disk
+//!        │                  │  ▲
+//!        ▼                  ▼  └ SIGKILL
+//!     history ─► checker   folder
+//! ```
+
+mod leader; // who leads is killed
+
+use std::sync::Arc;
+
+use esker_checker::{Options as Judging, Session, View, check};
+use esker_env::sim::SeededEntropy;
+
+use crate::clients::{Clients, PARTITIONS, TOPIC, connect};
+use crate::cluster::{Cluster, Standing, esker};
+use crate::killed::seed;
+use crate::marks::Marks;
+use crate::pen::Pen;
+use crate::reader::{drain, read_all, read_bucket};
+use crate::server::binary;
+
+/// A cluster under clients.
+struct Days {
+    cluster: Cluster,
+    pen: Pen,
+    random: Arc<SeededEntropy>,
+    seed: u64,
+    clients: Clients,
+    marks: Marks,
+}
+
+impl Days {
+    /// Founds a cluster, and has everybody call it.
+    async fn begin(what: &str, agents: usize) -> Self {
+        let seed = seed();
+        println!("{what}: ESKER_SEED={seed}, {}", binary().display());
+        let random = Arc::new(SeededEntropy::new(seed));
+        let cluster = tokio::task::block_in_place(|| Cluster::found(agents));
+        let pen = Pen::new(&cluster.path("history.jsonl"));
+        let endpoints = cluster.endpoints();
+        let mut clients = Clients::come(&endpoints, &random, &pen).await;
+        clients.claim(&endpoints, &random, &pen).await;
+        Self {
+            marks: Marks::watch(&endpoints).await,
+            cluster,
+            pen,
+            random,
+            seed,
+            clients,
+        }
+    }
+
+    async fn well(&mut self) -> Standing {
+        self.cluster.well().await
+    }
+
+    fn below(&self, bound: u64) -> u64 {
+        self.random.below(bound)
+    }
+
+    /// Settles what is open, reads everything: at an agent that was there, at one that has no cache,
+    /// and out of the bucket alone; and asks the checker.
+    async fn finish(mut self) {
+        self.well().await;
+        let client = connect(&self.cluster.endpoints()[0]).await;
+        let unresolved = self.clients.settle(&client).await;
+        let looks = self.marks.end().await;
+        let (live, pen) = (View::new("agent", "live"), &self.pen);
+        let records = read_all(&client, TOPIC, PARTITIONS, Session(300), pen, &live).await;
+        drain(&client, TOPIC).await;
+
+        let agent = self.cluster.new_agent("agent-fresh");
+        self.cluster.agents.push(agent);
+        self.cluster.start_agent(self.cluster.agents.len() - 1);
+        self.cluster.well().await;
+        let endpoint = self.cluster.endpoints().pop().expect("the last");
+        let client = connect(&endpoint).await;
+        let cold = View::new("fresh agent", "cold");
+        let again = read_all(&client, TOPIC, PARTITIONS, Session(301), pen, &cold).await;
+        assert_eq!(again, records);
+        let verified = esker(&["verify", "--content", "--json", "--endpoint", &endpoint]);
+        println!("esker verify --content: {}", verified.expect("all agree"));
+        tokio::task::block_in_place(|| self.cluster.stop());
+        let (url, options) = (self.cluster.url(), self.cluster.store_options());
+        let bucket = View::new("direct", "bucket");
+        let alone = read_bucket(&url, &options, TOPIC, Session(302), pen, &bucket).await;
+        assert_eq!(alone, records);
+
+        let (tally, seed) = (pen.tally(), self.seed);
+        println!("warnings: {:#?}", self.cluster.warnings);
+        println!("reads refused: {:#?}", pen.refusals());
+        println!(
+            "seed {seed}: {} batches of {} records acknowledged, {} unknown; {records} records live, \
+             {again} at a fresh agent, {alone} out of the bucket alone; {looks} looks at watermarks",
+            tally.batches, tally.records, tally.unknown,
+        );
+        let judging = Judging {
+            final_views: vec![live, cold, bucket],
+            retention: false,
+        };
+        let report = check(&pen.history(), &judging);
+        println!("{report}");
+        assert!(report.is_clean(), "seed {seed}");
+        assert_eq!(report.counts.final_reads, 3 * PARTITIONS as usize);
+        assert!(unresolved.is_empty(), "{unresolved:?}");
+    }
+}
