@@ -1,9 +1,12 @@
 //! Who holds a shard: a replica joins as a learner, and votes once it has what the others have.
 //!
 //! ```text
-//!   admit ─► learner, sent entries and snapshots ─► lag is small ─► set_voters: joint, then the new ones
+//!   admit ─► learner, sent entries and snapshots ─► lag is small ─► promote: joint, then the new ones
+//!                                               remove: joint, then the others, who know it no more
 //! ```
-//! Each step may be done again, by this leader or the next: what is so already is not changed.
+//! Each step may be done again, by this leader or the next: what is so already is not changed. Each names
+//! one node and is laid on whatever the configuration is by then, so that two operators at once do not undo
+//! what the other has done.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,6 +28,8 @@ pub struct Members {
     pub all: BTreeMap<NodeId, String>,
     /// Who votes: before a change and after it, while one is under way.
     pub voters: BTreeSet<NodeId>,
+    /// Who votes once the change that is under way is done.
+    pub to_vote: BTreeSet<NodeId>,
     /// A change is under way: it is not known to be on a quorum of both sides.
     pub changing: bool,
 }
@@ -53,14 +58,16 @@ impl Replica {
         let membership = newest.membership();
         let all = membership.nodes();
         let all = all.filter_map(|(id, node)| Some((NodeId::from_u64(*id)?, node.addr.clone())));
-        let joint = membership.get_joint_config().len() > 1;
+        let configs = membership.get_joint_config();
+        let last = configs.last().into_iter().flatten();
         Members {
             all: all.collect(),
             voters: membership
                 .voter_ids()
                 .filter_map(NodeId::from_u64)
                 .collect(),
-            changing: joint || *newest != standing.committed_membership_config,
+            to_vote: last.filter_map(|id| NodeId::from_u64(*id)).collect(),
+            changing: configs.len() > 1 || *newest != standing.committed_membership_config,
         }
     }
 
@@ -121,41 +128,54 @@ impl Replica {
         self.change(ChangeMembers::AddNodes(node)).await
     }
 
-    /// Has `voters` vote, and nobody else hold the shard but learners: who votes now and shall not
-    /// any more is gone.
+    /// Has `node`, which holds the shard, vote. What is left of a change that died on the way is done
+    /// with it.
     ///
     /// # Errors
-    /// [`ProposeError`]; refused for a voter that does not hold the shard yet, for none at all, while
-    /// a change is under way, or if no majority of them answers: what they cannot commit would stop
-    /// the shard, the way back included.
-    pub async fn set_voters(&self, voters: &BTreeSet<NodeId>) -> Result<(), ProposeError> {
-        let members = self.members();
-        if members.voters == *voters && !members.changing {
+    /// [`ProposeError`]; refused for one that does not hold the shard yet, while a change is under
+    /// way, or if no majority of those that shall vote answers: what they cannot commit would stop the
+    /// shard, the way back included.
+    pub async fn promote(&self, node: NodeId) -> Result<(), ProposeError> {
+        let mut members = self.members();
+        if !members.to_vote.insert(node) && !members.changing {
             return Ok(());
         }
-        let answers = voters.iter().filter(|node| self.answers(**node)).count();
-        if 2 * answers <= voters.len() {
-            let voters = voters.len();
-            let what = format!(
-                "of the {voters} nodes that shall vote {answers} answer, which is no majority: the \
-                 shard would stand still"
-            );
-            return Err(self.refused(what));
-        }
-        let voters = voters.iter().map(|node| node.as_u64()).collect();
-        self.change(ChangeMembers::ReplaceAllVoters(voters)).await
+        self.majority_answers(&members.to_vote)?;
+        let node = BTreeSet::from([node.as_u64()]);
+        self.change(ChangeMembers::AddVoterIds(node)).await
     }
 
-    /// Has `node`, which has no vote, hold the shard no more.
+    /// Has `node` hold the shard no more, whether it votes or not. What is left of a change that died
+    /// on the way is done first: whoever asks again until [`Self::members`] has neither comes to both.
     ///
     /// # Errors
-    /// [`ProposeError`]; refused for one that votes, or while a change is under way.
-    pub async fn dismiss(&self, node: NodeId) -> Result<(), ProposeError> {
-        if !self.members().all.contains_key(&node) {
+    /// [`ProposeError`]; refused for the last that votes, while a change is under way, or if no
+    /// majority of the others that vote answers.
+    pub async fn remove(&self, node: NodeId) -> Result<(), ProposeError> {
+        let mut members = self.members();
+        let votes = members.voters.contains(&node);
+        let id = BTreeSet::from([node.as_u64()]);
+        if votes || members.changing {
+            members.to_vote.remove(&node);
+            self.majority_answers(&members.to_vote)?;
+            self.change(ChangeMembers::RemoveVoters(id)).await
+        } else if members.all.contains_key(&node) {
+            self.change(ChangeMembers::RemoveNodes(id)).await
+        } else {
+            Ok(())
+        }
+    }
+
+    fn majority_answers(&self, voters: &BTreeSet<NodeId>) -> Result<(), ProposeError> {
+        let answers = voters.iter().filter(|node| self.answers(**node)).count();
+        if 2 * answers > voters.len() {
             return Ok(());
         }
-        let node = BTreeSet::from([node.as_u64()]);
-        self.change(ChangeMembers::RemoveNodes(node)).await
+        let voters = voters.len();
+        Err(self.refused(format!(
+            "of the {voters} nodes that shall vote {answers} answer, which is no majority: the shard \
+             would stand still"
+        )))
     }
 
     /// Whether `node` is this one, or answered the last thing it was asked.

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use esker_proto::internal as wire;
 use esker_proto::internal::members_server::{Members, MembersServer};
-use esker_types::limits::FOUNDERS_MAX;
 use esker_types::{ClusterId, ShardId};
 use esker_wal::Replica;
 use tonic::{Request, Response, Status};
@@ -87,30 +86,18 @@ impl Members for Answering {
         Ok(Response::new(words::outcome(admitted)))
     }
 
-    async fn set_voters(
-        &self,
-        request: Request<wire::SetVotersRequest>,
-    ) -> Reply<wire::MembersReply> {
-        let request = self.check(request)?;
-        if request.nodes.len() > FOUNDERS_MAX {
-            let what = format!(
-                "{} nodes shall vote, the limit is {FOUNDERS_MAX}",
-                request.nodes.len()
-            );
-            return Err(Status::invalid_argument(what));
-        }
-        let voters = request.nodes.into_iter().map(words::read_node);
-        let voters = voters.collect::<Result<_, _>>();
-        let voters = voters.map_err(Status::invalid_argument)?;
-        let set = self.replica(request.shard)?.set_voters(&voters).await;
-        Ok(Response::new(words::outcome(set)))
-    }
-
-    async fn dismiss(&self, request: Request<wire::DismissRequest>) -> Reply<wire::MembersReply> {
+    async fn promote(&self, request: Request<wire::PromoteRequest>) -> Reply<wire::MembersReply> {
         let request = self.check(request)?;
         let node = words::read_node(request.node).map_err(Status::invalid_argument)?;
-        let dismissed = self.replica(request.shard)?.dismiss(node).await;
-        Ok(Response::new(words::outcome(dismissed)))
+        let promoted = self.replica(request.shard)?.promote(node).await;
+        Ok(Response::new(words::outcome(promoted)))
+    }
+
+    async fn remove(&self, request: Request<wire::RemoveRequest>) -> Reply<wire::MembersReply> {
+        let request = self.check(request)?;
+        let node = words::read_node(request.node).map_err(Status::invalid_argument)?;
+        let removed = self.replica(request.shard)?.remove(node).await;
+        Ok(Response::new(words::outcome(removed)))
     }
 
     async fn hand_over(

@@ -1,6 +1,5 @@
 //! Ways to nodes that are asked about their members.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -98,22 +97,18 @@ impl Calling {
         self.changed(self.client.clone().admit(request).await)
     }
 
-    /// Has `voters` vote on `shard`, and no other.
-    pub async fn set_voters(&self, shard: ShardId, voters: &BTreeSet<NodeId>) -> Changed {
-        let request = wire::SetVotersRequest {
-            shard: shard.0,
-            nodes: voters.iter().map(|node| node.as_u64()).collect(),
-        };
-        let request = self.of(request, 2 * MEMBERS_CHANGE_MAX);
-        self.changed(self.client.clone().set_voters(request).await)
+    /// Has `node`, which holds `shard`, vote on it.
+    pub async fn promote(&self, shard: ShardId, node: NodeId) -> Changed {
+        let (shard, node) = (shard.0, node.as_u64());
+        let request = self.of(wire::PromoteRequest { shard, node }, 2 * MEMBERS_CHANGE_MAX);
+        self.changed(self.client.clone().promote(request).await)
     }
 
-    /// Has `node`, which has no vote, hold `shard` no more.
-    pub async fn dismiss(&self, shard: ShardId, node: NodeId) -> Changed {
+    /// Has `node` hold `shard` no more, or takes a step to it.
+    pub async fn remove(&self, shard: ShardId, node: NodeId) -> Changed {
         let (shard, node) = (shard.0, node.as_u64());
-        let request = wire::DismissRequest { shard, node };
-        let request = self.of(request, 2 * MEMBERS_CHANGE_MAX);
-        self.changed(self.client.clone().dismiss(request).await)
+        let request = self.of(wire::RemoveRequest { shard, node }, 2 * MEMBERS_CHANGE_MAX);
+        self.changed(self.client.clone().remove(request).await)
     }
 
     /// Asks `node` to lead `shard`. Whether it comes to that, an election decides.

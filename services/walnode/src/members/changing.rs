@@ -158,6 +158,7 @@ impl Changing {
                     headway.lag += lag.unwrap_or(stood.applied);
                     continue;
                 }
+                Step::Never(why) => Changed::Refused(why),
                 step => take(&leader, shard, &step, goal).await,
             };
             match changed {
@@ -215,8 +216,8 @@ async fn take(leader: &Calling, shard: ShardId, step: &Step, goal: &Goal) -> Cha
     let (Goal::Add { node, .. } | Goal::Remove { node }) = goal;
     match (step, goal) {
         (Step::Admit, Goal::Add { address, .. }) => leader.admit(shard, *node, address).await,
-        (Step::SetVoters(voters), _) => leader.set_voters(shard, voters).await,
-        (Step::Dismiss, _) => leader.dismiss(shard, *node).await,
-        (Step::Admit | Step::Done | Step::Wait(_), _) => Changed::Done,
+        (Step::Promote, _) => leader.promote(shard, *node).await,
+        (Step::Remove, _) => leader.remove(shard, *node).await,
+        (Step::Admit | Step::Done | Step::Wait(_) | Step::Never(_), _) => Changed::Done,
     }
 }

@@ -1,6 +1,6 @@
 //! What is next for a shard on the way to who shall hold it: pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use esker_types::limits::LEARNER_LAG_MAX;
 use esker_types::{NodeId, ShardId, Term};
@@ -59,44 +59,35 @@ pub enum Step {
     Admit,
     /// The node lacks this many entries.
     Wait(Option<u64>),
-    /// These are to vote.
-    SetVoters(BTreeSet<NodeId>),
-    /// The node has no vote, and is to go.
-    Dismiss,
+    /// The node is to vote.
+    Promote,
+    /// The node is to go.
+    Remove,
+    /// It cannot come to be as wanted: why.
+    Never(String),
 }
 
 /// What is next for a shard that stands so by the word of its leader.
 #[must_use]
 pub fn next(stood: &Stood, goal: &Goal) -> Step {
-    let voters = || -> BTreeSet<_> {
-        let votes = stood.holders.iter().filter(|(_, holder)| holder.votes);
-        votes.map(|(node, _)| *node).collect()
-    };
     match goal {
-        Goal::Add { node, .. } => match stood.holders.get(node) {
+        Goal::Add { node, address } => match stood.holders.get(node) {
             None => Step::Admit,
+            Some(holder) if holder.address != *address => Step::Never(format!(
+                "{node} holds {} at {}, and shall be at {address}",
+                stood.shard, holder.address
+            )),
             Some(holder) if holder.votes && !stood.changing => Step::Done,
             // The change that made it vote is not done, or it died on the way: done again, it ends.
-            Some(holder) if holder.votes => Step::SetVoters(voters()),
-            Some(Holder { lag, .. }) => {
-                if lag.is_some_and(|lag| lag <= LEARNER_LAG_MAX) {
-                    let mut voters = voters();
-                    voters.insert(*node);
-                    Step::SetVoters(voters)
-                } else {
-                    Step::Wait(*lag)
-                }
-            }
+            Some(holder) if holder.votes => Step::Promote,
+            Some(Holder { lag, .. }) => match lag {
+                Some(lag) if *lag <= LEARNER_LAG_MAX => Step::Promote,
+                lag => Step::Wait(*lag),
+            },
         },
-        Goal::Remove { node } => match stood.holders.get(node) {
-            None if !stood.changing => Step::Done,
-            None => Step::SetVoters(voters()),
-            Some(holder) if holder.votes => {
-                let mut voters = voters();
-                voters.remove(node);
-                Step::SetVoters(voters)
-            }
-            Some(_) => Step::Dismiss,
+        Goal::Remove { node } => match stood.holders.contains_key(node) {
+            false if !stood.changing => Step::Done,
+            _ => Step::Remove,
         },
     }
 }
@@ -109,10 +100,6 @@ mod tests {
 
     fn id(node: u64) -> NodeId {
         NodeId::new(Incarnation::FIRST, node).expect("a small sequence")
-    }
-
-    fn ids(nodes: &[u64]) -> BTreeSet<NodeId> {
-        nodes.iter().map(|node| id(*node)).collect()
     }
 
     fn stood(voters: &[u64], learner: Option<(u64, Option<u64>)>, changing: bool) -> Stood {
@@ -139,7 +126,7 @@ mod tests {
             node: id(4),
             address: "n:4".into(),
         };
-        let next = |stood: Stood| next(&stood, &add);
+        let next = |stood: Stood| super::next(&stood, &add);
         let three = [1, 2, 3];
         assert_eq!(next(stood(&three, None, false)), Step::Admit);
         assert_eq!(
@@ -150,23 +137,34 @@ mod tests {
         let waits = next(stood(&three, Some((4, Some(behind))), false));
         assert_eq!(waits, Step::Wait(Some(behind)));
         let votes = next(stood(&three, Some((4, Some(LEARNER_LAG_MAX))), false));
-        assert_eq!(votes, Step::SetVoters(ids(&[1, 2, 3, 4])));
-        let half = next(stood(&[1, 2, 3, 4], None, true));
-        assert_eq!(half, Step::SetVoters(ids(&[1, 2, 3, 4])));
+        assert_eq!(votes, Step::Promote);
+        assert_eq!(next(stood(&[1, 2, 3, 4], None, true)), Step::Promote);
         assert_eq!(next(stood(&[1, 2, 3, 4], None, false)), Step::Done);
+    }
+
+    #[test]
+    fn a_node_is_not_added_under_two_addresses() {
+        let add = Goal::Add {
+            node: id(3),
+            address: "m:1".into(),
+        };
+        let never = next(&stood(&[1, 2, 3], None, false), &add);
+        let Step::Never(why) = never else {
+            unreachable!("{never:?}")
+        };
+        assert!(why.contains("n:1") && why.contains("m:1"), "{why}");
     }
 
     #[test]
     fn a_node_is_removed_whether_it_votes_or_not() {
         let next = |stood: Stood| next(&stood, &Goal::Remove { node: id(3) });
-        let votes = next(stood(&[1, 2, 3, 4], None, false));
-        assert_eq!(votes, Step::SetVoters(ids(&[1, 2, 4])));
-        let half = next(stood(&[1, 2, 3, 4], None, true));
-        assert_eq!(half, Step::SetVoters(ids(&[1, 2, 4])));
-        let learner = next(stood(&[1, 2], Some((3, Some(0))), false));
-        assert_eq!(learner, Step::Dismiss);
-        let settling = next(stood(&[1, 2, 4], None, true));
-        assert_eq!(settling, Step::SetVoters(ids(&[1, 2, 4])));
+        assert_eq!(next(stood(&[1, 2, 3, 4], None, false)), Step::Remove);
+        assert_eq!(next(stood(&[1, 2, 3, 4], None, true)), Step::Remove);
+        assert_eq!(
+            next(stood(&[1, 2], Some((3, Some(0))), false)),
+            Step::Remove
+        );
+        assert_eq!(next(stood(&[1, 2, 4], None, true)), Step::Remove);
         assert_eq!(next(stood(&[1, 2, 4], None, false)), Step::Done);
     }
 }
