@@ -42,6 +42,8 @@ mod status; // an error, alone and as a gRPC status
 
 mod accepting; // a listener that goes on
 
+pub mod tls; // connections that prove who is there
+
 pub mod transport; // tonic over env's network
 
 pub mod tuning; // what both sides of a connection set

@@ -106,7 +106,12 @@ impl Crowd {
 
 /// Who is at the other end of a request's connection.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Peer(pub Arc<str>);
+pub struct Peer {
+    /// Its address, for people to read.
+    pub address: Arc<str>,
+    /// What it has proved to go by; `None` where no proof was asked for.
+    pub names: Option<Arc<[String]>>,
+}
 
 /// A connection as a server of tonic's takes it.
 #[derive(Debug)]
@@ -171,7 +176,10 @@ impl Connected for Served {
     type ConnectInfo = Peer;
 
     fn connect_info(&self) -> Peer {
-        Peer(self.connection.peer().into())
+        Peer {
+            address: self.connection.peer().into(),
+            names: self.connection.names().cloned(),
+        }
     }
 }
 

@@ -34,6 +34,10 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("openraft", &["esker-wal"]),
     ("object_store", &["esker-object"]),
     ("foyer", &["esker-cache"]),
+    // The store's client has its one provider installed.
+    ("rustls", &["esker-object", "esker-proto"]),
+    ("tokio-rustls", &["esker-proto"]),
+    ("rcgen", &["esker"]),
     (
         "tonic",
         &[

@@ -6,6 +6,7 @@ use std::future::Future;
 use std::io;
 use std::io::IoSlice;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -51,6 +52,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 pub struct Connection {
     bytes: Box<dyn Duplex>,
     peer: String,
+    names: Option<Arc<[String]>>,
 }
 
 impl Connection {
@@ -60,7 +62,21 @@ impl Connection {
         Self {
             bytes: Box::new(bytes),
             peer: peer.into(),
+            names: None,
         }
+    }
+
+    /// The same, whose other side has proved that it goes by `names`.
+    #[must_use]
+    pub fn certified(self, names: impl Into<Arc<[String]>>) -> Self {
+        let names = Some(names.into());
+        Self { names, ..self }
+    }
+
+    /// What the other side has proved to go by; `None` where no proof was asked for.
+    #[must_use]
+    pub const fn names(&self) -> Option<&Arc<[String]>> {
+        self.names.as_ref()
     }
 
     /// Address of the other side, for people to read.

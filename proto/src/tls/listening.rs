@@ -1,0 +1,167 @@
+//! A listener that secures its connections.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use esker_env::{Connection, Env, Listener, Pending};
+use esker_types::limits::ACCEPT_TOLD;
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{Instant, timeout};
+use tokio_rustls::TlsAcceptor;
+
+use super::handshakes::{Handshakes, Outcome};
+use super::material::{Server, names};
+use super::renewed::Renewed;
+use super::{HANDSHAKE_MAX, HANDSHAKES_MAX, Serving, TlsError};
+
+/// A listener whose connections are secured before they are handed out. Handshakes go on beside each
+/// other, at most [`HANDSHAKES_MAX`], each at most [`HANDSHAKE_MAX`]; one that fails is counted, and
+/// told once in a while, and that is all. Where clients show certificates, each connection has the
+/// names that were proved.
+#[derive(Debug)]
+pub struct Secured {
+    listener: Box<dyn Listener>,
+    shared: Arc<Shared>,
+    going: JoinSet<Option<Connection>>,
+    /// The handshakes that go on, and some that are over, the oldest first.
+    order: VecDeque<AbortHandle>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    address: String,
+    config: Arc<Renewed<Server>>,
+    asks: bool,
+    handshakes: Arc<Handshakes>,
+    told: Mutex<Told>,
+}
+
+/// What was said of handshakes that failed.
+#[derive(Debug, Default)]
+struct Told {
+    at: Option<Instant>,
+    failed: u64,
+}
+
+impl Secured {
+    /// Over `listener`, as `serving` says. Reads its files.
+    ///
+    /// # Errors
+    /// [`TlsError`] if they cannot be used.
+    pub fn new(listener: Box<dyn Listener>, serving: Serving, env: &Env) -> Result<Self, TlsError> {
+        let shared = Shared {
+            address: listener.address().to_owned(),
+            asks: serving.client_ca.is_some(),
+            config: Arc::new(Renewed::make(env, serving)?),
+            handshakes: Arc::default(),
+            told: Mutex::default(),
+        };
+        Ok(Self {
+            listener,
+            shared: Arc::new(shared),
+            going: JoinSet::new(),
+            order: VecDeque::new(),
+        })
+    }
+
+    /// What its handshakes came to.
+    #[must_use]
+    pub fn handshakes(&self) -> Arc<Handshakes> {
+        Arc::clone(&self.shared.handshakes)
+    }
+
+    /// The names of its own certificate.
+    #[must_use]
+    pub fn names(&self) -> Arc<[String]> {
+        self.shared.config.names()
+    }
+
+    fn begin(&mut self, connection: Connection) {
+        // What is over, and was not handed out yet, is no handshake any more.
+        self.order.retain(|going| !going.is_finished());
+        if self.order.len() >= HANDSHAKES_MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            oldest.abort();
+            self.shared
+                .failed(Outcome::Crowded, "somebody", "too many at a time");
+        }
+        let shared = Arc::clone(&self.shared);
+        let going = self.going.spawn(shared.handshake(connection));
+        self.order.push_back(going);
+    }
+}
+
+impl Listener for Secured {
+    fn address(&self) -> &str {
+        self.listener.address()
+    }
+
+    fn accept(&mut self) -> Pending<'_, Connection> {
+        Box::pin(async move {
+            loop {
+                tokio::select! {
+                    biased;
+                    Some(done) = self.going.join_next() => {
+                        if let Ok(Some(connection)) = done {
+                            return Ok(connection);
+                        }
+                    }
+                    accepted = self.listener.accept() => {
+                        let accepted = accepted?;
+                        self.begin(accepted);
+                    }
+                }
+            }
+        })
+    }
+}
+
+impl Shared {
+    async fn handshake(self: Arc<Self>, connection: Connection) -> Option<Connection> {
+        let peer = connection.peer().to_owned();
+        let config = Arc::clone(&self.config.now().await.config);
+        let accepting = TlsAcceptor::from(config).accept(connection);
+        let stream = match timeout(HANDSHAKE_MAX, accepting).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => {
+                self.failed(Outcome::of(&error), &peer, &what(&error));
+                return None;
+            }
+            Err(_) => {
+                let what = format!("it took longer than {HANDSHAKE_MAX:?}");
+                self.failed(Outcome::Late, &peer, &what);
+                return None;
+            }
+        };
+        self.handshakes.add(Outcome::Done);
+        let shown = stream.get_ref().1.peer_certificates();
+        let proved = shown.and_then(<[_]>::first).map(names);
+        let connection = Connection::new(stream, peer);
+        // Where all are asked, who has no name has proved just that.
+        Some(match self.asks {
+            true => connection.certified(proved.unwrap_or_default()),
+            false => connection,
+        })
+    }
+
+    fn failed(&self, outcome: Outcome, peer: &str, what: &str) {
+        self.handshakes.add(outcome);
+        let mut told = self.told.lock().expect("nothing panics under this lock");
+        told.failed += 1;
+        if told.at.is_some_and(|at| at.elapsed() < ACCEPT_TOLD) {
+            return;
+        }
+        told.at = Some(Instant::now());
+        let (address, failed) = (&self.address, told.failed);
+        tracing::warn!(%address, %peer, %what, failed, "a TLS handshake has failed");
+    }
+}
+
+fn what(error: &io::Error) -> String {
+    match Outcome::of(error) {
+        Outcome::Plaintext => "what came was no TLS".to_owned(),
+        _ => error.to_string(),
+    }
+}
