@@ -72,7 +72,7 @@ impl Directory {
     /// As [`Directory::identity`], and for a directory of one of several nodes.
     pub fn alone(&self, env: &Env) -> Result<Option<Identity>, IdentityError> {
         let identity = self.identity(env)?;
-        match identity {
+        match &identity {
             Some(of) if of.disk.is_some() => Err(IdentityError::OneOfSeveral {
                 path: self.path.clone(),
                 node: of.node,
@@ -92,7 +92,8 @@ impl Directory {
         let identity = self.identity(env)?;
         let path = || self.path.clone();
         let disk = DiskId::load_or_draw(env, &self.path)?;
-        match identity.map(|identity| (identity.disk, identity.cluster)) {
+        let adopted = identity.as_ref();
+        match adopted.map(|identity| (identity.disk, identity.cluster)) {
             Some((None, cluster)) => Err(IdentityError::OneAlone {
                 path: path(),
                 cluster,

@@ -4,7 +4,9 @@
 //! ```text
 //!   identity.json   { "version": 1, "cluster": "<32 hex>", "incarnation": 1, "node": 4294967297,
 //!                     "data_shards": 4, "claimed": true, "begun": true }
-//!                   and "disk": "<32 hex>" where the node was adopted into a cluster of several
+//!                   and "disk": "<32 hex>" where the node was adopted into a cluster of several,
+//!                   "founders": [{ "node": 4294967297, "address": "10.0.0.1:7072", "disk": "<32 hex>" }, …]
+//!                   where it was to found it with them
 //! ```
 //! The cluster's id stands on the disk before the bucket is claimed under it: a founding that dies
 //! half-way goes on under the same id. *begun*: the log was made. A directory without it is one that
@@ -19,16 +21,16 @@ use esker_types::limits::DATA_SHARDS_MAX;
 use esker_types::{ClusterId, Incarnation, NodeId};
 use serde::{Deserialize, Serialize};
 
-use crate::adoption::Membership;
+use crate::adoption::{Founder, Founders, Membership};
 use crate::disk_id::DiskId;
 
 /// Version of the file.
 const VERSION: u32 = 1;
 /// Bytes that such a file never has.
-const BYTES_MAX: u64 = 4096;
+const BYTES_MAX: u64 = 8192;
 
 /// Who a data directory belongs to.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Identity {
     /// The cluster.
     pub cluster: ClusterId,
@@ -44,6 +46,8 @@ pub struct Identity {
     pub begun: bool,
     /// The disk that the node was adopted with; `None` of a cluster of one.
     pub disk: Option<DiskId>,
+    /// Whom the cluster was to be founded with when it was adopted; nobody if it stood, or is of one.
+    pub founders: Founders,
 }
 
 /// Why a directory has no identity that can be used.
@@ -133,6 +137,31 @@ struct Stored {
     begun: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     disk: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    founders: Vec<StoredFounder>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StoredFounder {
+    node: u64,
+    address: String,
+    disk: String,
+}
+
+impl StoredFounder {
+    fn of((node, founder): (NodeId, &Founder)) -> Self {
+        Self {
+            node: node.as_u64(),
+            address: founder.address.clone(),
+            disk: founder.disk.to_string(),
+        }
+    }
+
+    fn read(self) -> Option<(NodeId, Founder)> {
+        let (address, disk) = (self.address, DiskId::parse(&self.disk)?);
+        Some((NodeId::from_u64(self.node)?, Founder { address, disk }))
+    }
 }
 
 impl Identity {
@@ -148,11 +177,12 @@ impl Identity {
             claimed: false,
             begun: false,
             disk: None,
+            founders: Founders::default(),
         }
     }
 
     /// Of the node on `disk`, adopted as `membership` says.
-    pub(crate) const fn adopted(membership: Membership, disk: DiskId) -> Self {
+    pub(crate) const fn adopted(membership: Membership, founders: Founders, disk: DiskId) -> Self {
         Self {
             cluster: membership.cluster,
             incarnation: membership.incarnation,
@@ -161,6 +191,7 @@ impl Identity {
             claimed: false,
             begun: false,
             disk: Some(disk),
+            founders,
         }
     }
 
@@ -203,6 +234,7 @@ impl Identity {
             claimed: self.claimed,
             begun: self.begun,
             disk: self.disk.map(|disk| disk.to_string()),
+            founders: self.founders.iter().map(StoredFounder::of).collect(),
         };
         let text = serde_json::to_vec_pretty(&stored).expect("plain fields become JSON");
         let path = path(directory);
@@ -215,7 +247,7 @@ impl Identity {
 pub(crate) fn read_small(files: &dyn Files, path: &Path) -> Result<Option<Vec<u8>>, IdentityError> {
     let read = || {
         let file = files.open(path, OpenMode::Read)?;
-        let bytes = usize::try_from(file.size()?.min(BYTES_MAX)).expect("4096 fits");
+        let bytes = usize::try_from(file.size()?.min(BYTES_MAX)).expect("8192 fits");
         let mut buffer = vec![0; bytes];
         let read = file.read_at(&mut buffer, 0)?;
         buffer.truncate(read);
@@ -251,6 +283,10 @@ fn parse(bytes: &[u8]) -> Result<Identity, String> {
         None => None,
         Some(disk) => Some(DiskId::parse(disk).ok_or_else(|| field("disk"))?),
     };
+    let founders = stored.founders.into_iter().map(StoredFounder::read);
+    let founders: Vec<_> = founders
+        .collect::<Option<_>>()
+        .ok_or_else(|| field("founders"))?;
     Ok(Identity {
         cluster: ClusterId::parse(&stored.cluster).ok_or_else(|| field("cluster"))?,
         incarnation: Incarnation::new(stored.incarnation).ok_or_else(|| field("incarnation"))?,
@@ -259,6 +295,7 @@ fn parse(bytes: &[u8]) -> Result<Identity, String> {
         claimed: stored.claimed,
         begun: stored.begun,
         disk,
+        founders: Founders::new(founders)?,
     })
 }
 
@@ -274,15 +311,22 @@ mod tests {
         let load = || Identity::load(&*env.files, directory);
         assert_eq!(load().expect("readable"), None);
         let mut identity = Identity::founder(&env, 4);
-        for (claimed, begun, disk) in [
-            (false, false, None),
-            (true, false, None),
-            (true, true, None),
-            (false, true, Some(DiskId(7))),
+        let founder = Founder {
+            address: "10.0.0.1:7072".into(),
+            disk: DiskId(7),
+        };
+        let founders = Founders::new([(identity.node, founder)]).expect("one");
+        for (claimed, begun, disk, founders) in [
+            (false, false, None, Founders::default()),
+            (true, false, None, Founders::default()),
+            (true, true, None, Founders::default()),
+            (false, true, Some(DiskId(7)), Founders::default()),
+            (false, true, Some(DiskId(7)), founders),
         ] {
-            (identity.claimed, identity.begun, identity.disk) = (claimed, begun, disk);
+            (identity.claimed, identity.begun) = (claimed, begun);
+            (identity.disk, identity.founders) = (disk, founders);
             identity.save(&*env.files, directory).expect("written");
-            assert_eq!(load().expect("readable"), Some(identity));
+            assert_eq!(load().expect("readable").as_ref(), Some(&identity));
         }
         let spoil = [
             "",
@@ -290,6 +334,7 @@ mod tests {
             r#"{"version":2}"#,
             r#"{"version":1,"cluster":"x","incarnation":1,"node":1,"data_shards":4,"claimed":true,"begun":true}"#,
             r#"{"version":1,"cluster":"0000000000000000000000000000feed","incarnation":1,"node":4294967297,"data_shards":4,"claimed":false,"begun":true,"disk":"7"}"#,
+            r#"{"version":1,"cluster":"0000000000000000000000000000feed","incarnation":1,"node":4294967297,"data_shards":4,"claimed":false,"begun":true,"founders":[{"node":4294967297,"address":"nowhere","disk":"00000000000000000000000000000007"}]}"#,
         ];
         for text in spoil {
             replace_file(

@@ -277,7 +277,7 @@ async fn open(
     if !identity.begun {
         let begun = Identity {
             begun: true,
-            ..*identity
+            ..identity.clone()
         };
         directory.belongs_to(env, &begun)?;
     }

@@ -13,7 +13,9 @@ use esker_proto::{transport, tuning};
 use esker_types::{ClusterId, EntryId, Incarnation, NodeId, RaftIndex, ShardId, Term};
 use esker_wal::disk::Vote;
 use esker_wal::peers::{Peers as _, VoteRequest};
-use esker_walnode::adoption::{Answering, CallError, Calling, Membership, Standing};
+use esker_walnode::adoption::{
+    Answering, CallError, Calling, Founder, Founders, Membership, Standing,
+};
 use esker_walnode::peers::{self, Credentials};
 use esker_walnode::{Directory, DiskId, Identity, IdentityError, NodeError, Slot};
 use futures::future::join_all;
@@ -108,6 +110,41 @@ fn membership(cluster: u128, sequence: u64) -> Membership {
     }
 }
 
+fn founders(all: &[(u64, &str, DiskId)]) -> Founders {
+    let all = all.iter().map(|(sequence, address, disk)| {
+        let (address, disk) = ((*address).to_owned(), *disk);
+        (membership(7, *sequence).node, Founder { address, disk })
+    });
+    Founders::new(all).expect("distinct")
+}
+
+/// Who is adopted to found a cluster is among its founders, on the disk that it shows. Who joins founds
+/// none.
+#[test]
+fn a_founder_knows_itself_among_the_others() {
+    run(async {
+        let mut machine = Machine::new(11);
+        let node = machine.start().await.expect("an empty disk");
+        let (calling, disk) = (machine.calling(), node.standing.disk());
+        let ours = membership(7, 1);
+        let elsewhere = DiskId(disk.0 ^ 1);
+        for strange in [
+            founders(&[(2, ADDRESS, disk), (3, "other:7072", DiskId(2))]),
+            founders(&[(1, ADDRESS, elsewhere), (2, "other:7072", disk)]),
+        ] {
+            let said = refusal(calling.adopt(disk, ours, &strange).await);
+            assert!(said.contains("is not among the founders"), "{said}");
+        }
+        let joined = calling.adopt(disk, ours, &Founders::default()).await;
+        joined.expect("it joins");
+        let identity = node.standing.adopted().await.expect("it was");
+        let _foundings = node.standing.open(identity, &[]);
+        let alone = BTreeMap::from([(ours.node, ADDRESS.to_owned())]);
+        let said = refusal(calling.found(ours.cluster, &alone).await);
+        assert!(said.contains("joins a cluster that stands"), "{said}");
+    });
+}
+
 fn run<T>(test: impl Future<Output = T>) -> T {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = runtime.enable_time().start_paused(true).build();
@@ -132,7 +169,7 @@ fn a_node_belongs_to_one_cluster_for_ever() {
 
         let ours = membership(7, 2);
         let elsewhere = DiskId(hello.disk.0 ^ 1);
-        let said = refusal(calling.adopt(elsewhere, ours).await);
+        let said = refusal(calling.adopt(elsewhere, ours, &Founders::default()).await);
         assert!(said.contains("leads to another machine"), "{said}");
         assert_eq!(calling.hello().await, Ok(hello.clone()), "it was adopted");
 
@@ -141,7 +178,10 @@ fn a_node_belongs_to_one_cluster_for_ever() {
             async move { standing.adopted().await }
         });
         for _ in 0..2 {
-            calling.adopt(hello.disk, ours).await.expect("adopted");
+            calling
+                .adopt(hello.disk, ours, &Founders::default())
+                .await
+                .expect("adopted");
         }
         let identity = waiting.await.expect("no panic").expect("written");
         assert_eq!(identity.membership(), ours);
@@ -155,7 +195,7 @@ fn a_node_belongs_to_one_cluster_for_ever() {
                 ..ours
             },
         ] {
-            let said = refusal(calling.adopt(hello.disk, other).await);
+            let said = refusal(calling.adopt(hello.disk, other, &Founders::default()).await);
             assert!(said.contains("this node is n1.2 of cluster"), "{said}");
         }
 
@@ -163,9 +203,16 @@ fn a_node_belongs_to_one_cluster_for_ever() {
         let node = machine.start().await.expect("it is ours");
         let again = calling.hello().await.expect("it listens");
         assert_eq!((again.disk, again.membership), (hello.disk, Some(ours)));
-        let said = refusal(calling.adopt(hello.disk, membership(8, 2)).await);
+        let said = refusal(
+            calling
+                .adopt(hello.disk, membership(8, 2), &Founders::default())
+                .await,
+        );
         assert!(said.contains("this node is n1.2 of cluster"), "{said}");
-        calling.adopt(hello.disk, ours).await.expect("it was");
+        calling
+            .adopt(hello.disk, ours, &Founders::default())
+            .await
+            .expect("it was");
         assert_eq!(node.standing.adopted().await.expect("it was"), identity);
     });
 }
@@ -182,11 +229,16 @@ fn an_adoption_that_was_answered_is_on_the_disk() {
             let calling = machine.calling();
             let disk = calling.hello().await.expect("it listens").disk;
             machine.disk.kill_before(before);
-            let answered = calling.adopt(disk, membership(7, 1)).await.is_ok();
+            let answered = calling
+                .adopt(disk, membership(7, 1), &Founders::default())
+                .await
+                .is_ok();
             if !answered {
                 let told = node.standing.adopted().await;
                 told.expect_err("whoever runs it hears of it");
-                let again = calling.adopt(disk, membership(7, 1)).await;
+                let again = calling
+                    .adopt(disk, membership(7, 1), &Founders::default())
+                    .await;
                 assert!(matches!(again, Err(CallError::Away { .. })), "{again:?}");
             }
             machine.cut_power(node).await;
@@ -198,7 +250,10 @@ fn an_adoption_that_was_answered_is_on_the_disk() {
             }
             let whole = hello.membership.is_none_or(|of| of == membership(7, 1));
             assert!(whole, "{hello:?}");
-            calling.adopt(disk, membership(7, 1)).await.expect("again");
+            calling
+                .adopt(disk, membership(7, 1), &Founders::default())
+                .await
+                .expect("again");
             answered
         });
         *seen.entry(answered).or_insert(0) += 1;
@@ -246,14 +301,18 @@ fn a_founding_reaches_whoever_runs_the_node() {
         let mut machine = Machine::new(4);
         let node = machine.start().await.expect("an empty disk");
         let (calling, ours) = (machine.calling(), membership(7, 1));
-        calling
-            .adopt(node.standing.disk(), ours)
-            .await
-            .expect("adopted");
-        let voters = BTreeMap::from([
-            (ours.node, ADDRESS.to_owned()),
-            (membership(7, 2).node, "other:7072".to_owned()),
+        let founders = founders(&[
+            (1, ADDRESS, node.standing.disk()),
+            (2, "other:7072", DiskId(2)),
         ]);
+        let disk = node.standing.disk();
+        for _ in 0..2 {
+            let adopted = calling.adopt(disk, ours, &founders).await;
+            adopted.expect("adopted");
+        }
+        let others = refusal(calling.adopt(disk, ours, &Founders::default()).await);
+        assert!(others.contains("n1.2 at other:7072: found it"), "{others}");
+        let voters = founders.voters();
         let early = calling.found(ours.cluster, &voters).await;
         assert!(matches!(early, Err(CallError::Away { .. })), "{early:?}");
 
@@ -276,9 +335,13 @@ fn a_founding_reaches_whoever_runs_the_node() {
 
         let said = refusal(calling.found(ClusterId(8), &voters).await);
         assert!(said.contains("and cluster 0000"), "{said}");
-        let others = BTreeMap::from([(membership(7, 2).node, "other:7072".to_owned())]);
-        let said = refusal(calling.found(ours.cluster, &others).await);
-        assert!(said.contains("not among those"), "{said}");
+        let other = |node| (membership(7, node).node, "other:7072".to_owned());
+        let own = (ours.node, ADDRESS.to_owned());
+        for others in [vec![other(2)], vec![own.clone()], vec![own, other(3)]] {
+            let others = others.into_iter().collect();
+            let said = refusal(calling.found(ours.cluster, &others).await);
+            assert!(said.contains("those it was adopted with"), "{said}");
+        }
         let twice = BTreeMap::from([
             (ours.node, ADDRESS.to_owned()),
             (membership(7, 2).node, ADDRESS.to_owned()),
@@ -299,7 +362,10 @@ fn a_copy_of_a_directory_shows_the_same_disk_and_a_copied_identity_is_refused() 
         let node = machine.start().await.expect("an empty disk");
         let disk = node.standing.disk();
         let calling = machine.calling();
-        calling.adopt(disk, membership(7, 1)).await.expect("ours");
+        calling
+            .adopt(disk, membership(7, 1), &Founders::default())
+            .await
+            .expect("ours");
         machine.cut_power(node).await;
         let mut copy = Machine::with(machine.disk.fork(6));
         let node = copy.start().await.expect("a copy");
@@ -327,7 +393,10 @@ fn a_cluster_of_one_and_a_node_of_several_are_not_taken_for_each_other() {
         assert_eq!(directory.alone(&env).expect("empty"), None);
         let founder = Identity::founder(&env, 2);
         directory.belongs_to(&env, &founder).expect("written");
-        assert_eq!(directory.alone(&env).expect("alone"), Some(founder));
+        assert_eq!(
+            directory.alone(&env).expect("alone").as_ref(),
+            Some(&founder)
+        );
         let refused = directory.one_of_several(&env).expect_err("alone");
         assert!(
             matches!(refused, IdentityError::OneAlone { cluster, .. } if cluster == founder.cluster)
@@ -336,7 +405,9 @@ fn a_cluster_of_one_and_a_node_of_several_are_not_taken_for_each_other() {
 
         let mut machine = Machine::new(9);
         let node = machine.start().await.expect("an empty disk");
-        let adopted = node.standing.adopt(node.standing.disk(), membership(7, 3));
+        let adopted =
+            node.standing
+                .adopt(node.standing.disk(), membership(7, 3), Founders::default());
         adopted.await.expect("ours");
         machine.cut_power(node).await;
         let env = machine.env();

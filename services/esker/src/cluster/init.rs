@@ -134,10 +134,11 @@ impl<T: Fn(Step)> Initing<'_, T> {
     }
 
     async fn adopt(&self, nodes: &[Calling], founded: &Founded) -> Result<(), InitError> {
+        let founders = &founded.plan.founders;
         for (member, membership) in founded.plan.adoptions(founded.cluster) {
             (self.tell)(Step::Adopting(member.address.clone()));
             let node = at(nodes, &member.address);
-            let adopt = async || node.adopt(member.disk, membership).await;
+            let adopt = async || node.adopt(member.disk, membership, founders).await;
             self.patiently(adopt).await?;
         }
         Ok(())
@@ -159,7 +160,7 @@ impl<T: Fn(Step)> Initing<'_, T> {
         let first = founded.plan.members.first();
         let first = first.expect("a plan has members");
         (self.tell)(Step::Founding(first.address.clone()));
-        let (node, voters) = (at(nodes, &first.address), founded.plan.voters());
+        let (node, voters) = (at(nodes, &first.address), founded.plan.founders.voters());
         let found = async || node.found(founded.cluster, &voters).await;
         self.patiently(found).await
     }

@@ -10,7 +10,7 @@ use esker_head::Calling as Head;
 use esker_log::{Head as _, HeadError};
 use esker_shard::{Command, Outcome};
 use esker_types::{NodeId, ShardId};
-use esker_walnode::adoption::{Calling, Membership};
+use esker_walnode::adoption::{Calling, Founders, Membership};
 use esker_walnode::members::{Changing, Goal, Headway, Stood};
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
@@ -93,7 +93,13 @@ pub(super) async fn add(args: &Add, shell: &Shell) -> Result<(), Failure> {
         }
         None => {
             let node = nodes.allocate(shell).await?;
-            let adopted = new.adopt(hello.disk, Membership { node, ..ours }).await;
+            let adopted = new
+                .adopt(
+                    hello.disk,
+                    Membership { node, ..ours },
+                    &Founders::default(),
+                )
+                .await;
             adopted.map_err(|error| Failure::new(error.to_string()))?;
             node
         }
@@ -225,8 +231,11 @@ impl Nodes {
         } = self.membership;
         let head = Head::new(&shell.env, cluster, data_shards, self.addresses.clone());
         let (shards, _) = self.changing.show().await;
-        let holders = shards.values().flat_map(|(_, stood)| stood.holders.keys());
-        let highest = holders.max().copied();
+        let Some((_, catalog)) = shards.get(&ShardId::CATALOG) else {
+            let text = "the catalog has no leader that answers, and gives no id away";
+            return Err(Failure::new(text).and_next("see that its nodes run, and run it again"));
+        };
+        let highest = catalog.holders.keys().max().copied();
         let given = loop {
             match head.propose(ShardId::CATALOG, Command::AllocateNode).await {
                 // The founders' ids may not be taken yet, in the first moments of a cluster.

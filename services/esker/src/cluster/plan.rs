@@ -8,12 +8,12 @@
 //!   all shards begun ───────────► done before
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use esker_types::limits::FOUNDERS_MAX;
 use esker_types::{ClusterId, Incarnation, NodeId};
 use esker_walnode::DiskId;
-use esker_walnode::adoption::{Hello, Membership};
+use esker_walnode::adoption::{Founder, Founders, Hello, Membership};
 
 /// What a node says of itself, and where it was asked.
 #[derive(Clone, Debug)]
@@ -39,6 +39,8 @@ pub(super) struct Plan {
     pub(super) data_shards: u32,
     /// By node.
     pub(super) members: Vec<Member>,
+    /// The same, as they are told of each other.
+    pub(super) founders: Founders,
     pub(super) stage: Stage,
 }
 
@@ -113,6 +115,26 @@ pub(super) enum Refusal {
          cluster.nodes; a cluster is founded once"
     )]
     Begun { cluster: ClusterId, address: String },
+    #[error("{0}: see cluster.nodes")]
+    NotTogether(&'static str),
+    #[error(
+        "{address} was adopted to found cluster {cluster} with {founders}, and {other} {}: name exactly \
+         those in cluster.nodes, or start every node in an empty data directory",
+        if *is_named { "is not among them" } else { "is not named" }
+    )]
+    OtherFounders {
+        address: String,
+        cluster: ClusterId,
+        founders: Founders,
+        other: String,
+        /// Whether `other` is named in place of a founder, or is a founder that is not.
+        is_named: bool,
+    },
+    #[error(
+        "{address} was adopted to join cluster {cluster}, which stands, and founds none: finish with \
+         `esker cluster add {address}`, or start it in an empty data directory"
+    )]
+    Joins { address: String, cluster: ClusterId },
     #[error(
         "{address} is node {node} of cluster {cluster}, which was founded without it, with {founders}: \
          take {address} out of cluster.nodes"
@@ -140,6 +162,11 @@ pub(super) fn plan(answers: &[Answer], shards: Shards) -> Result<Plan, Refusal> 
         }
         Some((_, of)) => (Some(of.cluster), of.incarnation, of.data_shards),
     };
+    let stage = stage(answers);
+    let founders = match stage {
+        Stage::Founded => None,
+        Stage::Anew | Stage::HalfFounded => founders(answers)?,
+    };
     let taken: BTreeSet<_> = adopted.iter().map(|(_, of)| of.node).collect();
     let numbers = 1..=u64::try_from(answers.len()).expect("at most 7");
     let numbers = numbers.map(|number| {
@@ -147,38 +174,36 @@ pub(super) fn plan(answers: &[Answer], shards: Shards) -> Result<Plan, Refusal> 
     });
     let mut free = numbers.filter(|node| !taken.contains(node));
     let members = answers.iter().map(|Answer { address, hello }| {
-        let known = hello.membership.map(|of| of.node);
+        let adopted = hello.membership.map(|of| of.node);
+        let founds = founders.and_then(|founders| founders.on(hello.disk));
+        let known = adopted.or(founds);
         Member {
             node: known.unwrap_or_else(|| free.next().expect("as many numbers as nodes")),
             address: address.clone(),
             disk: hello.disk,
-            is_adopted: known.is_some(),
+            is_adopted: adopted.is_some(),
         }
     });
     let mut members: Vec<_> = members.collect();
     members.sort_unstable_by_key(|member| member.node);
-    let stage = stage(answers);
     if let (Some(cluster), Stage::HalfFounded | Stage::Founded) = (cluster, stage) {
         all_belong(answers, &members, cluster)?;
     }
+    let together = members.iter().map(|member| {
+        let (address, disk) = (member.address.clone(), member.disk);
+        (member.node, Founder { address, disk })
+    });
     Ok(Plan {
         cluster,
         incarnation,
         data_shards,
+        founders: Founders::new(together).map_err(Refusal::NotTogether)?,
         members,
         stage,
     })
 }
 
 impl Plan {
-    /// Where the founders are reached.
-    pub(super) fn voters(&self) -> BTreeMap<NodeId, String> {
-        let voters = self.members.iter();
-        voters
-            .map(|member| (member.node, member.address.clone()))
-            .collect()
-    }
-
     /// What is left to adopt, in the order in which it is done: of two that found a cluster at the same
     /// time one comes first to the first node, and the other is refused there before it has adopted any.
     pub(super) fn adoptions(&self, cluster: ClusterId) -> Vec<(&Member, Membership)> {
@@ -255,6 +280,48 @@ fn adopted(answers: &[Answer]) -> Result<Vec<(&str, Membership)>, Refusal> {
         }
     }
     Ok(adopted)
+}
+
+/// Whom those that were adopted are to found their cluster with: exactly the nodes that gave `answers`.
+fn founders(answers: &[Answer]) -> Result<Option<&Founders>, Refusal> {
+    let mut adopted = answers.iter().filter_map(|answer| {
+        let of = answer.hello.membership?;
+        Some((answer, of.cluster))
+    });
+    let Some((first, cluster)) = adopted.next() else {
+        return Ok(None);
+    };
+    let joins = adopted.chain([(first, cluster)]);
+    for (answer, cluster) in joins {
+        if answer.hello.founders.is_empty() {
+            let address = answer.address.clone();
+            return Err(Refusal::Joins { address, cluster });
+        }
+    }
+    let founders = &first.hello.founders;
+    let is = |answer: &Answer, founder: &Founder| {
+        (&founder.address, founder.disk) == (&answer.address, answer.hello.disk)
+    };
+    let strangers = answers.iter().filter(|answer| {
+        let mut founders = founders.iter();
+        !founders.any(|(_, founder)| is(answer, founder))
+    });
+    let left_out = founders.iter().filter(|(_, founder)| {
+        let mut answers = answers.iter();
+        !answers.any(|answer| is(answer, founder))
+    });
+    let strangers = strangers.map(|answer| (&answer.address, true));
+    let left_out = left_out.map(|(_, founder)| (&founder.address, false));
+    match strangers.chain(left_out).next() {
+        None => Ok(Some(founders)),
+        Some((other, is_named)) => Err(Refusal::OtherFounders {
+            address: first.address.clone(),
+            cluster,
+            founders: founders.clone(),
+            other: other.clone(),
+            is_named,
+        }),
+    }
 }
 
 fn stage(answers: &[Answer]) -> Stage {

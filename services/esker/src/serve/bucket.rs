@@ -38,20 +38,19 @@ pub(super) async fn claimed(
     directory: &Directory,
     store: &Store,
 ) -> Result<(Identity, bool), ServeError> {
-    let known = directory.alone(env)?;
-    if let Some(identity) = known.filter(|known| known.claimed && known.begun) {
+    let founder = || Identity::founder(env, config.cluster.data_shards);
+    let mut identity = directory.alone(env)?.unwrap_or_else(founder);
+    if identity.claimed && identity.begun {
         let seen = still_ours(store, owner(&identity)).await?;
         return Ok((identity, seen));
     }
     store.probe().await?;
-    if let Some(identity) = known.filter(|known| known.claimed) {
+    if identity.claimed {
         // The log is about to begin; where something lies already, it has begun before.
         confirm(store, identity.cluster, identity.incarnation).await?;
         nothing_written(store, identity.incarnation).await?;
         return Ok((identity, true));
     }
-    let founder = || Identity::founder(env, config.cluster.data_shards);
-    let mut identity = known.unwrap_or_else(founder);
     directory.belongs_to(env, &identity)?;
     claim(store, identity.cluster, identity.incarnation).await?;
     identity.claimed = true;

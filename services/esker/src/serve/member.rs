@@ -149,7 +149,7 @@ impl Running {
             // Nothing of the log is to be left well.
             _ = &mut stopped => return Ok(()),
         };
-        let foundings = self.standing.open(identity, node.replicas());
+        let foundings = self.standing.open(identity.clone(), node.replicas());
         let credentials = credentials(&identity, &self.standing);
         let replicas = node.replicas().to_vec();
         let answering = Answering::new(credentials, replicas.clone(), head_bytes);

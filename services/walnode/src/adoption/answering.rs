@@ -71,7 +71,8 @@ impl Node for Answering {
         let membership = request.membership.ok_or("it has no membership");
         let membership = membership.and_then(|of| words::read_membership(&of));
         let membership = membership.map_err(malformed)?;
-        let adopted = self.standing.adopt(disk, membership).await;
+        let founders = words::read_founders(request.founders).map_err(malformed)?;
+        let adopted = self.standing.adopt(disk, membership, founders).await;
         adopted.map_err(|why| self.refused("an adoption", &why))?;
         Ok(Response::new(wire::AdoptReply {}))
     }

@@ -14,6 +14,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 
 use super::answering::MESSAGE_BYTES_MAX;
+use super::founders::Founders;
 use super::standing::{Hello, Membership};
 use super::words;
 use crate::disk_id::DiskId;
@@ -92,14 +93,21 @@ impl Calling {
         })
     }
 
-    /// Makes the node that showed `disk` one of a cluster. May be called again.
+    /// Makes the node that showed `disk` one of a cluster that is to be founded with `founders`, or of one
+    /// that stands, with nobody. May be called again.
     ///
     /// # Errors
     /// [`CallError`].
-    pub async fn adopt(&self, disk: DiskId, membership: Membership) -> Result<(), CallError> {
+    pub async fn adopt(
+        &self,
+        disk: DiskId,
+        membership: Membership,
+        founders: &Founders,
+    ) -> Result<(), CallError> {
         let request = wire::AdoptRequest {
             disk: disk.to_string(),
             membership: Some(words::membership(membership)),
+            founders: words::founders(founders),
         };
         let mut client = self.client.clone();
         let asked = client.adopt(within(request, ANSWER_MAX)).await;

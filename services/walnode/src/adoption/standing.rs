@@ -10,6 +10,7 @@ use esker_types::{ClusterId, Incarnation, NodeId};
 use esker_wal::Replica;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::founders::Founders;
 use crate::directory::Directory;
 use crate::disk_id::DiskId;
 use crate::identity::{Identity, IdentityError};
@@ -44,6 +45,8 @@ pub struct Hello {
     pub shards_led: u32,
     /// Nodes of the catalog, with their addresses, as it knows them.
     pub members: BTreeMap<NodeId, String>,
+    /// Whom it was adopted with to found the cluster; nobody if it was not, or joined one that stood.
+    pub founders: Founders,
 }
 
 impl Hello {
@@ -136,7 +139,7 @@ impl Standing {
     /// Whose it is, if it was adopted.
     #[must_use]
     pub fn identity(&self) -> Option<Identity> {
-        self.0.now.borrow().identity()
+        self.0.now.borrow().identity().cloned()
     }
 
     /// Waits until it is adopted.
@@ -147,7 +150,7 @@ impl Standing {
     pub async fn adopted(&self) -> Result<Identity, IdentityError> {
         let mut now = self.0.now.subscribe();
         let settled = now.wait_for(|now| !matches!(now, Now::Waiting)).await;
-        let identity = settled.expect("the sender is ours").identity();
+        let identity = settled.expect("the sender is ours").identity().cloned();
         match identity {
             Some(identity) => Ok(identity),
             None => {
@@ -159,11 +162,17 @@ impl Standing {
     }
 
     /// Makes it a node of a cluster: on its disk when this returns. Does nothing if it is that node
-    /// already. `disk` is what it said of itself before.
+    /// already. `disk` is what it said of itself before; `founders` are those the cluster is to be
+    /// founded with, nobody if it stands.
     ///
     /// # Errors
-    /// [`Refused`] if it is another's, or another disk.
-    pub async fn adopt(&self, disk: DiskId, membership: Membership) -> Result<(), Refused> {
+    /// [`Refused`] if it is another's, or another disk, or to be founded with others.
+    pub async fn adopt(
+        &self,
+        disk: DiskId,
+        membership: Membership,
+        founders: Founders,
+    ) -> Result<(), Refused> {
         let shared = Arc::clone(&self.0);
         if disk != shared.disk {
             return Err(Refused::Never(format!(
@@ -172,9 +181,18 @@ impl Standing {
                 shared.disk
             )));
         }
+        let as_founder = founders.get(membership.node).map(|founder| founder.disk);
+        if !founders.is_empty() && as_founder != Some(disk) {
+            let node = membership.node;
+            return Err(Refused::Never(format!(
+                "this is disk {disk}, and is not among the founders as {node}"
+            )));
+        }
         // Once begun it is done, whether whoever asked waits for it or not.
         let workers = Arc::clone(&self.0.env.workers);
-        workers.run(move || shared.adopt(membership)).await
+        workers
+            .run(move || shared.adopt(membership, founders))
+            .await
     }
 
     /// Says that the log is open. Returns where foundings come, one at a time.
@@ -188,7 +206,7 @@ impl Standing {
     /// Has every shard founded with `voters`. Shards that have begun stay as they are.
     ///
     /// # Errors
-    /// [`Refused`] if it is of another cluster, or is not among `voters`, or is not open yet.
+    /// [`Refused`] if it is of another cluster, or was not adopted with `voters`, or is not open yet.
     pub async fn found(
         &self,
         cluster: ClusterId,
@@ -201,10 +219,16 @@ impl Standing {
                 "this node is {now}, and cluster {cluster} is to be founded"
             ))
         })?;
-        if !voters.contains_key(&identity.node) {
+        if identity.founders.is_empty() {
             let node = identity.node;
             return Err(Refused::Never(format!(
-                "this node is {node}, which is not among those that the shards are to be founded with"
+                "this node is {node}, which joins a cluster that stands, and founds none"
+            )));
+        }
+        if voters != identity.founders.voters() {
+            return Err(Refused::Never(format!(
+                "this node founds its cluster with those it was adopted with: {}",
+                identity.founders
             )));
         }
         let Now::Open(_, _, found) = now else {
@@ -235,11 +259,15 @@ impl Standing {
         Hello {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             disk: self.0.disk,
-            membership: now.identity().map(|identity| identity.membership()),
+            membership: now.identity().map(Identity::membership),
             open: matches!(now, Now::Open(..)),
             shards_begun,
             shards_led,
             members,
+            founders: now
+                .identity()
+                .map(|of| of.founders.clone())
+                .unwrap_or_default(),
         }
     }
 }
@@ -256,14 +284,22 @@ impl fmt::Debug for Standing {
 }
 
 impl Shared {
-    fn adopt(&self, membership: Membership) -> Result<(), Refused> {
+    fn adopt(&self, membership: Membership, founders: Founders) -> Result<(), Refused> {
         let _one = self
             .adopting
             .lock()
             .expect("nothing panics under this lock");
         let now = self.now.borrow().clone();
         match now.identity() {
-            Some(identity) if identity.membership() == membership => return Ok(()),
+            Some(identity) if identity.membership() == membership => {
+                if identity.founders == founders {
+                    return Ok(());
+                }
+                return Err(Refused::Never(format!(
+                    "this node is {now}, adopted to found it with {}: found it with those",
+                    identity.founders
+                )));
+            }
             Some(_) => {
                 let Membership { cluster, node, .. } = membership;
                 return Err(Refused::Never(format!(
@@ -275,7 +311,7 @@ impl Shared {
             }
             None => {}
         }
-        let identity = Identity::adopted(membership, self.disk);
+        let identity = Identity::adopted(membership, founders, self.disk);
         if let Err(error) = identity.save(&*self.env.files, &self.directory) {
             let text = format!("the adoption may not be on the disk: {error}");
             *self.failed.lock().expect("nothing panics under this lock") = Some(error);
@@ -288,10 +324,10 @@ impl Shared {
 }
 
 impl Now {
-    const fn identity(&self) -> Option<Identity> {
+    const fn identity(&self) -> Option<&Identity> {
         match self {
             Self::Waiting | Self::Failed => None,
-            Self::Adopted(identity) | Self::Open(identity, ..) => Some(*identity),
+            Self::Adopted(identity) | Self::Open(identity, ..) => Some(identity),
         }
     }
 }

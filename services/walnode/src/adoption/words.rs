@@ -6,6 +6,7 @@ use esker_proto::internal as wire;
 use esker_types::limits::{DATA_SHARDS_MAX, FOUNDERS_MAX};
 use esker_types::{ClusterId, Incarnation, NodeId};
 
+use super::founders::{Founder, Founders};
 use super::standing::{Hello, Membership};
 use crate::disk_id::DiskId;
 
@@ -24,6 +25,7 @@ pub(super) fn hello(hello: Hello) -> wire::HelloReply {
         shards_begun: hello.shards_begun,
         shards_led: hello.shards_led,
         members: voters(&hello.members),
+        founders: founders(&hello.founders),
     }
 }
 
@@ -40,6 +42,7 @@ pub(super) fn read_hello(hello: wire::HelloReply) -> Result<Hello, Fault> {
             .into_iter()
             .map(read_voter)
             .collect::<Result<_, _>>()?,
+        founders: read_founders(hello.founders)?,
     })
 }
 
@@ -106,6 +109,24 @@ pub(super) fn read_voters(voters: Vec<wire::Voter>) -> Result<BTreeMap<NodeId, S
         return Err("two voters are the same node, or at the same address");
     }
     Ok(read)
+}
+
+pub(super) fn founders(founders: &Founders) -> Vec<wire::Founder> {
+    let founders = founders.iter().map(|(node, founder)| wire::Founder {
+        node: node.as_u64(),
+        address: founder.address.clone(),
+        disk: founder.disk.to_string(),
+    });
+    founders.collect()
+}
+
+pub(super) fn read_founders(founders: Vec<wire::Founder>) -> Result<Founders, Fault> {
+    let read = founders.into_iter().map(|founder| {
+        let node = NodeId::from_u64(founder.node).ok_or("a founder is no node")?;
+        let (address, disk) = (founder.address, read_disk(&founder.disk)?);
+        Ok((node, Founder { address, disk }))
+    });
+    Founders::new(read.collect::<Result<Vec<_>, Fault>>()?)
 }
 
 fn read_voter(wire::Voter { node, address }: wire::Voter) -> Result<(NodeId, String), Fault> {

@@ -44,7 +44,12 @@ struct Machine {
 impl World {
     /// With three nodes that wait.
     async fn new(seed: u64) -> Self {
-        let machines = (0..3).map(|number| Machine {
+        Self::of(3, seed).await
+    }
+
+    /// With so many.
+    async fn of(nodes: usize, seed: u64) -> Self {
+        let machines = (0..nodes as u64).map(|number| Machine {
             address: format!("wal-{number}:7072"),
             disk: SimDisk::new(seed * 10 + number),
             lives: 0,
@@ -56,7 +61,7 @@ impl World {
             bucket: format!("init-{}", WORLDS.fetch_add(1, Ordering::Relaxed)),
             seed,
         };
-        for number in 0..3 {
+        for number in 0..nodes {
             world.start(number).await;
         }
         world
@@ -146,7 +151,7 @@ impl World {
             let membership = hello.membership.expect("it is adopted");
             assert_eq!(membership.cluster, founded.cluster);
             assert!(hello.has_begun() && hello.is_led(), "{hello:?}");
-            assert_eq!(hello.members, founded.plan.voters(), "{hello:?}");
+            assert_eq!(hello.members, founded.plan.founders.voters(), "{hello:?}");
             nodes.insert(membership.node.sequence());
         }
         assert_eq!(nodes, BTreeSet::from([1, 2, 3]));
@@ -156,7 +161,7 @@ impl World {
         let again = self.init(999, &self.addresses()).await;
         let again = again.expect("it is done");
         assert_eq!(again.plan.stage, Stage::Founded);
-        let voters = |of: &Founded| (of.cluster, of.plan.voters());
+        let voters = |of: &Founded| (of.cluster, of.plan.founders.voters());
         assert_eq!(voters(&again), voters(founded));
     }
 }
@@ -267,6 +272,50 @@ fn killed_anywhere_it_goes_on_when_it_is_run_again() {
     }
     let founded = (3, Stage::Founded as u8);
     assert!(stages.contains(&founded), "{stages:?}");
+}
+
+/// Killed with the list of nodes that it had, and run again with another one: whatever was begun, no id
+/// and no shard is given twice; with the first list it goes on.
+#[test]
+fn run_again_with_other_nodes_it_gives_no_id_twice() {
+    let (mut refused, mut went_on) = (0, 0);
+    let mut polls = 0;
+    while !run(async {
+        let world = World::of(4, 3000 + polls as u64).await;
+        let nodes = world.addresses();
+        let (first, other) = (
+            &nodes[..3],
+            [&nodes[3], &nodes[0], &nodes[1]].map(String::clone),
+        );
+        let done = killed(polls, true, world.init(1, first)).await;
+        let founded = match world.init(2, &other).await {
+            Ok(founded) => {
+                went_on += 1;
+                let late = world.init(3, first).await.expect_err("another cluster");
+                assert!(matches!(late, InitError::Refused(_)), "{late}");
+                founded
+            }
+            Err(InitError::Refused(_)) => {
+                refused += 1;
+                world.init(3, first).await.expect("it goes on")
+            }
+            Err(error) => unreachable!("{polls} polls: {error}"),
+        };
+        let env = world.env(20_000, &SimDisk::new(0));
+        let mut ids = BTreeSet::new();
+        for address in &nodes {
+            let node = Calling::new(&env.network, address).expect("an address");
+            if let Some(of) = node.hello().await.expect("it runs").membership {
+                assert_eq!(of.cluster, founded.cluster, "{polls} polls");
+                assert!(ids.insert(of.node), "{polls} polls: {} twice", of.node);
+            }
+        }
+        assert_eq!(ids.len(), 3, "{polls} polls");
+        done.is_some()
+    }) {
+        polls += 1;
+    }
+    assert!(refused > 3 && went_on > 0, "{refused} {went_on}");
 }
 
 /// The first node dies while it writes down the voters of its shards: some have begun.

@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use super::*;
 
 const ASKED: Shards = Shards {
@@ -21,9 +23,27 @@ fn fresh(address: &str, disk: u128) -> Answer {
             shards_begun: 0,
             shards_led: 0,
             members: BTreeMap::new(),
+            founders: Founders::default(),
         },
     }
 }
+
+/// Nodes that were adopted to found their cluster together.
+fn together<const N: usize>(mut answers: [Answer; N], with: &[(&str, u128, u64)]) -> [Answer; N] {
+    let founders = with.iter().map(|(address, disk, sequence)| {
+        let (address, disk) = ((*address).to_owned(), DiskId(*disk));
+        (node(*sequence), Founder { address, disk })
+    });
+    let founders = Founders::new(founders).expect("distinct");
+    let adopted = answers.iter_mut();
+    for answer in adopted.filter(|answer| answer.hello.membership.is_some()) {
+        answer.hello.founders = founders.clone();
+    }
+    answers
+}
+
+/// As [`together`] has them.
+const THREE: [(&str, u128, u64); 3] = [("a:1", 10, 1), ("b:1", 20, 2), ("c:1", 30, 3)];
 
 /// One that is node `sequence` of `cluster`, of 16 data shards.
 fn adopted(address: &str, disk: u128, cluster: u128, sequence: u64) -> Answer {
@@ -63,7 +83,7 @@ fn new_nodes_are_numbered_as_named_and_adopted_by_disk() {
     let (members, adoptions) = numbers(&plan);
     assert_eq!(members, [("c:1", 1), ("a:1", 2), ("b:1", 3)]);
     assert_eq!(adoptions, ["a:1", "b:1", "c:1"]);
-    let voters = plan.voters().into_values();
+    let voters = plan.founders.voters().into_values();
     assert_eq!(voters.collect::<Vec<_>>(), ["c:1", "a:1", "b:1"]);
     let membership = plan.adoptions(ClusterId(9))[0].1;
     assert_eq!(
@@ -75,13 +95,14 @@ fn new_nodes_are_numbered_as_named_and_adopted_by_disk() {
 #[test]
 fn who_was_adopted_stays_who_it_is() {
     let answers = [fresh("c:1", 30), adopted("a:1", 10, 7, 1), fresh("b:1", 20)];
-    let plan = plan(&answers, ASKED).expect("a cluster half made");
+    let plan = plan(&together(answers, &THREE), ASKED).expect("a cluster half made");
     assert_eq!(
         (plan.cluster, plan.stage),
         (Some(ClusterId(7)), Stage::Anew)
     );
     let (members, adoptions) = numbers(&plan);
-    assert_eq!(members, [("a:1", 1), ("c:1", 2), ("b:1", 3)]);
+    // And the others become what they were to be, in whatever order they are named.
+    assert_eq!(members, [("a:1", 1), ("b:1", 2), ("c:1", 3)]);
     assert_eq!(adoptions, ["b:1", "c:1"]);
 }
 
@@ -95,7 +116,8 @@ fn a_cluster_that_has_begun_is_finished_or_done() {
             let members: &[u64] = if shards > 0 { &all } else { &[] };
             begun(adopted(address, disk, 7, sequence), shards, members)
         });
-        answers.collect::<Vec<_>>()
+        let answers: Vec<_> = answers.collect();
+        together(<[_; 3]>::try_from(answers).expect("three"), &THREE)
     };
     for (shards, stage) in [
         ([0, 0, 0], Stage::Anew),
@@ -116,6 +138,7 @@ fn a_cluster_that_has_begun_is_finished_or_done() {
 #[test]
 fn shards_that_nobody_asked_for_are_those_that_there_are() {
     let answers = [adopted("a:1", 10, 7, 1), fresh("b:1", 20)];
+    let answers = together(answers, &THREE[..2]);
     for (count, is_said, expected) in [(4, false, Some(16)), (16, true, Some(16)), (4, true, None)]
     {
         let planned = plan(&answers, Shards { count, is_said });
@@ -168,8 +191,12 @@ fn what_does_not_fit_is_refused_with_what_to_do() {
             "has begun, and b:1 does not belong to it: take b:1 out",
         ),
         (
-            vec![begun(adopted("a:1", 1, 7, 1), 1, &[1, 2]), fresh("b:1", 2)],
-            "has begun, and b:1 does not belong to it",
+            together(
+                [begun(adopted("a:1", 10, 7, 1), 1, &[1, 2]), fresh("b:1", 2)],
+                &THREE[..2],
+            )
+            .into(),
+            "and b:1 is not among them: name exactly those",
         ),
         (
             vec![
@@ -185,6 +212,39 @@ fn what_does_not_fit_is_refused_with_what_to_do() {
         let refusal = plan(&answers, ASKED).expect_err(expected).to_string();
         assert!(refusal.contains(expected), "{refusal}");
     }
+}
+
+/// What was begun with some nodes is not gone on with with others: an id could be given twice.
+#[test]
+fn a_founding_goes_on_with_the_nodes_that_it_was_begun_with() {
+    let half = || adopted("a:1", 10, 7, 1);
+    let began = || begun(half(), 1, &[1, 2, 3]);
+    let (b, c, d) = (fresh("b:1", 20), fresh("c:1", 30), fresh("d:1", 40));
+    let moved = fresh("e:1", 30);
+    for (answers, expected) in [
+        ([half(), b.clone(), d.clone()], "and d:1 is not among them"),
+        ([began(), b.clone(), d], "and d:1 is not among them"),
+        // The same address, and another disk.
+        (
+            [half(), b.clone(), fresh("c:1", 31)],
+            "and c:1 is not among them",
+        ),
+        // The same disk at another address.
+        ([half(), b.clone(), moved], "and e:1 is not among them"),
+    ] {
+        let refusal = plan(&together(answers, &THREE), ASKED).expect_err(expected);
+        assert!(refusal.to_string().contains(expected), "{refusal}");
+    }
+    let fewer = plan(&together([half(), b.clone()], &THREE), ASKED);
+    let refusal = fewer.expect_err("one is missing").to_string();
+    assert!(refusal.contains("and c:1 is not named"), "{refusal}");
+    let more = [half(), b.clone(), c];
+    let more = plan(&together(more, &THREE[..2]), ASKED);
+    let refusal = more.expect_err("one more").to_string();
+    assert!(refusal.contains("and c:1 is not among them"), "{refusal}");
+    // Who was adopted to join founds nothing.
+    let joins = plan(&[half(), b], ASKED).expect_err("it joins").to_string();
+    assert!(joins.contains("`esker cluster add a:1`"), "{joins}");
 }
 
 /// Whoever comes to the first node second is refused there: it has adopted none.

@@ -1,5 +1,6 @@
 use esker_types::{ClusterId, Incarnation, NodeId};
 use esker_walnode::DiskId;
+use esker_walnode::adoption::Founders;
 
 use super::*;
 
@@ -18,6 +19,7 @@ fn answer(address: &str, cluster: Option<(u128, u32)>) -> Answer {
         shards_begun: cluster.map_or(0, |(_, shards)| shards),
         shards_led: 0,
         members: std::collections::BTreeMap::new(),
+        founders: Founders::default(),
     };
     (address.to_owned(), Ok(hello))
 }
