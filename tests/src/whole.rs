@@ -117,7 +117,7 @@ impl Site {
                 founder
             }
         };
-        self.identity = Some(identity);
+        self.identity = Some(identity.clone());
         let mut node = Node::start(&env, directory, &identity, options, Arc::new(Alone)).await?;
         node.lead_alone().await?;
         let url = format!("memory://{}", self.bucket);
