@@ -362,6 +362,9 @@ fn raft_config(shard: ShardId) -> openraft::Config {
         snapshot_policy: SnapshotPolicy::Never,
         max_in_snapshot_log_to_keep: u64::MAX,
         enable_pre_vote: Some(true),
+        // Followers may hold entries of its term that a leader died before it had synced. Back in that
+        // term it would write others under their ids, and logs would differ where ids agree.
+        enable_leader_restore: Some(false),
         ..openraft::Config::default()
     }
 }

@@ -95,6 +95,30 @@ fn what_a_leader_took_in_one_term_it_does_not_write_in_another() {
     }
 }
 
+/// Followers may have on disk what a leader had not synced itself when it died. Back so soon that nobody
+/// has missed it, it must not go on in its term: there it would give others' entries new contents.
+#[test]
+fn who_led_and_died_leads_again_in_a_later_term_only() {
+    for seed in 0..10 {
+        run(async {
+            let mut trio = Trio::new(600 + seed).await;
+            assert_eq!(trio.append(0).await, 0);
+            let old = trio.leader().await;
+            let term = trio.replica(old).leads_in().expect("it leads");
+            trio.crash(old, Crash::Kill).await;
+            trio.start(old).await;
+            assert_eq!(trio.append(1).await, 1, "seed {seed}");
+            let new = trio.leader().await;
+            let now = trio.replica(new).leads_in().expect("it leads");
+            assert!(
+                now > term,
+                "seed {seed}: {old} led in {term}, {new} in {now}"
+            );
+            trio.converge().await;
+        });
+    }
+}
+
 #[test]
 fn who_does_not_lead_takes_no_append_and_time_goes_on_under_the_next_leader() {
     run(async {
