@@ -127,6 +127,10 @@ impl Head for Hooked {
         self.inner.past(shard, partition, seen)
     }
 
+    fn mark(&self, shard: ShardId) -> Option<Mark> {
+        self.inner.mark(shard)
+    }
+
     fn progress(&self, shard: ShardId) -> Answer<'_, Progress> {
         Box::pin(async move { Ok((self.stands)(self.inner.progress(shard).await?)) })
     }

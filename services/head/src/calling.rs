@@ -249,6 +249,10 @@ impl Head for Calling {
         })
     }
 
+    fn mark(&self, shard: ShardId) -> Option<Mark> {
+        self.0.ways.seen(shard)
+    }
+
     fn progress(&self, shard: ShardId) -> Answer<'_, Progress> {
         Box::pin(async move {
             let asked = self.ask(shard, Question::Progress).await?;

@@ -236,6 +236,8 @@ impl Head for LocalHead {
                     return Ok(bounds);
                 }
                 states.changed().await.map_err(|_| ended(shard))?;
+                // Who leads by now has news, and tells what is not there.
+                self.led(shard)?;
             }
         })
     }
@@ -247,6 +249,10 @@ impl Head for LocalHead {
         count: usize,
     ) -> Answer<'_, Listing<MixedSegment>> {
         Box::pin(async move { Ok(view::manifest(&self.replica(shard)?.state(), after, count)) })
+    }
+
+    fn mark(&self, shard: ShardId) -> Option<Mark> {
+        Some(view::mark(&self.shards.get(&shard)?.replica.state()))
     }
 
     fn progress(&self, shard: ShardId) -> Answer<'_, Progress> {

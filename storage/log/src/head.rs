@@ -280,6 +280,10 @@ pub trait Head: Send + Sync + fmt::Debug {
         count: usize,
     ) -> Answer<'_, Listing<MixedSegment>>;
 
+    /// Where the state stands that answers come from, whether the shard is led there or not: what was
+    /// answered before this call is not newer. `None` if nothing is known of the shard.
+    fn mark(&self, shard: ShardId) -> Option<Mark>;
+
     /// How the shard stands.
     fn progress(&self, shard: ShardId) -> Answer<'_, Progress>;
 

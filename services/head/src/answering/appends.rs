@@ -17,7 +17,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
 use super::sessions::Turn;
-use super::{Answering, Refusals, catch_up, mark};
+use super::{Answering, Refusals, catch_up};
 use crate::words::{self, Append, Call};
 
 /// Messages of answers that wait for the caller.
@@ -215,7 +215,7 @@ impl Appending {
                 None
             };
         }
-        let mark = mark(&*self.head, self.shard).await.map(words::mark);
+        let mark = self.head.mark(self.shard).map(words::mark);
         let answers = wire::AppendAnswers { mark, answers };
         let gone = |_| Status::cancelled("the caller has gone");
         self.answers.send(Ok(answers)).await.map_err(gone)

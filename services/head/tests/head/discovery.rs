@@ -1,7 +1,7 @@
 //! Who leads is found out, and found again.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -324,9 +324,9 @@ fn who_is_behind_what_was_seen_is_not_believed() {
     run(async {
         let site = Site::start(1).await;
         site.serve(NODES[0], site.head()).await;
-        let behind = Posed::standing(&site.head(), |mut progress| {
-            progress.mark.index = RaftIndex(1);
-            progress
+        let behind = Posed::standing(&site.head(), |mut mark| {
+            mark.index = RaftIndex(1);
+            mark
         });
         site.serve(NODES[1], Arc::<Posed>::clone(&behind) as _)
             .await;
@@ -354,6 +354,34 @@ fn who_is_behind_what_was_seen_is_not_believed() {
             .propose(SHARD, tick(9))
             .await
             .expect_err("nobody knows");
+        assert_eq!(error.durability(), Durability::NotWritten);
+    });
+}
+
+/// It leads while it answers, and no more when that is done: what it said counts as seen.
+#[test]
+fn what_one_said_who_was_deposed_the_next_moment_is_not_taken_back() {
+    run(async {
+        let site = Site::start(1).await;
+        let partition = make_partition(&*site.head()).await;
+        let calls = Arc::new(AtomicU64::new(0));
+        let deposed = Posed::saying(&site.head(), move |step| {
+            let led = step != Step::Call || calls.fetch_add(1, Ordering::Relaxed) == 0;
+            (!led).then(|| elsewhere(Some(NODES[1])))
+        });
+        let behind = Posed::standing(&site.head(), |mut mark| {
+            mark.index = RaftIndex(1);
+            mark
+        });
+        site.serve(NODES[0], deposed).await;
+        site.serve(NODES[1], behind).await;
+        let calling = site.calling(&NODES[..1]);
+        let bounds = calling.bounds(SHARD, partition).await.expect("it leads");
+        let seen = bounds.expect("it is there").mark;
+        assert!(seen.index > RaftIndex(1));
+        assert!(calling.mark(SHARD) >= Some(seen), "it is remembered");
+        let error = calling.bounds(SHARD, partition).await;
+        let error = error.expect_err("who leads now knows less");
         assert_eq!(error.durability(), Durability::NotWritten);
     });
 }

@@ -41,7 +41,7 @@ type Pose = dyn Fn(Step) -> BoxFuture<'static, Option<HeadError>> + Send + Sync;
 /// What was lost is so a moment later: those behind it are applied by then.
 const LOST_AFTER: Duration = Duration::from_millis(5);
 
-type Stands = dyn Fn(Progress) -> Progress + Send + Sync;
+type Stands = dyn Fn(Mark) -> Mark + Send + Sync;
 
 pub(crate) struct Posed {
     inner: Arc<dyn Head>,
@@ -58,7 +58,7 @@ impl Posed {
         Arc::new(Self {
             inner: Arc::clone(inner),
             pose: Box::new(pose),
-            stands: Box::new(|progress| progress),
+            stands: Box::new(|mark| mark),
             calls: AtomicU64::default(),
         })
     }
@@ -79,7 +79,7 @@ impl Posed {
     /// One that says that it stands where `stands` says.
     pub(crate) fn standing(
         inner: &Arc<dyn Head>,
-        stands: impl Fn(Progress) -> Progress + Send + Sync + 'static,
+        stands: impl Fn(Mark) -> Mark + Send + Sync + 'static,
     ) -> Arc<Self> {
         Arc::new(Self {
             inner: Arc::clone(inner),
@@ -99,6 +99,11 @@ impl Posed {
             Some(error) => Err(error),
             None => Ok(()),
         }
+    }
+
+    fn standing_there(&self, mut progress: Progress) -> Progress {
+        progress.mark = (self.stands)(progress.mark);
+        progress
     }
 
     async fn call(&self) -> Result<&dyn Head, HeadError> {
@@ -222,10 +227,14 @@ impl Head for Posed {
         Box::pin(async move { self.call().await?.manifest(shard, after, count).await })
     }
 
+    fn mark(&self, shard: ShardId) -> Option<Mark> {
+        Some((self.stands)(self.inner.mark(shard)?))
+    }
+
     fn progress(&self, shard: ShardId) -> Answer<'_, Progress> {
         Box::pin(async move {
             self.pose(Step::Call).await?;
-            Ok((self.stands)(self.inner.progress(shard).await?))
+            Ok(self.standing_there(self.inner.progress(shard).await?))
         })
     }
 
@@ -238,7 +247,7 @@ impl Head for Posed {
         Box::pin(async move {
             self.pose(Step::Call).await?;
             let progress = self.inner.progress_past(shard, seen, patience).await?;
-            Ok((self.stands)(progress))
+            Ok(self.standing_there(progress))
         })
     }
 
