@@ -124,7 +124,7 @@ mod tests {
     fn a_node_is_admitted_catches_up_and_then_votes() {
         let add = Goal::Add {
             node: id(4),
-            address: "n:4".into(),
+            address: "n:1".into(),
         };
         let next = |stood: Stood| super::next(&stood, &add);
         let three = [1, 2, 3];
