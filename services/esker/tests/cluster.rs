@@ -169,6 +169,22 @@ fn init(agent: &Path) -> Value {
     serde_json::from_slice(&out(init.arg(agent), b"")).unwrap()
 }
 
+/// The catalog and two data shards come to be led by a node each.
+fn wait_until_each_leads_one(config: &Path) {
+    let began = Instant::now();
+    loop {
+        let mut status = esker(&["cluster", "status", "--json", "--config"]);
+        let status = out(status.arg(config), b"");
+        let status: Value = serde_json::from_slice(&status).unwrap();
+        let nodes = status["nodes"].as_array().unwrap().iter();
+        if nodes.filter(|node| node["leads"] == 1).count() == 3 {
+            return;
+        }
+        assert!(began.elapsed() < PATIENCE, "{status}");
+        std::thread::sleep(Duration::from_millis(500));
+    }
+}
+
 fn lines(range: std::ops::Range<u32>) -> Vec<u8> {
     let lines = range.map(|number| format!("line {number:06}\n"));
     lines.collect::<String>().into_bytes()
@@ -250,6 +266,7 @@ fn three_nodes_are_founded_and_each_may_die() {
     }
     let read = out(&mut at(&["consume", "logs"]), b"");
     assert!(sorted(&read) == sorted(&lines(0..13_000)));
+    wait_until_each_leads_one(&config);
     out(&mut at(&["cluster", "flush"]), b"");
     out(&mut at(&["verify", "--content"]), b"");
     agent.stop();

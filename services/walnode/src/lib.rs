@@ -12,6 +12,7 @@
 mod node; // a node, whole
 mod directory; // its data directory, taken by one process
 mod hand_over; // what it leads, before it ends or while its disk is slow
+mod balance; // what it leads, beside the others
 mod lend; // what its heads may hold
 mod identity; // who a data directory belongs to
 mod disk_id; // which disk that is

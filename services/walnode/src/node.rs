@@ -17,6 +17,7 @@ use esker_wal::{Appender, Elsewhere, Error, Keeper, KeeperOptions, ProposeError,
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use crate::balance::balance;
 use crate::directory::Directory;
 use crate::hand_over::{hand_over, hand_over_when_slow};
 use crate::identity::{Identity, IdentityError};
@@ -133,6 +134,7 @@ impl Node {
             let _ = tell.try_send(NodeError::Wal(error));
         });
         tasks.spawn(hand_over_when_slow(Arc::clone(&wal), replicas.clone()));
+        tasks.spawn(balance(identity.node, replicas.clone()));
         tasks.spawn(own_ids(replicas[0].clone()));
         for Led { replica, appender } in led.clone() {
             if let Some(appender) = appender {

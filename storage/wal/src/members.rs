@@ -112,6 +112,12 @@ impl Replica {
         Some(metrics.last_log_index?.saturating_sub(matched))
     }
 
+    /// The same for one that answered the last thing it was asked.
+    #[must_use]
+    pub fn reaches(&self, node: NodeId) -> Option<u64> {
+        self.answers(node).then(|| self.lag(node)).flatten()
+    }
+
     /// Has `node`, reached at `address`, hold the shard, without a vote.
     ///
     /// # Errors
