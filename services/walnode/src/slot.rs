@@ -14,8 +14,9 @@ use tonic::codegen::Service;
 use tonic::codegen::http::{Request, Response};
 use tonic::server::NamedService;
 
-/// The place of a service. Until it is there, every call is answered UNAVAILABLE, and why. Clones are
-/// the same place.
+/// The place of a service. Until it is there, every call is answered FAILED_PRECONDITION, and why:
+/// UNAVAILABLE may come from anywhere on the way, and then leaves open what was done. Clones are the same
+/// place.
 pub struct Slot<S> {
     service: Arc<OnceLock<S>>,
     why: &'static str,
@@ -75,7 +76,25 @@ where
     fn call(&mut self, request: Request<Body>) -> Answer {
         match self.service.get() {
             Some(service) => Box::pin(service.clone().call(request)),
-            None => Box::pin(future::ready(Ok(Status::unavailable(self.why).into_http()))),
+            None => {
+                let refused = Status::failed_precondition(self.why);
+                Box::pin(future::ready(Ok(refused.into_http())))
+            }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_empty_slot_says_that_nothing_was_done() {
+        let mut slot = Slot::<tonic::service::Routes>::new("too early");
+        let Ok(answer) = slot.call(Request::new(Body::empty())).await;
+        let refused = Status::from_header_map(answer.headers()).expect("a status");
+        // A caller that proposes goes on to the next node only if it is told so.
+        assert_eq!(refused.code(), tonic::Code::FailedPrecondition);
+        assert_eq!(refused.message(), "too early");
     }
 }
