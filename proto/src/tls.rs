@@ -19,7 +19,7 @@ mod listening; // a listener that secures its connections
 mod material; // files, and what is made of them
 mod renewed; // made anew when the files change
 
-pub use connecting::Secure;
+pub use connecting::{NO_TLS, Secure};
 pub use error::TlsError;
 pub use handshakes::{Handshakes, Outcome};
 pub use listening::Secured;

@@ -22,6 +22,9 @@ pub struct Secure {
     meant: Meant,
 }
 
+/// What an error says of who answers in the clear.
+pub const NO_TLS: &str = "what answers there speaks no TLS";
+
 /// Who is meant by an address.
 #[derive(Clone, Debug)]
 enum Meant {
@@ -87,7 +90,7 @@ fn failed(kind: io::ErrorKind, address: &str, what: &str) -> io::Error {
 
 fn what(error: &io::Error) -> String {
     match Outcome::of(error) {
-        Outcome::Plaintext => "what answers there speaks no TLS".to_owned(),
+        Outcome::Plaintext => NO_TLS.to_owned(),
         _ if error.kind() == io::ErrorKind::UnexpectedEof => {
             "it hung up in the handshake, as what speaks no TLS does".to_owned()
         }

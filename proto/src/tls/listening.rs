@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use esker_env::{Connection, Env, Listener, Pending};
 use esker_types::limits::ACCEPT_TOLD;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsAcceptor;
@@ -14,6 +15,9 @@ use super::handshakes::{Handshakes, Outcome};
 use super::material::{Server, names};
 use super::renewed::Renewed;
 use super::{HANDSHAKE_MAX, HANDSHAKES_MAX, Serving, TlsError};
+
+/// Bytes that are taken of who was refused, unread.
+const LAST_WORDS_BYTES_MAX: u64 = 64 << 10;
 
 /// A listener whose connections are secured before they are handed out. Handshakes go on beside each
 /// other, at most [`HANDSHAKES_MAX`], each at most [`HANDSHAKE_MAX`]; one that fails is counted, and
@@ -122,11 +126,15 @@ impl Shared {
     async fn handshake(self: Arc<Self>, connection: Connection) -> Option<Connection> {
         let peer = connection.peer().to_owned();
         let config = Arc::clone(&self.config.now().await.config);
-        let accepting = TlsAcceptor::from(config).accept(connection);
+        let accepting = TlsAcceptor::from(config).accept(connection).into_fallible();
         let stream = match timeout(HANDSHAKE_MAX, accepting).await {
             Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => {
-                self.failed(Outcome::of(&error), &peer, &what(&error));
+            Ok(Err((error, connection))) => {
+                let outcome = Outcome::of(&error);
+                self.failed(outcome, &peer, &what(&error));
+                if outcome != Outcome::Plaintext {
+                    let _ = timeout(HANDSHAKE_MAX, hear_out(connection)).await;
+                }
                 return None;
             }
             Err(_) => {
@@ -156,6 +164,16 @@ impl Shared {
         told.at = Some(Instant::now());
         let (address, failed) = (&self.address, told.failed);
         tracing::warn!(%address, %peer, %what, failed, "a TLS handshake has failed");
+    }
+}
+
+/// Lets a peer that was refused read why: closed at once, with bytes of his unread, the system would
+/// take that from him.
+async fn hear_out(mut connection: Connection) {
+    if connection.shutdown().await.is_ok() {
+        let mut rest = connection.take(LAST_WORDS_BYTES_MAX);
+        // Whatever it is, it comes too late.
+        let _ = tokio::io::copy(&mut rest, &mut tokio::io::sink()).await;
     }
 }
 

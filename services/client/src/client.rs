@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use esker_env::Env;
+use esker_env::{Env, Network};
+use esker_proto::tls::{Connecting, NO_TLS, Secure};
 use esker_proto::v1::admin_client::AdminClient;
 use esker_proto::v1::log_client::LogClient;
 use esker_proto::{transport, tuning, v1};
@@ -13,7 +14,7 @@ use tonic::{Response, Status};
 
 use crate::admin::Admin;
 use crate::error::{Code, Error};
-use crate::greeting::{Greeted, Greeting};
+use crate::greeting::{Greeted, Greeting, Other};
 use crate::patience::Patience;
 use crate::producer::{Producer, ProducerOptions};
 use crate::reader::{ReadOptions, Reader};
@@ -23,6 +24,9 @@ use esker_types::Durability;
 /// How a client behaves.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Options {
+    /// What is shown and believed where the address is `https://`. Default: no certificate is shown,
+    /// and the CAs that browsers believe are believed.
+    pub tls: Connecting,
     /// How long calls and readers go on trying without progress. Default: 120 s.
     pub patience: Duration,
     /// How long one try of a call may take, from one second on. Default: 30 s.
@@ -32,6 +36,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
+            tls: Connecting::default(),
             patience: Duration::from_secs(120),
             call_timeout: Duration::from_secs(30),
         }
@@ -61,23 +66,33 @@ pub(crate) enum Again {
 }
 
 impl Client {
-    /// Connects to an agent at `uri`, such as `http://127.0.0.1:7070`. A connection that breaks
+    /// Connects to an agent at `uri`, such as `http://127.0.0.1:7070` or `https://logs.example:7070`. A connection that breaks
     /// later is made again by itself.
     ///
     /// # Errors
-    /// [`Code::InvalidRequest`] if `uri` is none, [`Code::Unavailable`] if nobody answers there.
+    /// [`Code::InvalidRequest`] if `uri` or a file of [`Options::tls`] is none, [`Code::Unavailable`] if
+    /// nobody answers there, or somebody else.
     pub async fn connect(uri: &str, options: Options, env: &Env) -> Result<Self, Error> {
         let endpoint = tuning::endpoint(uri).map_err(|_| {
-            Error::invalid(format!("`{uri}` is no address; write http://host:port"))
+            let text =
+                format!("`{uri}` is no address; write http://host:port or https://host:port");
+            Error::invalid(text)
         })?;
-        // Sent in the clear, it would not be what was asked for.
-        if endpoint.uri().scheme_str() != Some("http") {
-            let text = format!("`{uri}` is not http://host:port, and TLS is not spoken yet");
-            return Err(Error::invalid(text));
-        }
+        let network: Arc<dyn Network> = match endpoint.uri().scheme_str() {
+            Some("http") => Arc::clone(&env.network),
+            Some("https") => {
+                let secure = Secure::new(env, options.tls.clone());
+                Arc::new(secure.map_err(|error| Error::invalid(error.to_string()))?)
+            }
+            // Sent in the clear, it would not be what was asked for.
+            _ => {
+                let text = format!("`{uri}` is neither http://host:port nor https://host:port");
+                return Err(Error::invalid(text));
+            }
+        };
         let greeting = Greeting::default();
         let network = Arc::new(Greeted {
-            network: Arc::clone(&env.network),
+            network,
             greeting: greeting.clone(),
         });
         let env = Env {
@@ -90,10 +105,18 @@ impl Client {
                 let why = chain(&error);
                 // The network names the address, too.
                 let why = match why.split_once(": ") {
-                    Some((tried, why)) if tried.starts_with("cannot connect to ") => why,
+                    Some((tried, why))
+                        if tried.starts_with("cannot connect to ")
+                            || tried.starts_with("no TLS with ") =>
+                    {
+                        why
+                    }
                     _ => &why,
                 };
-                let text = format!("no connection to {uri}: {why}");
+                let mut text = format!("no connection to {uri}: {why}");
+                if why.contains(NO_TLS) {
+                    text.push_str(&format!("; write {}", uri.replacen("https", "http", 1)));
+                }
                 Error::new(Code::Unavailable, Durability::NotWritten, text)
             })?;
         Ok(Self {
@@ -204,7 +227,16 @@ impl Client {
         let address = format!("{}:{port}", uri.host().unwrap_or_default());
         self.greeting.ask(&*self.env.network, &address).await;
         let what = match self.greeting.other() {
-            Some(other) => format!("speaks {other}"),
+            Some(Other::Tls) => {
+                let authority = uri.authority().map_or("host:port", |of| of.as_str());
+                let text = format!("what answers at {uri} speaks TLS; write https://{authority}");
+                return Error::new(Code::Unavailable, Durability::NotWritten, text);
+            }
+            Some(Other::Refuses(why)) => {
+                let text = format!("what answers at {uri} refuses us: {why}");
+                return Error::new(Code::Unavailable, Durability::NotWritten, text);
+            }
+            Some(Other::Speaks(other)) => format!("speaks {other}"),
             // A service of ours that refuses a call says why.
             None if status.code() == Unimplemented && status.details().is_empty() => {
                 "does not know this call".to_owned()

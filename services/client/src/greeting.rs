@@ -37,7 +37,18 @@ enum Heard {
     /// HTTP/2, once at least: whatever answers now, a server was there.
     Http2,
     /// This, which is not HTTP/2.
-    Other(&'static str),
+    Other(Other),
+}
+
+/// What answers instead of a server of HTTP/2.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Other {
+    /// Something that speaks so.
+    Speaks(&'static str),
+    /// Something that speaks TLS, where it was not spoken to so.
+    Tls,
+    /// A server that speaks TLS, and has ended it: why.
+    Refuses(String),
 }
 
 impl Greeting {
@@ -47,9 +58,9 @@ impl Greeting {
     }
 
     /// What answers instead of a server of HTTP/2, if none was ever heard.
-    pub(crate) fn other(&self) -> Option<&'static str> {
-        match *self.heard() {
-            Heard::Other(what) => Some(what),
+    pub(crate) fn other(&self) -> Option<Other> {
+        match &*self.heard() {
+            Heard::Other(what) => Some(what.clone()),
             Heard::Nothing | Heard::HungUp | Heard::Asked | Heard::Http2 => None,
         }
     }
@@ -79,6 +90,14 @@ impl Greeting {
         }
     }
 
+    /// TLS was ended by the other side, which said why before it said anything else.
+    fn refused(&self, why: &io::Error) {
+        let mut heard = self.heard();
+        if !matches!(*heard, Heard::Http2) {
+            *heard = Heard::Other(Other::Refuses(why.to_string()));
+        }
+    }
+
     fn heard(&self) -> std::sync::MutexGuard<'_, Heard> {
         self.0.lock().expect("no holder panics")
     }
@@ -99,12 +118,12 @@ fn is_settings(first: &[u8]) -> bool {
 }
 
 /// What speaks so.
-fn what(first: &[u8]) -> &'static str {
+fn what(first: &[u8]) -> Other {
     match first {
-        [b'H', b'T', ..] => "HTTP/1",
+        [b'H', b'T', ..] => Other::Speaks("HTTP/1"),
         // A record of TLS: an alert, or a handshake.
-        [0x15 | 0x16, 3, ..] => "TLS, which this version does not speak",
-        _ => "neither HTTP/2 nor HTTP/1",
+        [0x15 | 0x16, 3, ..] => Other::Tls,
+        _ => Other::Speaks("neither HTTP/2 nor HTTP/1"),
     }
 }
 
@@ -176,9 +195,17 @@ impl AsyncRead for Listening {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.connection).poll_read(context, buffer);
-        if self.first.is_some() && polled.is_ready() {
-            let read = &buffer.filled()[before..];
-            self.heard(read, read.is_empty());
+        match &polled {
+            // Bytes that are none after a handshake are TLS's word for it: a certificate is refused.
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::InvalidData => {
+                self.greeting.refused(error);
+                self.first = None;
+            }
+            Poll::Ready(_) if self.first.is_some() => {
+                let read = &buffer.filled()[before..];
+                self.heard(read, read.is_empty());
+            }
+            Poll::Ready(_) | Poll::Pending => {}
         }
         polled
     }
@@ -220,17 +247,15 @@ mod tests {
 
     #[test]
     fn what_answers_is_known_by_its_first_bytes() {
+        let neither = Some(Other::Speaks("neither HTTP/2 nor HTTP/1"));
         for (first, other) in [
             (&b"\0\0\x12\x04\0\0\0\0\0"[..], None),
             (b"\0\0\0\x04\0\0\0\0\0", None),
-            (b"HTTP/1.1 400 Bad Request", Some("HTTP/1")),
-            (
-                b"\x15\x03\x01\0\x02\x02\x46",
-                Some("TLS, which this version does not speak"),
-            ),
-            (b"SSH-2.0-OpenSSH", Some("neither HTTP/2 nor HTTP/1")),
-            (b"\0\0\x08\x07\0\0\0\0\0", Some("neither HTTP/2 nor HTTP/1")),
-            (b"-E", Some("neither HTTP/2 nor HTTP/1")),
+            (b"HTTP/1.1 400 Bad Request", Some(Other::Speaks("HTTP/1"))),
+            (b"\x15\x03\x01\0\x02\x02\x46", Some(Other::Tls)),
+            (b"SSH-2.0-OpenSSH", neither.clone()),
+            (b"\0\0\x08\x07\0\0\0\0\0", neither.clone()),
+            (b"-E", neither),
         ] {
             let greeting = Greeting::default();
             greeting.hear(first);

@@ -56,6 +56,7 @@ mod setback; // why nothing gets on at present
 pub use admin::{Admin, Verification};
 pub use client::{Client, Options};
 pub use error::{Code, Detail, Error};
+pub use esker_proto::tls::{Connecting, Own};
 pub use esker_proto::v1;
 pub use esker_record::{Compression, ZstdLevel};
 pub use esker_types::{Durability, Offset, OffsetRange, Timestamp};

@@ -1,11 +1,12 @@
 //! Every command and option. What they do is in the module of the same name.
 
 use std::io::IsTerminal;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-
+use esker_client::Own;
 use tracing_subscriber::EnvFilter;
 
 use crate::failure::Failure;
@@ -30,7 +31,7 @@ pub(crate) struct Cli {
 /// What every command knows.
 #[derive(Debug, Args)]
 pub(crate) struct Common {
-    /// Address of an agent: http://HOST:PORT, HOST:PORT, or a port of this machine
+    /// Address of an agent: http://HOST:PORT, https://HOST:PORT, HOST:PORT, or a port of this machine
     #[arg(long, global = true, env = "ESKER_ENDPOINT", value_name = "URL")]
     #[arg(default_value = ENDPOINT)]
     pub(crate) endpoint: String,
@@ -41,7 +42,42 @@ pub(crate) struct Common {
     pub(crate) json: bool,
 
     #[command(flatten)]
+    pub(crate) tls: Tls,
+
+    #[command(flatten)]
     pub(crate) log: Logging,
+}
+
+/// What commands show and believe, over https:// and between nodes.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Tls {
+    /// The CA that is believed, a PEM file [default: those that browsers believe]
+    #[arg(
+        long = "tls-ca",
+        global = true,
+        env = "ESKER_TLS_CA",
+        value_name = "FILE"
+    )]
+    pub(crate) ca: Option<PathBuf>,
+
+    /// The certificate that is shown to who asks for one, a PEM file. With --config, it stands for that
+    /// of `tls.peers`: an operator's
+    #[arg(long = "tls-certificate", global = true, env = "ESKER_TLS_CERTIFICATE")]
+    #[arg(value_name = "FILE", requires = "key")]
+    pub(crate) certificate: Option<PathBuf>,
+
+    /// Its private key
+    #[arg(id = "key", long = "tls-key", global = true, env = "ESKER_TLS_KEY")]
+    #[arg(value_name = "FILE", requires = "certificate")]
+    pub(crate) key: Option<PathBuf>,
+}
+
+impl Tls {
+    /// Who one is, if that is said.
+    pub(crate) fn own(&self) -> Option<Own> {
+        let (certificate, key) = (self.certificate.clone()?, self.key.clone()?);
+        Some(Own { certificate, key })
+    }
 }
 
 /// How the process logs. Always on stderr.

@@ -1,5 +1,6 @@
 //! How the cluster stands, having it flushed, and founding one of several nodes.
 
+mod certs; // a CA for a try
 mod founding; // the command: what it takes and says
 mod init; // its steps
 mod members; // who holds the shards, shown and changed
@@ -12,10 +13,14 @@ use std::time::Duration;
 use clap::Subcommand;
 use esker_client::Options;
 use esker_client::v1::{ClusterStatusReply, ShardStatus};
+use esker_env::Env;
 use serde_json::{Value, json};
 
+use crate::config::Config;
+use crate::config::tls::PeerTls;
 use crate::failure::Failure;
 use crate::screen;
+use crate::serve::{NoReach, Reaching};
 use crate::shell::Shell;
 
 /// How long a flush may take: a head of gigabytes to a bucket far away.
@@ -50,6 +55,8 @@ enum Action {
         #[arg(long)]
         accept: bool,
     },
+    /// Make a CA for tests, and certificates for nodes, agents, operators and clients
+    Certs(certs::Args),
     /// Move everything that is in the head now to the bucket, and wait for it
     Flush,
 }
@@ -63,8 +70,22 @@ pub(crate) async fn run(args: Args, shell: &Shell) -> Result<(), Failure> {
         Action::Remove(args) => members::remove(&args, shell).await,
         Action::Transfer(args) => members::transfer(&args, shell).await,
         Action::Time { accept } => time(shell, accept).await,
+        Action::Certs(args) => certs::run(&args, shell),
         Action::Flush => flush(shell).await,
     }
+}
+
+/// A world whose connections go to the nodes of the cluster, as who the configuration says, or the
+/// operator by his flags.
+fn reached(config: &Config, shell: &Shell) -> Result<Env, Failure> {
+    let peers = config.tls.peers().map(|peers| PeerTls {
+        own: shell.tls.own().unwrap_or(peers.own),
+        ..peers
+    });
+    let reaching = Reaching::new(&shell.env, peers).map_err(NoReach::from);
+    let reaching = reaching.and_then(Reaching::of_the_cluster);
+    let reaching = reaching.map_err(|error| Failure::new(error.to_string()))?;
+    Ok(reaching.env())
 }
 
 pub(crate) async fn status(shell: &Shell) -> Result<(), Failure> {
@@ -115,6 +136,7 @@ async fn flush(shell: &Shell) -> Result<(), Failure> {
     let options = Options {
         patience: FLUSH_TIMEOUT,
         call_timeout: FLUSH_TIMEOUT,
+        ..Options::default()
     };
     let admin = shell.client_with(options).await?.admin();
     let flushed = admin.flush().await;

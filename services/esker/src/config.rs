@@ -13,6 +13,7 @@ mod layers; // defaults, file, environment, flags, each over the one before
 mod variables; // of the environment, and what is all but one
 mod said; // who told what: a line of the file, a variable, a flag
 mod bounds; // what may be told
+pub(crate) mod tls; // what proves who is there, whole or not at all
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -27,7 +28,7 @@ pub(crate) use quantity::{Size, Span};
 use said::Said;
 pub(crate) use sections::Role;
 pub(crate) use sections::Upkeep;
-use sections::{Agent, Cache, Cluster, Flush, Listen, ObjectStore, Wal};
+use sections::{Agent, Cache, Cluster, Flush, Listen, ObjectStore, Tls, Wal};
 use variables::variable;
 
 /// Everything that a server is told.
@@ -43,6 +44,8 @@ pub(crate) struct Config {
     pub(crate) insecure: bool,
     /// Where it listens.
     pub(crate) listen: Listen,
+    /// What proves who is there.
+    pub(crate) tls: Tls,
     /// The bucket.
     pub(crate) object_store: ObjectStore,
     /// What it is a part of.

@@ -6,6 +6,7 @@ use clap::Args;
 use esker_env::Env;
 use esker_types::ClusterId;
 
+use crate::cli::ENDPOINT;
 use crate::config::{Config, Kind};
 use crate::run::{Failed, environment, interrupted, program};
 use crate::serve::{Peer, Server};
@@ -29,7 +30,7 @@ pub(crate) struct DevArgs {
     /// A configuration file; every key of `esker serve` is taken.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Serve an address that others can reach, without TLS.
+    /// Serve an address that others can reach, where it has no TLS.
     #[arg(long)]
     insecure: bool,
 }
@@ -96,6 +97,9 @@ pub(crate) async fn serve(
     if config.insecure {
         tracing::warn!("--insecure: whoever reaches this server may read and write everything");
     }
+    for key in config.tls.keys() {
+        crate::run::tell_of_readers(key);
+    }
     let server = tokio::select! {
         biased;
         () = &mut asked => {
@@ -108,7 +112,9 @@ pub(crate) async fn serve(
     match (server.address(), server.cluster(), server.peer()) {
         (Some(address), Some(cluster), _) => {
             let known = server.a_topic().await;
-            say_ready(&server, address, cluster, &config, known.as_deref());
+            let scheme = config.tls.public().map_or("http", |_| "https");
+            let endpoint = format!("{scheme}://{address}");
+            say_ready(&server, &endpoint, cluster, &config, known.as_deref());
         }
         (_, _, Some(peer)) => say_reached(&server, peer, &config),
         _ => {}
@@ -148,14 +154,13 @@ fn say_reached(server: &Server, peer: &Peer, config: &Config) {
 /// `known`: a topic that is there already.
 fn say_ready(
     server: &Server,
-    address: &str,
+    endpoint: &str,
     cluster: ClusterId,
     config: &Config,
     known: Option<&str>,
 ) {
-    let endpoint = format!("http://{address}");
     let esker = program();
-    let option = if address == "127.0.0.1:7070" {
+    let option = if endpoint == ENDPOINT {
         String::new()
     } else {
         format!(" --endpoint {endpoint}")

@@ -8,6 +8,7 @@
 //! It answers from the first moment on, while the log is still being read.
 
 mod figures; // what is counted, by name
+mod doors; // who was let in
 mod fullness; // whether a head has room
 
 use std::borrow::Cow;
@@ -26,6 +27,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::{Semaphore, watch};
 
+pub(crate) use doors::Doors;
 pub(crate) use figures::{Figures, Log};
 
 /// Connections at once; more wait to be accepted.

@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, BufRead as _, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use futures::future::OptionFuture;
@@ -83,6 +84,32 @@ pub(crate) fn program() -> String {
         || "esker".into(),
         |path| path.to_string_lossy().into_owned(),
     )
+}
+
+/// Says so if others on this machine may read `key`, a private key.
+pub(crate) fn tell_of_readers(key: &Path) {
+    // One that cannot be looked at cannot be read either, which is said by who reads it.
+    let mode = std::fs::metadata(key).map(|found| found.permissions().mode());
+    if mode.is_ok_and(|mode| mode & 0o077 != 0) {
+        let key = key.display();
+        tracing::warn!("others on this machine may read the private key {key}: chmod 600 {key}");
+    }
+}
+
+/// Makes a file that is not there yet; one that only its owner may read if it is `secret`.
+pub(crate) fn write_new(path: &Path, text: &str, secret: bool) -> io::Result<()> {
+    let mode = if secret { 0o600 } else { 0o644 };
+    let options = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(path);
+    options?.write_all(text.as_bytes())
+}
+
+/// Makes a folder and those above it, as far as they are not there.
+pub(crate) fn make_folder(path: &Path) -> io::Result<()> {
+    std::fs::create_dir_all(path)
 }
 
 /// A file's text.

@@ -13,6 +13,7 @@ mod place; // data directory, addresses
 mod bucket; // the bucket, and whose it is
 mod keeping; // the WAL node of this process, running
 pub(crate) mod member; // one of several WAL nodes
+mod reaching; // how nodes are reached
 mod search; // which cluster an agent is of
 mod front; // what serves clients
 mod settings; // what each part is told
@@ -42,12 +43,13 @@ pub(crate) use error::ServeError;
 pub(crate) use settings::cache_directory;
 
 use crate::config::Config;
-use crate::observe::{Figures, Log, Stand, observe};
+use crate::observe::{Doors, Figures, Log, Stand, observe};
 use bucket::{claimed, owner, remove_unfinished, still_ours};
 use front::Front;
 use keeping::Keeping;
 use member::{Member, Opened};
 use place::Place;
+pub(crate) use reaching::{NoReach, Reaching};
 use search::search;
 
 /// How long a start waits to learn which topics there are, to say what to type next.
@@ -67,6 +69,7 @@ pub(crate) struct Server {
     watching: Option<AbortHandle>,
     observing: JoinHandle<io::Error>,
     metrics: String,
+    doors: Doors,
 }
 
 /// One of several WAL nodes, for a person to read.
@@ -103,6 +106,7 @@ impl Server {
             watching: None,
             observing,
             metrics,
+            doors: place.doors.clone(),
         };
         match config.is_alone() {
             true => server.alone(env, config, environment, place).await?,
@@ -150,9 +154,14 @@ impl Server {
         mut place: Place,
     ) -> Result<(), ServeError> {
         let mut opened = None;
+        let reaching = Reaching::new(env, config.tls.peers()).map_err(NoReach::from)?;
+        let reaching = reaching.of_the_cluster()?;
         if let Some(listener) = place.peers {
             let directory = place.directory.take().expect("a WAL node has one");
-            let member = Member::start(env, directory, listener, settings::node(config))?;
+            let reaching = reaching.clone().of_a_node()?;
+            let options = settings::node(config);
+            let member = Member::start(env, directory, listener, options, reaching)?;
+            self.doors.guard = Some(member.guard.clone());
             opened = Some(member.opened());
             self.peer = Some(Peer {
                 standing: member.standing,
@@ -169,7 +178,8 @@ impl Server {
             return Ok(());
         };
         self.starting("looking for the cluster");
-        let found = found(env, config, environment, &self.stand);
+        let nodes_by = reaching.env();
+        let found = found(&nodes_by, env, config, environment, &self.stand);
         let (owner, head, store) = tokio::select! {
             biased;
             died = died(&mut self.wal) => return Err(died),
@@ -195,7 +205,12 @@ impl Server {
     }
 
     fn serves(&mut self, front: Front, owner: Owner, log: Option<Log>) {
-        let figures = Figures::of_agent(front.engine.clone(), front.traffic.clone(), log);
+        let figures = Figures::of_agent(
+            front.engine.clone(),
+            front.traffic.clone(),
+            log,
+            self.doors.clone(),
+        );
         self.stand.send_replace(Stand::Ready(Arc::new(figures)));
         self.cluster = Some(owner.cluster);
         self.front = Some(front);
@@ -206,7 +221,7 @@ impl Server {
         &self,
         opened: Option<impl Future<Output = Opened> + Send + 'static>,
     ) -> Option<AbortHandle> {
-        let (stand, opened) = (self.stand.clone(), opened?);
+        let (stand, doors, opened) = (self.stand.clone(), self.doors.clone(), opened?);
         let adopted = self.peer.as_ref().and_then(|of| of.standing.identity());
         let first = match adopted {
             None => "waits to be adopted: run `esker cluster init` once all WAL nodes run",
@@ -219,7 +234,7 @@ impl Server {
                         init` again";
             stand.send_replace(Stand::Starting(what.into()));
             opened.begun().await;
-            let figures = Figures::of_node(opened.log);
+            let figures = Figures::of_node(opened.log, doors);
             stand.send_replace(Stand::Ready(Arc::new(figures)));
         });
         Some(watching.abort_handle())
@@ -330,8 +345,10 @@ async fn turn_away(listener: &mut dyn Listener) -> Infallible {
     }
 }
 
-/// What an agent of a cluster of several goes by: whose it is, where its head is, and its bucket.
+/// What an agent of a cluster of several goes by: whose it is, where its head is, and its bucket. Nodes
+/// are reached by `nodes_by`.
 async fn found(
+    nodes_by: &Env,
     env: &Env,
     config: &Config,
     environment: BTreeMap<String, String>,
@@ -340,7 +357,7 @@ async fn found(
     let store = open_bucket(env, config, environment)?;
     let nodes = config.cluster.nodes.iter().map(ToString::to_string);
     let nodes: Vec<_> = nodes.collect();
-    let of = search(env, &nodes, stand).await?;
+    let of = search(nodes_by, &nodes, stand).await?;
     tell_shards(config, of.data_shards);
     let owner = Owner {
         cluster: of.cluster,
@@ -348,7 +365,7 @@ async fn found(
     };
     stand.send_replace(Stand::Starting("asking the bucket".into()));
     still_ours(&store, owner).await?;
-    let head = Calling::new(env, of.cluster, of.data_shards, nodes);
+    let head = Calling::new(nodes_by, of.cluster, of.data_shards, nodes);
     Ok((owner, Arc::new(head), store))
 }
 

@@ -3,11 +3,11 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use esker_client::{Client, Code, Options};
+use esker_client::{Client, Code, Connecting, Options};
 use esker_env::Env;
 use serde::Serialize;
 
-use crate::cli::{Common, ENDPOINT};
+use crate::cli::{Common, ENDPOINT, Tls};
 use crate::failure::Failure;
 use crate::run::program;
 use crate::screen;
@@ -28,6 +28,8 @@ pub(crate) struct Shell {
     pub(crate) option: String,
     /// Of an agent.
     pub(crate) endpoint: String,
+    /// What it shows and believes.
+    pub(crate) tls: Tls,
     /// Whether a program reads what we say.
     pub(crate) json: bool,
 }
@@ -42,6 +44,7 @@ impl Shell {
                 other => format!(" --endpoint {other}"),
             },
             endpoint: url(&common.endpoint),
+            tls: common.tls.clone(),
             json: common.json,
         }
     }
@@ -51,12 +54,17 @@ impl Shell {
         let options = Options {
             patience: PATIENCE,
             call_timeout: PATIENCE,
+            ..Options::default()
         };
         self.client_with(options).await
     }
 
     /// A connection to the agent.
-    pub(crate) async fn client_with(&self, options: Options) -> Result<Client, Failure> {
+    pub(crate) async fn client_with(&self, mut options: Options) -> Result<Client, Failure> {
+        options.tls = Connecting {
+            own: self.tls.own(),
+            ca: self.tls.ca.clone(),
+        };
         if has_odd_port(&self.endpoint) {
             let text = "the port is no number up to 65535; write http://host:port";
             return Err(Failure::usage(format!(

@@ -22,7 +22,7 @@ async fn who_is_not_there_is_named() {
         .unwrap_err();
     assert_eq!(error.code(), Code::Unavailable);
     assert!(error.message().contains("nobody:1"), "{error}");
-    for wrong in ["no address", "https://nobody:1", "nobody:1"] {
+    for wrong in ["no address", "ftp://nobody:1", "nobody:1"] {
         let tried = Client::connect(wrong, Options::default(), &env).await;
         assert_eq!(tried.unwrap_err().code(), Code::InvalidRequest, "{wrong}");
     }

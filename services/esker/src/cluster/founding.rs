@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::init::{Founded, InitError, Step, init};
 use super::plan::{Shards, Stage};
+use super::reached;
 use crate::config::{Config, Kind};
 use crate::failure::Failure;
 use crate::run::{environment, read_config};
@@ -41,6 +42,7 @@ pub(super) async fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
     }
     let store = open_bucket(&shell.env, &config, environment);
     let store = store.map_err(|error| Failure::new(error.to_string()))?;
+    let env = reached(&config, shell)?;
     let nodes = config.cluster.nodes.iter().map(ToString::to_string);
     let nodes: Vec<_> = nodes.collect();
     let shards = Shards {
@@ -52,7 +54,7 @@ pub(super) async fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
         bar.set_message(step.to_string());
         bar.tick();
     };
-    let founded = init(&shell.env, &nodes, shards, &store, &tell).await;
+    let founded = init(&env, &nodes, shards, &store, &tell).await;
     bar.finish_and_clear();
     let founded = founded.map_err(|error| failure(&error))?;
     shell.answer(&object(&founded), || {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use esker_env::Env;
 use esker_head::Calling as Head;
 use esker_log::{Head as _, HeadError};
 use esker_shard::{Command, Outcome};
@@ -15,6 +16,8 @@ use esker_walnode::members::{Changing, Goal, Headway, Stood};
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
+use super::plan::NUMBER_MAX;
+use super::reached;
 use crate::config::{Config, Kind};
 use crate::failure::Failure;
 use crate::run::{environment, read_config};
@@ -63,6 +66,8 @@ pub(super) struct Of {
 
 /// A cluster, by the word of its nodes.
 struct Nodes {
+    /// A world whose connections go to them.
+    env: Env,
     membership: Membership,
     changing: Changing,
     /// As the configuration has them.
@@ -71,7 +76,7 @@ struct Nodes {
 
 pub(super) async fn add(args: &Add, shell: &Shell) -> Result<(), Failure> {
     let mut nodes = Nodes::find(&args.of.config, shell).await?;
-    let new = Calling::new(&shell.env.network, &args.node);
+    let new = Calling::new(&nodes.env.network, &args.node);
     let new = new.map_err(|error| Failure::usage(error.to_string()))?;
     let hello = new.hello().await;
     let hello = hello.map_err(|error| {
@@ -92,7 +97,7 @@ pub(super) async fn add(args: &Add, shell: &Shell) -> Result<(), Failure> {
             return Err(Failure::new(text).and_next("a node never changes its cluster"));
         }
         None => {
-            let node = nodes.allocate(shell).await?;
+            let node = nodes.allocate(hello.certified).await?;
             let adopted = new
                 .adopt(
                     hello.disk,
@@ -167,15 +172,17 @@ impl Nodes {
                 "{file}: `cluster.nodes` is empty; name the WAL nodes of the cluster"
             )));
         }
+        let env = reached(&config, shell)?;
         let mut why = Vec::new();
         for address in &addresses {
-            let node = Calling::new(&shell.env.network, address);
+            let node = Calling::new(&env.network, address);
             let node = node.map_err(|error| Failure::usage(error.to_string()))?;
             match node.hello().await.map(|hello| hello.membership) {
                 Ok(Some(membership)) => {
-                    let network = Arc::clone(&shell.env.network);
+                    let network = Arc::clone(&env.network);
                     let changing = Changing::new(network, membership.cluster, &addresses);
                     return Ok(Self {
+                        env,
                         membership,
                         changing: changing.map_err(Failure::usage)?,
                         addresses,
@@ -222,14 +229,14 @@ impl Nodes {
         Ok(())
     }
 
-    /// An id that no node ever had.
-    async fn allocate(&mut self, shell: &Shell) -> Result<NodeId, Failure> {
+    /// An id that no node ever had; that of the node whose certificate is `certified`, if it has one.
+    async fn allocate(&mut self, certified: Option<u64>) -> Result<NodeId, Failure> {
         let Membership {
             cluster,
             data_shards,
             ..
         } = self.membership;
-        let head = Head::new(&shell.env, cluster, data_shards, self.addresses.clone());
+        let head = Head::new(&self.env, cluster, data_shards, self.addresses.clone());
         let (shards, _) = self.changing.show().await;
         let Some((_, catalog)) = shards.get(&ShardId::CATALOG) else {
             let text = "the catalog has no leader that answers, and gives no id away";
@@ -240,11 +247,16 @@ impl Nodes {
             match head.propose(ShardId::CATALOG, Command::AllocateNode).await {
                 // The founders' ids may not be taken yet, in the first moments of a cluster.
                 Ok(Outcome::Node(node)) if Some(node) <= highest => {}
+                // Those between are lost, no more.
+                Ok(Outcome::Node(node)) if is_before(node, certified) => {}
                 given => break given,
             }
         };
         match given {
-            Ok(Outcome::Node(node)) => Ok(node),
+            Ok(Outcome::Node(node)) => match certified {
+                Some(number) if number != node.sequence() => Err(no_fit(number, node)),
+                _ => Ok(node),
+            },
             Ok(other) => Err(Failure::new(format!(
                 "an id was asked for, and came {other:?}"
             ))),
@@ -277,6 +289,21 @@ impl Nodes {
             Failure::new(text).and_next("what was done stays; run it again to go on")
         })
     }
+}
+
+/// Whether ids have to be given until the number of a certificate is reached.
+fn is_before(node: NodeId, certified: Option<u64>) -> bool {
+    let next = node.sequence();
+    certified.is_some_and(|number| next < number && number - next <= NUMBER_MAX)
+}
+
+fn no_fit(number: u64, given: NodeId) -> Failure {
+    let text = format!("its certificate is of node {number}, and ids are given up to {given}");
+    let next = given.sequence() + 1;
+    Failure::new(text).and_next(format!(
+        "give it a certificate of node {next}: no id is given twice, and no more than {NUMBER_MAX} are \
+         left out"
+    ))
 }
 
 fn show(bar: &ProgressBar, headway: &Headway) {

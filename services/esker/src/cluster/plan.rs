@@ -8,12 +8,15 @@
 //!   all shards begun ───────────► done before
 //! ```
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use esker_types::limits::FOUNDERS_MAX;
 use esker_types::{ClusterId, Incarnation, NodeId};
 use esker_walnode::DiskId;
 use esker_walnode::adoption::{Founder, Founders, Hello, Membership};
+
+/// The highest number that a founder may have by its certificate: ids are given from the highest on.
+pub(super) const NUMBER_MAX: u64 = 1000;
 
 /// What a node says of itself, and where it was asked.
 #[derive(Clone, Debug)]
@@ -102,6 +105,19 @@ pub(super) enum Refusal {
         node: NodeId,
     },
     #[error(
+        "{one} and {other} both show a certificate of node {number}: give each a certificate of its own"
+    )]
+    SameCertificate {
+        one: String,
+        other: String,
+        number: u64,
+    },
+    #[error(
+        "{address} shows a certificate of node {number}; a cluster is founded with numbers up to \
+         {NUMBER_MAX}"
+    )]
+    HighNumber { address: String, number: u64 },
+    #[error(
         "{address} was adopted for {theirs} data shards, and {ours} are asked for: write \
          cluster.data_shards = {theirs}, or start every node in an empty data directory"
     )]
@@ -172,11 +188,14 @@ pub(super) fn plan(answers: &[Answer], shards: Shards) -> Result<Plan, Refusal> 
     let numbers = numbers.map(|number| {
         NodeId::new(incarnation, number).expect("a small number is within an incarnation")
     });
-    let mut free = numbers.filter(|node| !taken.contains(node));
+    let certified = certified(answers, incarnation)?;
+    let is_spoken_for = |node: &NodeId| certified.values().any(|of| of == node);
+    let mut free = numbers.filter(|node| !taken.contains(node) && !is_spoken_for(node));
     let members = answers.iter().map(|Answer { address, hello }| {
         let adopted = hello.membership.map(|of| of.node);
         let founds = founders.and_then(|founders| founders.on(hello.disk));
         let known = adopted.or(founds);
+        let known = known.or_else(|| certified.get(address.as_str()).copied());
         Member {
             node: known.unwrap_or_else(|| free.next().expect("as many numbers as nodes")),
             address: address.clone(),
@@ -220,6 +239,35 @@ impl Plan {
         });
         memberships.collect()
     }
+}
+
+/// What the nodes are that show certificates, by their addresses: each becomes the node that its
+/// certificate is of.
+fn certified(
+    answers: &[Answer],
+    incarnation: Incarnation,
+) -> Result<BTreeMap<&str, NodeId>, Refusal> {
+    let mut certified: BTreeMap<&str, NodeId> = BTreeMap::new();
+    for Answer { address, hello } in answers {
+        let Some(number) = hello.certified else {
+            continue;
+        };
+        let node = Some(number).filter(|number| *number <= NUMBER_MAX);
+        let node = node.and_then(|number| NodeId::new(incarnation, number));
+        let node = node.ok_or_else(|| Refusal::HighNumber {
+            address: address.clone(),
+            number,
+        })?;
+        if let Some((one, _)) = certified.iter().find(|(_, of)| **of == node) {
+            return Err(Refusal::SameCertificate {
+                one: (*one).to_owned(),
+                other: address.clone(),
+                number,
+            });
+        }
+        certified.insert(address, node);
+    }
+    Ok(certified)
 }
 
 /// Makes sure that there are as many nodes as there are answers.

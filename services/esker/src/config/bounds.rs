@@ -38,6 +38,7 @@ impl Config {
         beyond.extend(self.nodes());
         beyond.extend(self.object_store.url.as_deref().and_then(bucket));
         beyond.extend(self.no_bucket());
+        beyond.extend(self.tls.missing());
         beyond.extend(self.addresses());
         beyond
     }
@@ -158,15 +159,21 @@ impl Config {
         let listen = &self.listen;
         // Where nobody says where metrics are, they are beside another of these.
         let metrics = listen.metrics.map(|at| ("listen.metrics", at.0));
-        let public = (self.is(Role::Agent)).then_some(("listen.public", listen.public.0));
-        let peers = self.is(Role::Wal) && !self.is_alone();
+        let public = self.is(Role::Agent) && self.tls.public().is_none();
+        let public = public.then_some(("listen.public", listen.public.0));
+        let peers = self.is(Role::Wal) && !self.is_alone() && self.tls.peers().is_none();
         let peers = peers.then_some(("listen.peers", listen.peers.0));
         let open = [public, metrics, peers].into_iter().flatten();
         let open = open.filter(|(_, address)| !address.ip().is_loopback() && !self.insecure);
         open.map(|(key, address)| {
+            let section = match key {
+                "listen.public" => ", or say tls.public",
+                "listen.peers" => ", or say tls.peers",
+                _ => "; metrics have no TLS",
+            };
             let what = format!(
-                "is {address}; without TLS only loopback is served: use 127.0.0.1, or --insecure if \
-                 everybody who reaches that address may read and write everything"
+                "is {address}; without TLS only loopback is served: use 127.0.0.1{section}, or \
+                 --insecure if everybody who reaches that address may read and write everything"
             );
             (key, what)
         })

@@ -11,12 +11,18 @@ use toml::{Table, Value};
 use super::{ConfigError, File, Kind};
 
 /// Keys that the environment may set: `wal.disk` by `ESKER_WAL_DISK`.
-pub(super) const KEYS: [&str; 25] = [
+pub(super) const KEYS: [&str; 31] = [
     "data_dir",
     "insecure",
     "listen.public",
     "listen.metrics",
     "listen.peers",
+    "tls.public.certificate",
+    "tls.public.key",
+    "tls.public.client_ca",
+    "tls.peers.certificate",
+    "tls.peers.key",
+    "tls.peers.ca",
     "object_store.url",
     "cluster.data_shards",
     "cluster.nodes",
@@ -52,6 +58,8 @@ pub(super) fn defaults(kind: Kind) -> Table {
         [listen]
         public = "127.0.0.1:7070"
         peers = "127.0.0.1:7072"
+        [tls.public]
+        [tls.peers]
         [object_store]
         settings = {{}}
         [cluster]
@@ -113,6 +121,7 @@ pub(super) fn set(table: &mut Table, key: &str, text: &str) {
         }
         // A folder may be called 2026.
         "data_dir" | "object_store.url" => Value::String(text.to_owned()),
+        path if path.starts_with("tls.") => Value::String(text.to_owned()),
         _ => match (text.parse::<i64>(), text.parse::<bool>()) {
             (Ok(number), _) => Value::Integer(number),
             (_, Ok(truth)) => Value::Boolean(truth),

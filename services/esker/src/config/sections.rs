@@ -1,6 +1,7 @@
 //! What there is to be told, key by key, each with its default and its bounds.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde::Deserialize;
 
@@ -27,6 +28,38 @@ pub(crate) struct Listen {
     pub(crate) metrics: Option<Address>,
     /// Where a WAL node of a cluster hears the other nodes, and agents. Default: `127.0.0.1:7072`.
     pub(crate) peers: Address,
+}
+
+/// What proves who is there. All are paths of PEM files, read again when they change.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Tls {
+    /// Of the public API.
+    pub(crate) public: TlsPublic,
+    /// Between the nodes of a cluster and its agents.
+    pub(crate) peers: TlsPeers,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TlsPublic {
+    /// What is shown to clients, with those between it and its CA's. Default: none, and no TLS.
+    pub(crate) certificate: Option<PathBuf>,
+    /// Its private key. Default: none.
+    pub(crate) key: Option<PathBuf>,
+    /// The CA that clients' certificates must be of. Default: none, and clients show none.
+    pub(crate) client_ca: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TlsPeers {
+    /// What is shown to nodes, and by a node to all who call it. Default: none, and no TLS.
+    pub(crate) certificate: Option<PathBuf>,
+    /// Its private key. Default: none.
+    pub(crate) key: Option<PathBuf>,
+    /// The CA of the cluster: nobody else's certificate is let in. Default: none.
+    pub(crate) ca: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -58,10 +58,18 @@ fn the_configuration_to_begin_with_is_the_defaults() {
         .replace("\n# url = ", "\nurl = ")
         .replace("\n# head = ", "\nhead = ");
     let all = all.replace("\n# metrics = ", "\nmetrics = ");
+    let all = ["certificate", "key", "client_ca", "ca"]
+        .iter()
+        .fold(all, |all, key| {
+            all.replace(&format!("\n# {key} = "), &format!("\n{key} = "))
+        });
     let told = Config::build(Kind::Serve, Some(&file(&all)), &none, &[]).expect("it is good");
     assert_eq!(told.head_bytes(), defaults.head_bytes());
     assert_eq!(told.metrics(), defaults.metrics());
     assert_ne!(told.bucket(), defaults.bucket());
+    assert!(defaults.tls.public().is_none() && defaults.tls.peers().is_none());
+    assert!(told.tls.public().is_some_and(|of| of.client_ca.is_some()));
+    assert!(told.tls.peers().is_some());
 }
 
 #[test]

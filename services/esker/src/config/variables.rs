@@ -8,7 +8,7 @@ use super::layers::KEYS;
 /// What all of ours begin with.
 const OURS: &str = "ESKER_";
 /// What the commands, the tests and what builds this read.
-const NO_KEYS: [&str; 14] = [
+const NO_KEYS: [&str; 17] = [
     "ESKER_BINARY",
     "ESKER_BLESS",
     "ESKER_ENDPOINT",
@@ -21,6 +21,9 @@ const NO_KEYS: [&str; 14] = [
     "ESKER_SEED",
     "ESKER_SEEDS",
     "ESKER_STRACE",
+    "ESKER_TLS_CA",
+    "ESKER_TLS_CERTIFICATE",
+    "ESKER_TLS_KEY",
     "ESKER_TOOLS",
     "ESKER_VOLUME",
 ];

@@ -14,11 +14,13 @@ use esker_wal::disk::{Recovery, Wal};
 use esker_walnode::Node;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
+use super::doors::Doors;
 use super::fullness::{full, log_full};
 
 /// The format of the text: OpenMetrics, which Prometheus reads.
@@ -31,6 +33,7 @@ const PAGE_BYTES: u64 = 4096;
 pub(crate) struct Figures {
     agent: Option<Through>,
     log: Option<Log>,
+    doors: Doors,
 }
 
 /// An agent: its engine, and what goes through it.
@@ -57,6 +60,7 @@ struct Moment {
     resident: Option<u64>,
     engine: Option<Engine>,
     log: Option<Log>,
+    doors: Doors,
 }
 
 impl Log {
@@ -77,16 +81,22 @@ impl Log {
 
 impl Figures {
     /// Figures of an agent, and of the node beside it.
-    pub(crate) const fn of_agent(engine: Engine, traffic: Traffic, log: Option<Log>) -> Self {
+    pub(crate) const fn of_agent(
+        engine: Engine,
+        traffic: Traffic,
+        log: Option<Log>,
+        doors: Doors,
+    ) -> Self {
         let agent = Some(Through { engine, traffic });
-        Self { agent, log }
+        Self { agent, log, doors }
     }
 
     /// Figures of a WAL node alone.
-    pub(crate) const fn of_node(log: Log) -> Self {
+    pub(crate) const fn of_node(log: Log, doors: Doors) -> Self {
         Self {
             agent: None,
             log: Some(log),
+            doors,
         }
     }
 
@@ -149,6 +159,7 @@ impl Figures {
             resident: resident(env),
             engine,
             log: self.log.clone(),
+            doors: self.doors.clone(),
         })
     }
 }
@@ -166,7 +177,7 @@ fn resident(env: &Env) -> Option<u64> {
 }
 
 /// Writes figures one after the other.
-struct Pen<'a>(DescriptorEncoder<'a>);
+pub(super) struct Pen<'a>(DescriptorEncoder<'a>);
 
 impl Pen<'_> {
     fn one(&mut self, name: &str, help: &str, metric: &impl EncodeMetric) -> fmt::Result {
@@ -183,8 +194,19 @@ impl Pen<'_> {
         self.one(name, help, &gauge(value))
     }
 
+    /// Counters under one name, which `each` writes with their labels.
+    pub(super) fn family(
+        &mut self,
+        name: &str,
+        help: &str,
+        each: impl FnOnce(&mut MetricEncoder<'_>) -> fmt::Result,
+    ) -> fmt::Result {
+        let kind = MetricType::Counter;
+        each(&mut self.0.encode_descriptor(name, help, None, kind)?)
+    }
+
     /// One figure for each of several labels.
-    fn each<M: EncodeMetric>(
+    pub(super) fn each<M: EncodeMetric>(
         &mut self,
         name: &str,
         help: &str,
@@ -220,6 +242,7 @@ impl Collector for Moment {
         if let Some(log) = &self.log {
             log.figures(&mut pen)?;
         }
+        self.doors.figures(&mut pen)?;
         if let Some(resident) = self.resident {
             pen.gauge("resident_bytes", "Memory that the process holds", resident)?;
         }

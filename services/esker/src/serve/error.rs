@@ -3,8 +3,11 @@
 use std::io;
 
 use esker_log::{ClaimError, Ended};
-use esker_types::ClusterId;
+use esker_proto::tls::TlsError;
+use esker_types::{ClusterId, NodeId};
 use esker_walnode::{IdentityError, NodeError};
+
+use super::NoReach;
 
 /// Why a server does not start, or has died.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +27,24 @@ pub(crate) enum ServeError {
     /// The cache's budgets.
     #[error(transparent)]
     Cache(#[from] esker_cache::Error),
+    /// Certificates and keys.
+    #[error("TLS: {0}")]
+    Tls(#[from] TlsError),
+    /// The same, between nodes.
+    #[error(transparent)]
+    NoReach(#[from] NoReach),
+    /// The certificate is of another node than the data directory.
+    #[error(
+        "the certificate of tls.peers is of node {number}, and this data directory belongs to node {node}: \
+         give it the certificate of node {}, or start the other node in a directory of its own",
+        node.sequence()
+    )]
+    OtherNode {
+        /// Of the certificate.
+        number: u64,
+        /// Of the directory.
+        node: NodeId,
+    },
     /// The address is taken, or not ours.
     #[error("{0}; choose another with --listen HOST:PORT")]
     Listen(io::Error),

@@ -4,6 +4,7 @@
 //! ```text
 //!   listen.peers ─┬─ Node: hello, adopt, found       at once
 //!                 └─ Raft, Head, Members             once it is adopted and its log is open
+//!                    behind a guard: who calls, and may he
 //! ```
 
 use std::path::PathBuf;
@@ -16,13 +17,13 @@ use esker_proto::internal::raft_server::RaftServer;
 use esker_proto::{transport, tuning};
 use esker_wal::Replica;
 use esker_walnode::adoption::{self, Founding, Standing};
-use esker_walnode::peers::{Answering, Calling, Credentials};
+use esker_walnode::peers::{Answering, Calling, Credentials, Guard};
 use esker_walnode::{Directory, Identity, Node, NodeOptions, Slot, members};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
-use super::ServeError;
 use super::keeping::Keeping;
+use super::{Reaching, ServeError};
 use crate::observe::Log;
 
 /// What is answered to who comes too early.
@@ -35,6 +36,8 @@ pub(crate) struct Member {
     pub(crate) standing: Standing,
     /// Where it is reached, as `host:port`.
     pub(crate) address: String,
+    /// What stands before its services.
+    pub(crate) guard: Guard,
     opened: watch::Receiver<Option<Opened>>,
 }
 
@@ -53,13 +56,25 @@ impl Member {
         directory: Directory,
         listener: Box<dyn Listener>,
         options: NodeOptions,
+        reaching: Reaching,
     ) -> Result<Self, ServeError> {
         let standing = Standing::of(env, &directory)?;
+        if let Some(number) = reaching.number() {
+            match standing.identity().map(|of| of.node) {
+                Some(node) if node.sequence() != number => {
+                    return Err(ServeError::OtherNode { number, node });
+                }
+                _ => standing.certify(number),
+            }
+        }
+        let guard = Guard::new(reaching.is_certified());
         let address = listener.address().to_owned();
         let (tell, opened) = watch::channel(None);
         let running = Running {
             env: env.clone(),
             standing: standing.clone(),
+            reaching,
+            guard: guard.clone(),
             raft: Slot::new(NOT_YET),
             head: Slot::new(NOT_YET),
             members: Slot::new(NOT_YET),
@@ -73,6 +88,7 @@ impl Member {
             keeping,
             standing,
             address,
+            guard,
             opened,
         })
     }
@@ -116,6 +132,8 @@ impl Opened {
 struct Running {
     env: Env,
     standing: Standing,
+    reaching: Reaching,
+    guard: Guard,
     raft: Slot<RaftServer<Answering>>,
     head: Slot<HeadServer<esker_head::Answering>>,
     members: Slot<MembersServer<members::Answering>>,
@@ -135,6 +153,7 @@ impl Running {
         mut stopped: oneshot::Receiver<()>,
     ) -> Result<(), ServeError> {
         let server = tuning::peer_server()
+            .layer(self.guard.clone())
             .add_service(adoption::Answering::new(self.standing.clone()).service())
             .add_service(self.raft.clone())
             .add_service(self.head.clone())
@@ -194,8 +213,9 @@ impl Running {
         };
         let Identity { cluster, node, .. } = identity;
         tracing::info!(%cluster, %node, "reading the log");
-        let network = Arc::clone(&self.env.network);
-        let calling = Calling::new(network, credentials(&identity, &self.standing));
+        self.guard.belongs_to(cluster);
+        let ways = self.reaching.ways();
+        let calling = Calling::over(ways, credentials(&identity, &self.standing));
         let node = Node::start(&self.env, directory, &identity, options, Arc::new(calling)).await?;
         Ok((node, identity))
     }

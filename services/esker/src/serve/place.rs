@@ -1,12 +1,16 @@
 //! Where a server lives: its data directory, and the addresses that it listens at.
 
 use std::io;
+use std::sync::Arc;
 
 use esker_env::{Env, Listener};
+use esker_proto::tls::{Handshakes, Secured, Serving, TlsError};
 use esker_walnode::{Directory, NodeError};
 
 use super::ServeError;
+use crate::config::tls::PeerTls;
 use crate::config::{Config, Role};
+use crate::observe::Doors;
 
 /// Everything that another process might have taken.
 pub(super) struct Place {
@@ -18,6 +22,8 @@ pub(super) struct Place {
     pub(super) peers: Option<Box<dyn Listener>>,
     /// Metrics and health.
     pub(super) metrics: Option<Box<dyn Listener>>,
+    /// Who was let in by the listeners that ask, and who was not.
+    pub(super) doors: Doors,
 }
 
 impl Place {
@@ -44,6 +50,15 @@ impl Place {
             },
             _ => ServeError::ListenMetrics(error),
         })?;
+        let mut doors = Doors::default();
+        let serving = config.tls.public();
+        let public = secured(env, public, serving, |handshakes| {
+            doors.public = Some(handshakes)
+        })?;
+        let serving = config.tls.peers().map(PeerTls::serving);
+        let peers = secured(env, peers, serving, |handshakes| {
+            doors.peers = Some(handshakes)
+        })?;
         let directory = match directory {
             Some(directory) => Some(directory),
             None => self::directory(env, config).await?,
@@ -53,6 +68,7 @@ impl Place {
             public,
             peers,
             metrics: Some(metrics),
+            doors,
         })
     }
 }
@@ -62,6 +78,24 @@ async fn directory(env: &Env, config: &Config) -> Result<Option<Directory>, Node
         return Ok(None);
     }
     Directory::take(env, &config.data_dir).await.map(Some)
+}
+
+/// `listener`, whose connections are secured as `serving` says, if it says so.
+fn secured(
+    env: &Env,
+    listener: Option<Box<dyn Listener>>,
+    serving: Option<Serving>,
+    tell: impl FnOnce(Arc<Handshakes>),
+) -> Result<Option<Box<dyn Listener>>, TlsError> {
+    let Some(serving) = serving else {
+        return Ok(listener);
+    };
+    let Some(listener) = listener else {
+        return Ok(None);
+    };
+    let secured = Secured::new(listener, serving, env)?;
+    tell(secured.handshakes());
+    Ok(Some(Box::new(secured)))
 }
 
 async fn listen(

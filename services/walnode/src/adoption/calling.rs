@@ -135,14 +135,23 @@ impl Calling {
     fn failed(&self, status: &Status) -> CallError {
         let (address, what) = (self.address.clone(), status.message().to_owned());
         match status.code() {
-            Code::FailedPrecondition | Code::InvalidArgument => {
-                CallError::Refused { address, what }
-            }
+            Code::FailedPrecondition
+            | Code::InvalidArgument
+            | Code::PermissionDenied
+            | Code::Unauthenticated => CallError::Refused { address, what },
             // Another service listens there.
             Code::Unimplemented => CallError::Refused {
                 address,
                 what: "a service answers there that is no WAL node's".to_owned(),
             },
+            // As where only one side speaks TLS, or does not believe the other.
+            _ if what == "transport error" || what.contains("h2 protocol error") => {
+                let what = format!(
+                    "{what}: the connection broke; see that here and there tls.peers is said, or is not, \
+                     with certificates of one CA"
+                );
+                CallError::Away { address, what }
+            }
             _ => CallError::Away { address, what },
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use esker_env::{Env, WorkersExt as _};
 use esker_types::{ClusterId, Incarnation, NodeId};
@@ -47,6 +47,8 @@ pub struct Hello {
     pub members: BTreeMap<NodeId, String>,
     /// Whom it was adopted with to found the cluster; nobody if it was not, or joined one that stood.
     pub founders: Founders,
+    /// The number that its certificate has, if it has one: it is adopted as no other node.
+    pub certified: Option<u64>,
 }
 
 impl Hello {
@@ -97,6 +99,7 @@ struct Shared {
     directory: PathBuf,
     disk: DiskId,
     now: watch::Sender<Now>,
+    certified: OnceLock<u64>,
     /// Adoptions go one after the other: whoever comes second sees what the first has made of it.
     adopting: Mutex<()>,
     /// Why an adoption could not be written down, for whoever runs the node.
@@ -125,9 +128,16 @@ impl Standing {
             directory: directory.path().to_owned(),
             disk,
             now: watch::Sender::new(now),
+            certified: OnceLock::new(),
             adopting: Mutex::default(),
             failed: Mutex::default(),
         })))
+    }
+
+    /// Says which number its certificate has: it becomes no other node.
+    pub fn certify(&self, number: u64) {
+        // A process keeps its names while it runs.
+        let _ = self.0.certified.set(number);
     }
 
     /// The disk it is on.
@@ -268,6 +278,7 @@ impl Standing {
                 .identity()
                 .map(|of| of.founders.clone())
                 .unwrap_or_default(),
+            certified: self.0.certified.get().copied(),
         }
     }
 }
@@ -310,6 +321,15 @@ impl Shared {
                 return Err(Refused::NotNow("it is about to end".to_owned()));
             }
             None => {}
+        }
+        let node = membership.node;
+        if let Some(number) = self.certified.get()
+            && *number != node.sequence()
+        {
+            return Err(Refused::Never(format!(
+                "its certificate is of node {number}, and it is to be {node}: give it one of node {}",
+                node.sequence()
+            )));
         }
         let identity = Identity::adopted(membership, founders, self.disk);
         if let Err(error) = identity.save(&*self.env.files, &self.directory) {

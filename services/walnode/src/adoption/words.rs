@@ -26,6 +26,7 @@ pub(super) fn hello(hello: Hello) -> wire::HelloReply {
         shards_led: hello.shards_led,
         members: voters(&hello.members),
         founders: founders(&hello.founders),
+        certified: hello.certified.unwrap_or(0),
     }
 }
 
@@ -43,6 +44,7 @@ pub(super) fn read_hello(hello: wire::HelloReply) -> Result<Hello, Fault> {
             .map(read_voter)
             .collect::<Result<_, _>>()?,
         founders: read_founders(hello.founders)?,
+        certified: Some(hello.certified).filter(|number| *number != 0),
     })
 }
 

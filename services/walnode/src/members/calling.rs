@@ -12,7 +12,7 @@ use esker_types::limits::MEMBERS_CHANGE_MAX;
 use esker_types::{ClusterId, NodeId, ShardId};
 use tonic::metadata::AsciiMetadataValue;
 use tonic::transport::Channel;
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 
 use super::step::Stood;
 use super::words;
@@ -130,6 +130,8 @@ impl Calling {
     fn changed(&self, answer: Result<Response<wire::MembersReply>, Status>) -> Changed {
         match answer {
             Ok(reply) => words::read_outcome(reply.into_inner()),
+            // The guard has not let it through.
+            Err(status) if is_barred(&status) => Changed::Refused(self.failed(&status)),
             Err(status) => Changed::Unknown(self.failed(&status)),
         }
     }
@@ -137,6 +139,13 @@ impl Calling {
     fn failed(&self, status: &Status) -> String {
         format!("{}: {}", self.address, status.message())
     }
+}
+
+fn is_barred(status: &Status) -> bool {
+    matches!(
+        status.code(),
+        Code::PermissionDenied | Code::Unauthenticated
+    )
 }
 
 impl fmt::Debug for Calling {

@@ -28,10 +28,13 @@ use super::credentials::Credentials;
 use super::reach::Reach;
 use super::words::{self, Fault};
 
+/// The network by which a node is reached: over TLS, one that goes to nobody else.
+pub type Ways = Arc<dyn Fn(NodeId) -> Arc<dyn Network> + Send + Sync>;
+
 /// Ways to the other nodes. Clones share the connections.
 #[derive(Clone)]
 pub struct Calling {
-    network: Arc<dyn Network>,
+    ways: Ways,
     credentials: Credentials,
     /// By node, and the address it was last said to listen at.
     channels: Arc<Mutex<BTreeMap<NodeId, (String, Channel)>>>,
@@ -42,9 +45,15 @@ impl Calling {
     /// Ways of the node that `credentials` are of.
     #[must_use]
     pub fn new(network: Arc<dyn Network>, credentials: Credentials) -> Self {
+        Self::over(Arc::new(move |_| Arc::clone(&network)), credentials)
+    }
+
+    /// The same, where each node has a network of its own.
+    #[must_use]
+    pub fn over(ways: Ways, credentials: Credentials) -> Self {
         let channels = Arc::default();
         Self {
-            network,
+            ways,
             credentials,
             channels,
             reach: Reach::default(),
@@ -64,7 +73,7 @@ impl Calling {
         }
         let endpoint = tuning::peer_endpoint(&format!("http://{address}"));
         let none = |error| PeerError(format!("`{address}` of node {node} is no address: {error}"));
-        let channel = transport::channel(Arc::clone(&self.network), &endpoint.map_err(none)?);
+        let channel = transport::channel((self.ways)(node), &endpoint.map_err(none)?);
         channels.insert(node, (address.to_owned(), channel.clone()));
         Ok(channel)
     }

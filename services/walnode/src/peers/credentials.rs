@@ -5,8 +5,8 @@ use std::str::FromStr;
 use esker_types::{ClusterId, NodeId, ShardId};
 use tonic::metadata::{AsciiMetadataValue, MetadataMap};
 
-const CLUSTER: &str = "esker-cluster";
-const FROM: &str = "esker-from";
+pub(super) const CLUSTER: &str = "esker-cluster";
+pub(super) const FROM: &str = "esker-from";
 const DISK: &str = "esker-disk";
 const TO: &str = "esker-to";
 const SHARD: &str = "esker-shard";

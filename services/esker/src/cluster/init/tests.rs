@@ -16,6 +16,7 @@ use esker_wal::disk::WalOptions;
 use esker_walnode::{Directory, NodeOptions};
 
 use super::*;
+use crate::serve::Reaching;
 use crate::serve::member::Member;
 
 const SHARDS: Shards = Shards {
@@ -97,7 +98,9 @@ impl World {
         };
         let listener = listener.expect("a free address");
         let directory = directory.expect("nobody else's");
-        let member = Member::start(&env, directory, listener, options).expect("it is whole");
+        let reaching = Reaching::new(&env, None).expect("no TLS");
+        let member = Member::start(&env, directory, listener, options, reaching);
+        let member = member.expect("it is whole");
         self.machines[number].running = Some(member);
     }
 

@@ -24,8 +24,43 @@ fn fresh(address: &str, disk: u128) -> Answer {
             shards_led: 0,
             members: BTreeMap::new(),
             founders: Founders::default(),
+            certified: None,
         },
     }
+}
+
+#[test]
+fn a_node_becomes_what_its_certificate_is_of() {
+    let certified = |address: &str, disk, number| {
+        let mut answer = fresh(address, disk);
+        answer.hello.certified = number;
+        answer
+    };
+    let nodes = |answers: &[Answer]| {
+        let plan = plan(answers, ASKED).map_err(|refusal| refusal.to_string())?;
+        let members = plan.members.into_iter();
+        let members = members.map(|of| (of.address, of.node.sequence()));
+        Ok::<Vec<_>, String>(members.collect())
+    };
+    let [a, b, c] = [("a:1", 10), ("b:1", 20), ("c:1", 30)];
+    let of = |(address, disk): (&str, u128), number| certified(address, disk, number);
+    let turned = nodes(&[of(a, Some(3)), of(b, Some(1)), of(c, Some(2))]);
+    let expected = [("b:1", 1), ("c:1", 2), ("a:1", 3)];
+    assert_eq!(
+        turned,
+        Ok(expected.map(|(at, of)| (at.to_owned(), of)).to_vec())
+    );
+    // Who shows none is given what nobody shows.
+    let some = nodes(&[of(a, None), of(b, Some(1)), of(c, Some(7))]);
+    let expected = [("b:1", 1), ("a:1", 2), ("c:1", 7)];
+    assert_eq!(
+        some,
+        Ok(expected.map(|(at, of)| (at.to_owned(), of)).to_vec())
+    );
+    let same = nodes(&[of(a, Some(2)), of(b, None), of(c, Some(2))]);
+    assert!(same.is_err_and(|why| why.contains("a:1 and c:1 both show a certificate of node 2")));
+    let high = nodes(&[of(a, Some(NUMBER_MAX + 1))]);
+    assert!(high.is_err_and(|why| why.contains("a:1 shows a certificate of node 1001")));
 }
 
 /// Nodes that were adopted to found their cluster together.

@@ -20,6 +20,7 @@ fn answer(address: &str, cluster: Option<(u128, u32)>) -> Answer {
         shards_led: 0,
         members: std::collections::BTreeMap::new(),
         founders: Founders::default(),
+        certified: None,
     };
     (address.to_owned(), Ok(hello))
 }

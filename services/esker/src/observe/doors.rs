@@ -1,0 +1,54 @@
+//! Who was let in, and who was not.
+
+use std::fmt;
+use std::sync::Arc;
+
+use esker_proto::tls::{Handshakes, Outcome};
+use esker_walnode::peers::{Guard, Why};
+use prometheus_client::encoding::EncodeMetric as _;
+use prometheus_client::metrics::counter::ConstCounter;
+
+use super::figures::Pen;
+
+/// The listeners that ask who is there; `None` for those that do not.
+#[derive(Clone, Default, Debug)]
+pub(crate) struct Doors {
+    /// The public API's.
+    pub(crate) public: Option<Arc<Handshakes>>,
+    /// That for other nodes and agents.
+    pub(crate) peers: Option<Arc<Handshakes>>,
+    /// What stands before the services for them.
+    pub(crate) guard: Option<Guard>,
+}
+
+impl Doors {
+    pub(super) fn figures(&self, pen: &mut Pen<'_>) -> fmt::Result {
+        if let Some(guard) = &self.guard {
+            let refused = Why::ALL.map(|why| {
+                let count = ConstCounter::new(guard.refused(why));
+                (why.name().to_owned(), count)
+            });
+            let help = "Calls of nodes, agents and operators that were refused, and why";
+            pen.each("peer_refusals", help, "why", refused)?;
+        }
+        let ports = [("public", &self.public), ("peers", &self.peers)];
+        let asking = ports
+            .into_iter()
+            .filter_map(|(port, handshakes)| Some((port, handshakes.as_ref()?)));
+        let asking: Vec<_> = asking.collect();
+        if asking.is_empty() {
+            return Ok(());
+        }
+        let help = "TLS handshakes, by listener and by what they came to";
+        pen.family("tls_handshakes", help, |encoder| {
+            for (port, handshakes) in &asking {
+                for outcome in Outcome::ALL {
+                    let labels = [("port", *port), ("result", outcome.name())];
+                    let count = ConstCounter::new(handshakes.count(outcome));
+                    count.encode(encoder.encode_family(&labels)?)?;
+                }
+            }
+            Ok(())
+        })
+    }
+}
