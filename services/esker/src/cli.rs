@@ -194,7 +194,9 @@ impl Command {
     pub(crate) const fn log_levels(&self) -> &'static str {
         match self {
             // What raft and the cache tell of every start is for whoever asks.
-            Self::Dev(_) | Self::Serve(_) => "info,openraft=error,openraft::raft=off,foyer=warn",
+            Self::Dev(_) | Self::Serve(_) => {
+                "info,openraft=error,openraft::raft=off,openraft::core::heartbeat=off,foyer=warn"
+            }
             Self::Demo(_) => "warn,openraft=error",
             _ => "warn",
         }

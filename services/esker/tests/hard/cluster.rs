@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use esker_client::direct::StoreOptions;
@@ -177,12 +178,15 @@ impl Cluster {
         }
     }
 
-    /// SIGTERM to everybody, agents first: all stop well.
+    /// SIGTERM to all agents, and then to all nodes: all stop well.
     pub(crate) fn stop(&mut self) {
-        for process in self.agents.iter_mut().chain(&mut self.nodes) {
-            if let Some(server) = process.server.take() {
-                let said = std::sync::Arc::clone(server.saying());
-                server.stop();
+        for processes in [&mut self.agents, &mut self.nodes] {
+            let running = processes.iter_mut();
+            let servers: Vec<_> = running.filter_map(|it| it.server.take()).collect();
+            servers.iter().for_each(Server::ask_to_stop);
+            for server in servers {
+                let said = Arc::clone(server.saying());
+                server.stopped();
                 hear(&mut self.warnings, &said);
             }
         }
@@ -323,6 +327,11 @@ impl Process {
         let log = folder.join(format!("{}-{}.log", self.name, self.starts));
         let config = folder.join(format!("{}.toml", self.name));
         self.server = Some(Server::spawn(&config, &BTreeMap::new(), &log));
+    }
+
+    /// The process, which runs.
+    pub(crate) fn running(&self) -> &Server {
+        self.server.as_ref().expect("it was started")
     }
 
     pub(crate) fn address(&self) -> String {

@@ -8,21 +8,59 @@
 //!        ▼                  ▼  └ SIGKILL
 //!     history ─► checker   folder
 //! ```
+//! How often each happens goes by `ESKER_KILLS`: of 200, 300 leaders are killed, 100 times all nodes, 10
+//! disks are lost, 4 leaders stand still. Agents are killed for `ESKER_AGENT_SECONDS`, 600 by hand.
 
 mod leader; // who leads is killed
+mod all; // all nodes are
+mod disk; // a disk is lost
+mod agents; // agents are killed
+mod frozen; // who leads stands still
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use esker_checker::{Options as Judging, Session, View, check};
 use esker_env::sim::SeededEntropy;
 
-use crate::clients::{Clients, PARTITIONS, TOPIC, connect};
+use crate::bucket::segments;
+use crate::clients::{Clients, PARTITIONS, SOON, TOPIC, connect};
 use crate::cluster::{Cluster, Standing, esker};
-use crate::killed::seed;
+use crate::killed::{kills, seed};
 use crate::marks::Marks;
 use crate::pen::Pen;
 use crate::reader::{drain, read_all, read_bucket};
 use crate::server::binary;
+
+/// Between two looks at a bucket.
+const LOOK: Duration = Duration::from_millis(300);
+/// Below so many kills a run is a plain one, of which nothing may take long.
+const KILLS_SHORT: u32 = 10;
+/// Times that anything happens in a plain run.
+const SHORT_MAX: u32 = 3;
+/// Kills that a whole run is asked for.
+const KILLS_WHOLE: u32 = 200;
+
+/// How often something happens of which a whole run has `whole`: once at least, and not often where
+/// nobody said how many kills.
+fn share(whole: u32) -> u32 {
+    let share = (whole * kills()).div_ceil(KILLS_WHOLE);
+    if is_short() {
+        share.min(SHORT_MAX)
+    } else {
+        share
+    }
+}
+
+/// A plain test run.
+fn is_short() -> bool {
+    kills() < KILLS_SHORT
+}
+
+/// Whether this is a whole run, by hand, on a machine that has nothing else to do.
+fn is_whole() -> bool {
+    kills() >= KILLS_WHOLE
+}
 
 /// A cluster under clients.
 struct Days {
@@ -32,6 +70,8 @@ struct Days {
     seed: u64,
     clients: Clients,
     marks: Marks,
+    /// Whether the end waits until all that nothing names has left the bucket.
+    collected: bool,
 }
 
 impl Days {
@@ -52,6 +92,7 @@ impl Days {
             random,
             seed,
             clients,
+            collected: false,
         }
     }
 
@@ -85,6 +126,9 @@ impl Days {
         assert_eq!(again, records);
         let verified = esker(&["verify", "--content", "--json", "--endpoint", &endpoint]);
         println!("esker verify --content: {}", verified.expect("all agree"));
+        if self.collected {
+            collected(&self.cluster).await;
+        }
         tokio::task::block_in_place(|| self.cluster.stop());
         let (url, options) = (self.cluster.url(), self.cluster.store_options());
         let bucket = View::new("direct", "bucket");
@@ -108,5 +152,34 @@ impl Days {
         assert!(report.is_clean(), "seed {seed}");
         assert_eq!(report.counts.final_reads, 3 * PARTITIONS as usize);
         assert!(unresolved.is_empty(), "{unresolved:?}");
+    }
+}
+
+/// Waits until the bucket holds what the log names and nothing else, each segment named once.
+async fn collected(cluster: &Cluster) {
+    let (began, folder) = (Instant::now(), cluster.path("bucket"));
+    let mut orphans = None;
+    loop {
+        let seen = tokio::task::block_in_place(|| segments(&folder));
+        if let Some(seen) = &seen {
+            assert!(seen.twice.is_empty(), "named twice: {:?}", seen.twice);
+            let unnamed = seen.there.difference(&seen.named).count();
+            let orphans = *orphans.get_or_insert(unnamed);
+            if unnamed == 0 && seen.named.is_subset(&seen.there) {
+                println!(
+                    "the bucket holds the {} segments that the log names, and {} other objects; {orphans} \
+                     more were collected within {:?}",
+                    seen.named.len(),
+                    seen.others,
+                    began.elapsed(),
+                );
+                return;
+            }
+        }
+        assert!(
+            began.elapsed() < SOON,
+            "not collected in {SOON:?}: {seen:?}"
+        );
+        tokio::time::sleep(LOOK).await;
     }
 }

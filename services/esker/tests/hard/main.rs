@@ -1,6 +1,6 @@
-//! The real binary on hard days: killed at any moment, its bucket gone, while other processes
-//! write and read. This process is those others: it notes every call and answer, and the checker,
-//! which knows nothing of the product, judges.
+//! The real binary on hard days: killed at any moment, its bucket gone, while other processes write
+//! and read; one server, and a cluster of three nodes with their agents. This process is those others:
+//! it notes every call and answer, and the checker, which knows nothing of the product, judges.
 //!
 //! ```text
 //!   this process ─ SDK ─► esker serve ─► folder, or MinIO
@@ -15,7 +15,7 @@
 //! ```sh
 //! cargo build --release -p esker
 //! ESKER_BINARY=$PWD/target/release/esker ESKER_MINIO=$(.ci/minio | tail -1) ESKER_KILLS=200 \
-//!     cargo test -p esker --test hard -- --nocapture
+//!     ESKER_AGENT_SECONDS=600 cargo test -p esker --test hard -- --nocapture
 //! ```
 //! `ESKER_SEED` is the seed that a run prints. It draws every delay, size and choice again; the
 //! machine's own timing it cannot.
@@ -37,6 +37,7 @@ mod clients; // all of them together
 mod site; // a configuration, a bucket, and what outlives a process
 mod cluster; // the same of several processes
 mod probe; // how long appends stand still
+mod bucket; // what stands there, against what the log names
 mod marks; // no watermark goes back
 
 /// One test at a time: each has the machine for itself.

@@ -19,7 +19,7 @@ const READY_WITHIN: Duration = Duration::from_secs(60);
 /// Time for a stop that was asked for: two seconds are promised, the rest is for a busy machine.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
 /// What it logs: as by default, and which flushes and checkpoints are under way.
-const LEVELS: &str = "info,openraft=error,openraft::raft=off,foyer=warn,\
+const LEVELS: &str = "info,openraft=error,openraft::raft=off,openraft::core::heartbeat=off,foyer=warn,\
     esker_log::flush=debug,esker_wal::keeper=debug";
 
 /// The binary under test.
@@ -146,14 +146,34 @@ impl Server {
         self.signal(Signal::KILL);
     }
 
+    /// SIGSTOP: it stands still, and its connections stay.
+    pub(crate) fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// SIGCONT.
+    pub(crate) fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
     fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.process), signal).expect("it is a child");
     }
 
-    /// SIGTERM: it must stop by itself, and well.
-    pub(crate) fn stop(mut self) -> Duration {
-        let began = Instant::now();
+    /// SIGTERM.
+    pub(crate) fn ask_to_stop(&self) {
         self.signal(Signal::TERM);
+    }
+
+    /// SIGTERM: it must stop by itself, and well.
+    pub(crate) fn stop(self) -> Duration {
+        self.ask_to_stop();
+        self.stopped()
+    }
+
+    /// Waits until it stops that was asked to; how long that took.
+    pub(crate) fn stopped(mut self) -> Duration {
+        let began = Instant::now();
         while began.elapsed() < STOP_WITHIN {
             if let Some(status) = self.process.try_wait().expect("it is a child") {
                 let took = began.elapsed();

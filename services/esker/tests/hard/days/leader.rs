@@ -3,17 +3,16 @@
 
 use std::time::{Duration, Instant};
 
-use super::Days;
+use super::{Days, is_whole, share};
 use crate::TURN;
 use crate::cluster::DATA_SHARDS;
-use crate::killed::kills;
 use crate::probe::{Probes, percentile};
 
-/// From so many kills on, they are made by hand, on a machine that has nothing else to do.
-const KILLS_BY_HAND: u32 = 100;
+/// Kills of a whole run.
+const KILLS: u32 = 300;
 /// The longest election timeout.
 const ELECTION: Duration = Duration::from_millis(600);
-/// How many of those 99 of 100 kills may take until every shard takes appends again, by hand.
+/// How many of those 99 of 100 kills may take until every shard takes appends again, in a whole run.
 const ELECTIONS_MAX: u32 = 3;
 /// How many times as much, where others use the machine too.
 const SLACK: u32 = 10;
@@ -25,7 +24,7 @@ const QUIET_MAX: u64 = 300;
 #[tokio::test(flavor = "multi_thread")]
 async fn appends_go_on_soon_after_a_leader_is_killed() {
     let _turn = TURN.lock().await;
-    let kills = kills() * 3 / 2;
+    let kills = share(KILLS);
     let mut days = Days::begin(&format!("{kills} leaders killed"), 2).await;
     let probes = Probes::come(&days.cluster.endpoints(), DATA_SHARDS).await;
     let (mut gaps, mut led) = (Vec::new(), 0);
@@ -69,6 +68,6 @@ async fn appends_go_on_soon_after_a_leader_is_killed() {
         p99.as_secs_f64() / ELECTION.as_secs_f64(),
     );
     days.finish().await;
-    let slack = if kills < KILLS_BY_HAND { SLACK } else { 1 };
+    let slack = if is_whole() { 1 } else { SLACK };
     assert!(p99 <= ELECTION * ELECTIONS_MAX * slack, "{p99:?}");
 }

@@ -1,0 +1,45 @@
+//! Agents are killed, one a second: clients see retries and nothing else, and what half-done flushes
+//! leave in the bucket is collected.
+
+use std::time::Duration;
+
+use super::{Days, is_short};
+use crate::TURN;
+
+/// Agents: of those the clients have, each has a third.
+const AGENTS: usize = 3;
+/// Seconds, each with a kill, and of a plain run.
+const SECONDS: u64 = 10;
+const SECONDS_SHORT: u64 = 5;
+/// Milliseconds until a killed agent is started again, at most.
+const AWAY_MAX: u64 = 700;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_ride_out_the_deaths_of_agents() {
+    let _turn = TURN.lock().await;
+    let seconds = std::env::var("ESKER_AGENT_SECONDS").ok();
+    let unsaid = if is_short() { SECONDS_SHORT } else { SECONDS };
+    let seconds = seconds.map_or(unsaid, |seconds| {
+        seconds.parse().expect("ESKER_AGENT_SECONDS is a number")
+    });
+    let mut days = Days::begin(&format!("an agent killed in each of {seconds} s"), AGENTS).await;
+    days.well().await;
+    let mut beat = tokio::time::interval(Duration::from_secs(1));
+    let mut in_flight = 0;
+    for _ in 0..seconds {
+        beat.tick().await;
+        let within = days.below(1000 - AWAY_MAX);
+        tokio::time::sleep(Duration::from_millis(within)).await;
+        let at = usize::try_from(days.below(AGENTS as u64)).expect("a few");
+        let open = days.pen.in_flight();
+        in_flight += u32::from(!open.is_empty());
+        tokio::task::block_in_place(|| days.cluster.kill(&[], &[at]));
+        let away = days.below(AWAY_MAX);
+        tokio::time::sleep(Duration::from_millis(away)).await;
+        days.cluster.start_agent(at);
+        days.cluster.all_live();
+    }
+    println!("{seconds} kills of an agent, an append in flight at {in_flight}");
+    days.collected = true;
+    days.finish().await;
+}

@@ -1,0 +1,124 @@
+//! Disks are lost while everybody writes: the node dies, its data directory is deleted, another takes
+//! its place under a new id. The old one is never seen again, also where its disk turns up once more.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::time::{Duration, Instant};
+
+use super::{Days, share};
+use crate::TURN;
+use crate::clients::SOON;
+use crate::cluster::{esker, text};
+
+/// Disks lost in a whole run.
+const LOSSES: u32 = 10;
+/// How long an operator waits who is told to run a command again.
+const REST: Duration = Duration::from_millis(500);
+/// How long a disk that turns up again is watched.
+const RETURNS_FOR: Duration = Duration::from_secs(1);
+
+/// How the place of a node is taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Way {
+    /// By one at another address, which is there before the lost one is given up.
+    AddFirst,
+    /// By one at another address, afterwards.
+    RemoveFirst,
+    /// By one at the same address, in the same folder.
+    SamePlace,
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_disk_is_replaced_under_load() {
+    let _turn = TURN.lock().await;
+    let losses = share(LOSSES);
+    let mut days = Days::begin(&format!("{losses} disks lost"), 2).await;
+    let mut gone = BTreeSet::new();
+    for _ in 0..losses {
+        let ways = [Way::AddFirst, Way::RemoveFirst, Way::SamePlace];
+        let way = ways[usize::try_from(days.below(3)).expect("three")];
+        let began = Instant::now();
+        let (old, new) = lose(&mut days, way).await;
+        println!(
+            "{way:?}: {old} is replaced by {new} in {:?}",
+            began.elapsed()
+        );
+        gone.insert(old);
+        assert!(!gone.contains(&new), "{new} was given before");
+        let standing = days.well().await;
+        let ids: Vec<_> = standing.nodes.iter().map(|node| &node.id).collect();
+        assert!(
+            ids.iter().all(|id| !gone.contains(*id)),
+            "{gone:?}: {ids:?}"
+        );
+        assert!(ids.contains(&&new), "{new}: {ids:?}");
+    }
+    days.finish().await;
+}
+
+/// A node loses its disk, and is replaced. The ids of both.
+async fn lose(days: &mut Days, way: Way) -> (String, String) {
+    let standing = days.well().await;
+    let shard = u32::try_from(days.below(5)).expect("small");
+    let old = standing.leaders[&shard].clone();
+    let at = days.cluster.node(&standing, &old);
+    tokio::task::block_in_place(|| days.cluster.kill(&[at], &[]));
+    let data = days.cluster.path(&days.cluster.nodes[at].name);
+    let kept = days.cluster.path("lost");
+    let turns_up = way != Way::SamePlace && days.random.chance(50);
+    if turns_up {
+        fs::rename(&data, &kept).expect("it is ours");
+    } else {
+        fs::remove_dir_all(&data).expect("it is ours");
+    }
+    // The configuration of the first agent names the nodes that there were.
+    let config = days.cluster.config_of(&days.cluster.agents[0].name);
+    let change = |what: &str, which: &str| {
+        let began = Instant::now();
+        loop {
+            match esker(&["cluster", what, which, "--json", "--config", text(&config)]) {
+                Ok(answer) => break answer,
+                // Before another leads, it says so itself.
+                Err(why) if why.contains("run it again") && began.elapsed() < SOON => {
+                    println!("{why}");
+                    std::thread::sleep(REST);
+                }
+                Err(why) => panic!("{why}"),
+            }
+        }
+    };
+    let remove = || _ = tokio::task::block_in_place(|| change("remove", &old));
+    if way != Way::AddFirst {
+        remove();
+    }
+    let lost = if way == Way::SamePlace {
+        None
+    } else {
+        let node = days.cluster.new_node();
+        Some(std::mem::replace(&mut days.cluster.nodes[at], node))
+    };
+    days.cluster.start_node(at);
+    let server = days.cluster.nodes[at].server.as_mut();
+    tokio::task::block_in_place(|| server.expect("it was started").ready());
+    let address = days.cluster.nodes[at].address();
+    let added = tokio::task::block_in_place(|| change("add", &address));
+    let new = added["node"].as_str().expect("an id").to_owned();
+    if way == Way::AddFirst {
+        remove();
+    }
+    for agent in &days.cluster.agents {
+        days.cluster.configure(agent);
+    }
+    if let Some(mut lost) = lost.filter(|_| turns_up) {
+        fs::rename(&kept, &data).expect("it is ours");
+        lost.start(&days.cluster.path(""));
+        tokio::time::sleep(RETURNS_FOR).await;
+        let standing = days.cluster.standing().expect("the cluster is well");
+        let returned = standing.nodes.iter().any(|node| node.id == old);
+        assert!(!returned, "{old} has returned: {standing:?}");
+        let server = lost.server.take().expect("it was started");
+        let said = tokio::task::block_in_place(|| server.kill());
+        println!("{old} turned up again: {:#?}", said.warnings());
+    }
+    (old, new)
+}
