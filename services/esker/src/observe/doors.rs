@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use esker_proto::tls::{Handshakes, Outcome};
-use esker_walnode::peers::{Guard, Why};
+use esker_walnode::peers::Guard;
 use prometheus_client::encoding::EncodeMetric as _;
 use prometheus_client::metrics::counter::ConstCounter;
 
@@ -24,10 +24,8 @@ pub(crate) struct Doors {
 impl Doors {
     pub(super) fn figures(&self, pen: &mut Pen<'_>) -> fmt::Result {
         if let Some(guard) = &self.guard {
-            let refused = Why::ALL.map(|why| {
-                let count = ConstCounter::new(guard.refused(why));
-                (why.name().to_owned(), count)
-            });
+            let refused = guard.all_refused().into_iter();
+            let refused = refused.map(|(why, count)| (why.to_owned(), ConstCounter::new(count)));
             let help = "Calls of nodes, agents and operators that were refused, and why";
             pen.each("peer_refusals", help, "why", refused)?;
         }

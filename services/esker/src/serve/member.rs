@@ -172,6 +172,7 @@ impl Running {
         let credentials = credentials(&identity, &self.standing);
         let replicas = node.replicas().to_vec();
         let answering = Answering::new(credentials, replicas.clone(), head_bytes);
+        self.guard.before(answering.refusals());
         self.raft.fill(answering.service());
         let head = esker_head::Answering::new(identity.cluster, node.head());
         self.head.fill(head.service());

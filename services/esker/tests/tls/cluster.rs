@@ -190,6 +190,32 @@ async fn a_cluster_lets_in_its_own_and_nobody_else() {
     );
     out(&[&transfer[..], &operator].concat(), "");
 
+    // A new node becomes the one that its certificate is of; ids between are left out, none comes back.
+    let more = ["--nodes", "4=127.0.0.1,6=127.0.0.1"];
+    out(
+        &[&["cluster", "certs", "--out", &site.certs], &more[..]].concat(),
+        "",
+    );
+    let add = |name: &str, args: &dyn Fn(&[&str])| {
+        let node = site.serve(name, &site.node(name, name));
+        let address = node.behind("waits to be adopted, at ");
+        let add = ["cluster", "add", &address, "--json", "--config", &config];
+        args(&[&add[..], &operator].concat());
+        node
+    };
+    let _sixth = add("node-6", &|args| {
+        let added: Value = serde_json::from_str(&out(args, "")).unwrap();
+        assert_eq!(added["node"], "n1.6", "{added}");
+    });
+    let _fourth = add("node-4", &|args| {
+        let (code, said) = refused(args);
+        assert_eq!(code, 1, "{said}");
+        assert!(
+            said.contains("of node 4, and ids are given up to n1.7"),
+            "{said}"
+        );
+    });
+
     let cluster = founded["cluster_id"].as_str().unwrap();
     attacks(&site, &nodes[1], &addresses[1], cluster).await;
     at(&["produce", "t"], "three\n");
@@ -257,6 +283,14 @@ async fn attacks(site: &Site, node: &Server, address: &str, cluster: &str) {
         client.message().contains("refused to client.esker"),
         "{client}"
     );
+    once_more(seen);
+
+    let seen = before("misdirected");
+    let mut third = vote(cluster, 2);
+    let metadata = third.metadata_mut();
+    metadata.insert("esker-to", ((1u64 << 32) | 3).to_string().parse().unwrap());
+    let third = second.vote(third).await.unwrap_err();
+    assert_eq!(third.code(), Code::FailedPrecondition, "{third}");
     once_more(seen);
 
     for (of, result) in [(Some("node-2"), "untrusted"), (None, "no_certificate")] {

@@ -24,6 +24,13 @@ const ANSWER_MAX: Duration = Duration::from_secs(5);
 /// The same where every shard writes its first entry.
 const FOUND_MAX: Duration = Duration::from_secs(60);
 
+/// How it is told that a connection broke before anything was answered.
+const BROKEN: [&str; 3] = [
+    "transport error",
+    "h2 protocol error",
+    "operation was canceled",
+];
+
 /// The way to one node. Connects when it is first used, and again after a broken connection.
 #[derive(Clone)]
 pub struct Calling {
@@ -145,7 +152,7 @@ impl Calling {
                 what: "a service answers there that is no WAL node's".to_owned(),
             },
             // As where only one side speaks TLS, or does not believe the other.
-            _ if what == "transport error" || what.contains("h2 protocol error") => {
+            _ if BROKEN.iter().any(|broken| what.contains(broken)) => {
                 let what = format!(
                     "{what}: the connection broke; see that here and there tls.peers is said, or is not, \
                      with certificates of one CA"

@@ -20,6 +20,7 @@ use tonic::codegen::Service;
 use tonic::codegen::http::{HeaderMap, Request, Response};
 use tower::Layer;
 
+use super::answering::Refusals;
 use super::credentials::{CLUSTER, FROM};
 use super::names::Roles;
 use super::rules;
@@ -62,6 +63,8 @@ struct Shared {
     certified: bool,
     cluster: OnceLock<ClusterId>,
     refused: [AtomicU64; Why::ALL.len()],
+    /// What the service behind it has refused, once it is there.
+    raft: OnceLock<Arc<Refusals>>,
 }
 
 impl Guard {
@@ -73,6 +76,7 @@ impl Guard {
             certified,
             cluster: OnceLock::new(),
             refused: Default::default(),
+            raft: OnceLock::new(),
         }))
     }
 
@@ -80,6 +84,25 @@ impl Guard {
     pub fn belongs_to(&self, cluster: ClusterId) {
         // A node never changes its cluster.
         let _ = self.0.cluster.set(cluster);
+    }
+
+    /// Tells of what raft's service refuses, too.
+    pub fn before(&self, raft: Arc<Refusals>) {
+        // There is one.
+        let _ = self.0.raft.set(raft);
+    }
+
+    /// How many calls were refused, by the reasons' names.
+    #[must_use]
+    pub fn all_refused(&self) -> Vec<(&'static str, u64)> {
+        let raft = self.0.raft.get();
+        let of = |count: fn(&Refusals) -> &AtomicU64| {
+            raft.map_or(0, |raft| count(raft).load(Ordering::Relaxed))
+        };
+        let mut all = Why::ALL.map(|why| (why.name(), self.refused(why))).to_vec();
+        all.push(("misdirected", of(|raft| &raft.misdirected)));
+        all.push(("malformed", of(|raft| &raft.malformed)));
+        all
     }
 
     /// How many calls were refused so.
@@ -156,7 +179,7 @@ fn in_his_own_name(headers: &HeaderMap, roles: Roles) -> Result<(), (Why, String
 
 impl fmt::Debug for Guard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let refused = Why::ALL.map(|why| (why.name(), self.refused(why)));
+        let refused = self.all_refused();
         f.debug_struct("Guard")
             .field("certified", &self.0.certified)
             .field("refused", &refused)
