@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use esker_log::{
-    AcceptedRun, Answer, Bounds, BucketCheckpoint, FlushJob, Head, HeadError, HeadRead, Listing,
-    Mark, Progress, ShardTopic, TopicView,
+    AcceptedRun, Answer, Bid, Bounds, BucketCheckpoint, FlushJob, Head, HeadError, HeadRead,
+    Listing, Mark, Progress, ShardTopic, TopicView,
 };
 use esker_shard::{AppendBatch, AppendOutcome, Command, MixedSegment, Outcome, SegmentPlace};
 use esker_types::{
@@ -125,6 +125,10 @@ impl Head for Hooked {
         seen: Bounds,
     ) -> Answer<'_, Option<Bounds>> {
         self.inner.past(shard, partition, seen)
+    }
+
+    fn turn(&self, shard: ShardId, bid: Bid) -> Answer<'_, bool> {
+        self.inner.turn(shard, bid)
     }
 
     fn mark(&self, shard: ShardId) -> Option<Mark> {

@@ -142,6 +142,7 @@ impl Node {
             [led],
             holders,
             Arc::clone(&self.env.workers),
+            Arc::clone(&self.env.clock),
         ))
     }
 

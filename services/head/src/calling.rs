@@ -17,8 +17,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use esker_env::Env;
 use esker_log::{
-    AcceptedRun, Answer, Bounds, BucketCheckpoint, FlushJob, Head, HeadError, HeadRead, Listing,
-    Mark, Progress, ShardTopic, TopicView,
+    AcceptedRun, Answer, Bid, Bounds, BucketCheckpoint, FlushJob, Head, HeadError, HeadRead,
+    Listing, Mark, Progress, ShardTopic, TopicView,
 };
 use esker_shard::{AppendBatch, AppendOutcome, Command, MixedSegment, Outcome, SegmentPlace};
 use esker_types::limits::{BATCH_BYTES_MAX, HEAD_CALLS_MAX, HEAD_POLL_MAX, HEAD_POLLS_MAX};
@@ -246,6 +246,13 @@ impl Head for Calling {
         Box::pin(async move {
             let asked = self.ask(shard, Question::Manifest { after, count }).await?;
             reply!(shard, asked, Reply::Manifest(page) => page)
+        })
+    }
+
+    fn turn(&self, shard: ShardId, bid: Bid) -> Answer<'_, bool> {
+        Box::pin(async move {
+            let asked = self.ask(shard, Question::Turn(bid)).await?;
+            reply!(shard, asked, Reply::Turn(yours) => yours)
         })
     }
 

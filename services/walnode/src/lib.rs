@@ -21,6 +21,7 @@ mod local; // the head in this very process
 pub mod peers; // the other nodes of the cluster
 pub mod members; // who holds the shards, shown and changed
 mod slot; // a service that comes later
+mod turns; // whose turn at a job it is
 mod view; // what a shard's state says
 
 pub use directory::Directory;

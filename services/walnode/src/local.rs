@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use esker_env::{Workers, WorkersExt};
+use esker_env::{Clock, Workers, WorkersExt};
 use esker_log::{
-    AcceptedBatch, AcceptedRun, Answer, Bounds, BucketCheckpoint, FlushJob, Head, HeadError,
+    AcceptedBatch, AcceptedRun, Answer, Bid, Bounds, BucketCheckpoint, FlushJob, Head, HeadError,
     HeadRead, HeadRecords, Leader, Listing, Mark, Place, Progress, ShardTopic, TopicView,
 };
 use esker_shard::checkpoint::{self, Scope};
@@ -22,6 +22,7 @@ use esker_types::{
 use esker_wal::{Accepted, AppendRefusal, Appender, Error, ProposeError, Replica, Stamp};
 use tokio::sync::watch;
 
+use crate::turns::Turns;
 use crate::view;
 
 /// The head of the shards whose replicas are here, while they lead. Clones share it.
@@ -31,6 +32,8 @@ pub struct LocalHead {
     /// Shards that hold the oldest WAL file, as the keeper last saw it.
     holders: watch::Receiver<Arc<BTreeSet<ShardId>>>,
     workers: Arc<dyn Workers>,
+    clock: Arc<dyn Clock>,
+    turns: Arc<Turns>,
 }
 
 /// A shard that may be led here.
@@ -49,12 +52,15 @@ impl LocalHead {
         shards: impl IntoIterator<Item = Led>,
         holders: watch::Receiver<Arc<BTreeSet<ShardId>>>,
         workers: Arc<dyn Workers>,
+        clock: Arc<dyn Clock>,
     ) -> Self {
         let shards = shards.into_iter().map(|led| (led.replica.shard(), led));
         Self {
             shards: shards.collect(),
             holders,
             workers,
+            clock,
+            turns: Arc::default(),
         }
     }
 
@@ -249,6 +255,13 @@ impl Head for LocalHead {
         count: usize,
     ) -> Answer<'_, Listing<MixedSegment>> {
         Box::pin(async move { Ok(view::manifest(&self.replica(shard)?.state(), after, count)) })
+    }
+
+    fn turn(&self, shard: ShardId, bid: Bid) -> Answer<'_, bool> {
+        Box::pin(async move {
+            self.led(shard)?;
+            Ok(self.turns.ask(self.clock.monotonic(), shard, bid))
+        })
     }
 
     fn mark(&self, shard: ShardId) -> Option<Mark> {

@@ -126,8 +126,14 @@ impl Node {
         let (wal, recovery, replicas) = opened;
         let led = led(env, &replicas, identity, options.head_bytes);
         let clock = Arc::clone(&env.clock);
-        let keeper = Keeper::new(Arc::clone(&wal), replicas.clone(), clock, options.keeper);
-        let head = LocalHead::new(led.clone(), keeper.holders(), Arc::clone(&env.workers));
+        let keeper = Keeper::new(
+            Arc::clone(&wal),
+            replicas.clone(),
+            Arc::clone(&clock),
+            options.keeper,
+        );
+        let workers = Arc::clone(&env.workers);
+        let head = LocalHead::new(led.clone(), keeper.holders(), workers, clock);
         let mut tasks = watch(&led, &tell);
         tasks.spawn(async move {
             let error = keeper.run().await;

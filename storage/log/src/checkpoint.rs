@@ -110,6 +110,12 @@ impl Checkpointer {
         done
     }
 
+    /// Another one writes those of `shard` by now: what the bucket has is looked up if they become this
+    /// one's again.
+    pub fn forget(&mut self, shard: ShardId) {
+        self.known.remove(&shard);
+    }
+
     /// What earlier lives, and others, have left in the bucket.
     async fn learn(&self, shard: ShardId) -> Result<Known, KeepError> {
         let listed = listed(&self.store, self.owner.incarnation, shard).await?;

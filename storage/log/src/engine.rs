@@ -29,6 +29,7 @@ use crate::read::Readers;
 use crate::schedule::{FlushTriggers, Ours, Schedule, flush_once, flush_permits};
 use crate::segments::Segments;
 use crate::topics::Topics;
+use crate::turn::Worker;
 use crate::upkeep::{self, UpkeepTimes};
 use crate::verify::{Verification, Verify};
 
@@ -76,6 +77,7 @@ pub struct Engine {
     readers: Readers,
     flusher: Flusher,
     permits: Arc<Semaphore>,
+    worker: Worker,
     /// Whether the bucket is known to be our cluster's.
     ours: Arc<watch::Sender<Ours>>,
     trouble: Arc<BTreeMap<ShardId, watch::Sender<Option<String>>>>,
@@ -116,6 +118,7 @@ impl Engine {
         let readers = Readers::new(Arc::clone(&head), segments, manifests, ahead);
         let level = options.zstd_level;
         let flusher = Flusher::new(Arc::clone(&head), store.clone(), env.clone(), level);
+        let worker = Worker::new(Arc::clone(&head), &env);
         let shards = head.shards().into_iter();
         let trouble = shards.map(|shard| (shard, watch::Sender::default()));
         Self {
@@ -131,6 +134,7 @@ impl Engine {
             readers,
             flusher,
             permits: flush_permits(),
+            worker,
             ours: Arc::new(watch::Sender::new(Ours::Unasked)),
         }
     }
@@ -155,6 +159,7 @@ impl Engine {
                 env: self.env.clone(),
                 triggers: self.options.flush,
                 permits: Arc::clone(&self.permits),
+                worker: self.worker.clone(),
                 ours: Arc::clone(&self.ours),
                 trouble: trouble.clone(),
             };
@@ -172,6 +177,10 @@ impl Engine {
         let ended = tasks.join_next().await.expect("there are tasks");
         // A task that panicked takes the engine down with it.
         ended.expect("a loop of the engine panicked")
+    }
+
+    pub(crate) const fn worker(&self) -> &Worker {
+        &self.worker
     }
 
     /// Flushes everything that is acknowledged by now, and returns when it is in the bucket. Only

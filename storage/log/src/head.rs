@@ -201,6 +201,37 @@ pub struct Progress {
     pub holds_oldest: bool,
 }
 
+/// What is done for a shard by one of the engines that share its head, and need not be done by two: twice
+/// done it wastes requests, and harms nothing.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Job {
+    /// Its head is flushed.
+    Flush,
+    /// Its bucket checkpoint is written.
+    Checkpoint,
+    /// Its time passes, and what is too old or too much is trimmed.
+    Retention,
+    /// What nothing names is deleted, of all shards: asked of the catalog.
+    Collection,
+}
+
+/// An engine, among those that share a head; drawn when it begins.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct WorkerId(pub u128);
+
+/// An engine asks for a job.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Bid {
+    /// Which job.
+    pub job: Job,
+    /// Who asks.
+    pub worker: WorkerId,
+    /// It is in the middle of it: whoever else would have the job waits.
+    pub busy: bool,
+    /// How long until it asks again: one that has not for three times as long is taken for gone.
+    pub again: Duration,
+}
+
 /// The state of a shard, for the bucket: without any head.
 #[derive(Clone, Debug)]
 pub struct BucketCheckpoint {
@@ -283,6 +314,10 @@ pub trait Head: Send + Sync + fmt::Debug {
     /// Where the state stands that answers come from, whether the shard is led there or not: what was
     /// answered before this call is not newer. `None` if nothing is known of the shard.
     fn mark(&self, shard: ShardId) -> Option<Mark>;
+
+    /// Whether a job of the shard is for who asks: of all engines that ask for it, one is told so, as
+    /// long as it goes on asking. Two may be for a moment, after a change of leaders.
+    fn turn(&self, shard: ShardId, bid: Bid) -> Answer<'_, bool>;
 
     /// How the shard stands.
     fn progress(&self, shard: ShardId) -> Answer<'_, Progress>;

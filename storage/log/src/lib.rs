@@ -21,6 +21,7 @@ mod engine; // the whole, as an agent holds it
 mod head; // the seam between compute and storage
 mod topics; // found by name, created, changed, ended
 mod append; // batches checked and handed to their shard
+mod turn; // jobs shared with other engines
 mod schedule; // when a shard is flushed
 mod flush; // from the head to the bucket
 mod read; // one splice of head, cache and bucket
@@ -43,8 +44,8 @@ pub use engine::{Engine, EngineOptions, FlushedNow};
 pub use error::{ClaimError, Ended, Error, HeadError, KeepError, ReadError};
 pub use flush::{Flushed, Flusher};
 pub use head::{
-    AcceptedBatch, AcceptedRun, Answer, Bounds, BucketCheckpoint, FlushJob, Head, HeadRead,
-    HeadRecords, Leader, Listing, Mark, Place, Progress, ShardTopic, TopicView,
+    AcceptedBatch, AcceptedRun, Answer, Bid, Bounds, BucketCheckpoint, FlushJob, Head, HeadRead,
+    HeadRecords, Job, Leader, Listing, Mark, Place, Progress, ShardTopic, TopicView, WorkerId,
 };
 pub use read::{Chunk, Damages, ReadBatch, Reader, Readers};
 pub use retention::{Retained, Retention, TimeState};

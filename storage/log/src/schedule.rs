@@ -5,14 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use esker_env::{Env, Monotonic};
-use esker_types::limits::{FLUSH_BACKOFF_MAX, FLUSH_BACKOFF_MIN, FLUSH_LOOK, FLUSHES_IN_FLIGHT};
+use esker_types::limits::{
+    FLUSH_BACKOFF_MAX, FLUSH_BACKOFF_MIN, FLUSH_LOOK, FLUSH_TURN, FLUSHES_IN_FLIGHT,
+};
 use esker_types::{RaftIndex, ShardId, ShardTime};
 use tokio::sync::{Semaphore, watch};
 
 use crate::claim::Owner;
 use crate::error::{ClaimError, Error, HeadError};
 use crate::flush::{Flushed, Flusher};
-use crate::head::{Head, Progress};
+use crate::head::{Head, Job, Progress};
+use crate::turn::Worker;
 
 /// When a flush is due.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +36,7 @@ pub(crate) struct Schedule {
     pub(crate) triggers: FlushTriggers,
     /// Flushes of all shards at once: each holds its run and its segment in memory.
     pub(crate) permits: Arc<Semaphore>,
+    pub(crate) worker: Worker,
     /// Whether the bucket is this cluster's: nothing is flushed into another's.
     pub(crate) ours: Arc<watch::Sender<Ours>>,
     /// Why nothing is flushed, if that is so.
@@ -80,6 +84,13 @@ struct Oldest {
     since: Monotonic,
 }
 
+/// What the leader said of whose turn it is.
+#[derive(Clone, Copy, Debug)]
+struct Turn {
+    asked: Monotonic,
+    ours: bool,
+}
+
 /// Flushes once. A flush that misses our claim says so to all others, who then wait until somebody
 /// has seen it again.
 pub(crate) async fn flush_once(
@@ -105,6 +116,7 @@ impl Schedule {
     pub(crate) async fn run(self) -> HeadError {
         let (mut seen, mut patience) = (RaftIndex::ZERO, Duration::ZERO);
         let mut oldest: Option<Oldest> = None;
+        let mut turn: Option<Turn> = None;
         let mut backoff = FLUSH_BACKOFF_MIN;
         loop {
             let progress = self.head.progress_past(self.shard, seen, patience).await;
@@ -128,15 +140,32 @@ impl Schedule {
                 // What could not be flushed is flushed by somebody else, or deleted.
                 self.calm();
             }
-            if !self.is_due(&progress, age) {
+            let is_due = self.is_due(&progress, age);
+            if age.is_some() && turn.is_none_or(|turn| now.since(turn.asked) >= FLUSH_TURN) {
+                // Who leads by now is asked the next time.
+                let ours = self.worker.has(self.shard, Job::Flush, FLUSH_TURN).await;
+                let (asked, ours) = (now, ours.unwrap_or(false));
+                turn = Some(Turn { asked, ours });
+            }
+            if !is_due {
                 let left = age.map(|age| self.triggers.age.saturating_sub(age));
-                patience = left.unwrap_or(FLUSH_BACKOFF_MAX).max(FLUSH_LOOK);
+                // While there is something to flush, everybody asks for it.
+                let most = age.map_or(FLUSH_BACKOFF_MAX, |_| FLUSH_TURN);
+                patience = left.unwrap_or(most).clamp(FLUSH_LOOK, most);
                 // A busy shard moves with every entry: looking now and then is enough.
                 tokio::time::sleep(FLUSH_LOOK).await;
                 continue;
             }
             patience = Duration::ZERO;
-            match self.flush().await {
+            if !turn.is_some_and(|turn| turn.ours) {
+                // Another one is at it, or will be.
+                self.calm();
+                tokio::time::sleep(FLUSH_TURN / 4).await;
+                continue;
+            }
+            let flush = self.flush();
+            let flushed = self.worker.at(self.shard, Job::Flush, FLUSH_TURN, flush);
+            match flushed.await {
                 Ok(()) => backoff = FLUSH_BACKOFF_MIN,
                 Err(error) => {
                     self.complain(error.to_string());

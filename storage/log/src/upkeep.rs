@@ -28,6 +28,7 @@ use crate::claim::{Owner, confirm, report};
 use crate::collect::Collector;
 use crate::engine::Engine;
 use crate::error::{ClaimError, Ended, KeepError};
+use crate::head::Job;
 use crate::retention::{Retention, TimeState};
 use crate::schedule::Ours;
 
@@ -106,7 +107,18 @@ pub(crate) async fn checkpoints(engine: Engine, owner: Owner, times: UpkeepTimes
     loop {
         tokio::time::sleep(look).await;
         for shard in std::iter::once(ShardId::CATALOG).chain(engine.head().shards()) {
-            let done = checkpoints.round(shard).await;
+            let worker = engine.worker();
+            let done = match worker.has(shard, Job::Checkpoint, look).await {
+                Ok(true) => {
+                    let round = checkpoints.round(shard);
+                    worker.at(shard, Job::Checkpoint, look, round).await
+                }
+                Ok(false) => {
+                    checkpoints.forget(shard);
+                    Ok(None)
+                }
+                Err(error) => Err(error.into()),
+            };
             engine.doubt(shard, done.as_ref().err());
             if let Err(superseded) = told.settle(shard, "a bucket checkpoint", done.map(drop)) {
                 return superseded;
@@ -122,7 +134,15 @@ pub(crate) async fn retention(engine: Engine, times: UpkeepTimes) -> Ended {
     loop {
         tokio::time::sleep(times.retention).await;
         for shard in engine.head().shards() {
-            let done = retain(&engine, &mut retention, shard, &mut ticked).await;
+            let (worker, again) = (engine.worker(), times.retention);
+            let done = match worker.has(shard, Job::Retention, again).await {
+                Ok(true) => {
+                    let retained = retain(&engine, &mut retention, shard, &mut ticked);
+                    worker.at(shard, Job::Retention, again, retained).await
+                }
+                Ok(false) => Ok(()),
+                Err(error) => Err(error.into()),
+            };
             if let Err(superseded) = told.settle(shard, "retention", done) {
                 return superseded;
             }
@@ -159,17 +179,31 @@ async fn retain(
 
 /// Deletes what nothing names until the bucket is another's.
 pub(crate) async fn collection(engine: Engine, owner: Owner, times: UpkeepTimes) -> Ended {
-    let mut collector = Collector::new(
-        Arc::clone(engine.head()),
-        engine.store().clone(),
-        engine.env().clone(),
-        owner,
-    )
-    .with_times(times.grace, COLLECT_ROUND_MAX);
+    let anew = || {
+        let (head, store) = (Arc::clone(engine.head()), engine.store().clone());
+        let collector = Collector::new(head, store, engine.env().clone(), owner);
+        collector.with_times(times.grace, COLLECT_ROUND_MAX)
+    };
+    let mut collector = anew();
     let mut told = Told::default();
     loop {
         tokio::time::sleep(times.collect).await;
-        let (trouble, deleted) = match collector.round().await {
+        let (worker, again) = (engine.worker(), times.collect);
+        let round = match worker.has(ShardId::CATALOG, Job::Collection, again).await {
+            Ok(true) => {
+                let round = collector.round();
+                worker
+                    .at(ShardId::CATALOG, Job::Collection, again, round)
+                    .await
+            }
+            Ok(false) => {
+                // What it saw unnamed is somebody else's to watch.
+                collector = anew();
+                continue;
+            }
+            Err(error) => Err(error.into()),
+        };
+        let (trouble, deleted) = match round {
             Ok(mut done) => (done.troubles.pop().map_or(Ok(()), Err), done.deleted),
             Err(error) => (Err(error), 0),
         };

@@ -126,6 +126,15 @@ pub const FLUSH_AGE: Duration = Duration::from_secs(10);
 /// The same for `dev`.
 pub const FLUSH_AGE_DEV: Duration = Duration::from_secs(5);
 
+/// Engines that a leader remembers for one job of a shard: others get none of it.
+pub const WORKERS_MAX: usize = 64;
+/// How long an engine may be silent at most before another one has its jobs.
+pub const WORKER_SILENCE_MAX: Duration = Duration::from_secs(3600);
+/// How often an engine asks whether a flush is for it, and says that it is at it.
+pub const FLUSH_TURN: Duration = Duration::from_secs(1);
+/// How long an engine keeps others from a job that it is at: longer than it ever takes while the bucket
+/// is well.
+pub const JOB_MAX: Duration = Duration::from_secs(60);
 /// Flushes of one agent at once: each holds its run and its segment in memory.
 pub const FLUSHES_IN_FLIGHT: usize = 2;
 /// How often a busy shard is looked at, to see whether a flush is due.

@@ -58,6 +58,7 @@ pub(super) async fn answer(
             Reply::Progress(progress_past(head, shard, seen, patience).await?)
         }
         Question::Tick => head.tick(shard).await.map(|()| Reply::Done)?,
+        Question::Turn(bid) => Reply::Turn(head.turn(shard, bid).await?),
         Question::AcceptTime => head.accept_time(shard).await.map(|()| Reply::Done)?,
         Question::Accepted { raft, bytes_max } => {
             Reply::Accepted(accepted(head, shard, raft, bytes_max).await?)

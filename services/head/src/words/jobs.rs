@@ -1,7 +1,9 @@
-//! What is to be flushed. Larger than a message, at the worst: it travels in pieces.
+//! Who is to do what, and what is to be flushed. The latter is larger than a message, at the worst: it travels in pieces.
+
+use std::time::Duration;
 
 use bytes::Bytes;
-use esker_log::FlushJob;
+use esker_log::{Bid, FlushJob, Job, WorkerId};
 use esker_proto::internal as wire;
 use esker_proto::internal::flush_job;
 use esker_segment::{PartitionFacts, Tombstone};
@@ -10,9 +12,41 @@ use prost::Message as _;
 
 use super::Fault;
 use super::atoms::{
-    each, incarnation, offset, partition, raft, range, read_partition, read_raft, read_range,
-    topic_id, topic_name,
+    each, incarnation, millis, offset, partition, raft, range, read_partition, read_raft,
+    read_range, topic_id, topic_name,
 };
+
+pub(super) fn bid(bid: Bid) -> wire::question::Bid {
+    let job = match bid.job {
+        Job::Flush => wire::Job::Flush,
+        Job::Checkpoint => wire::Job::Checkpoint,
+        Job::Retention => wire::Job::Retention,
+        Job::Collection => wire::Job::Collection,
+    };
+    wire::question::Bid {
+        job: job.into(),
+        worker: format!("{:032x}", bid.worker.0),
+        busy: bid.busy,
+        again_ms: millis(bid.again),
+    }
+}
+
+pub(super) fn read_bid(bid: &wire::question::Bid) -> Result<Bid, Fault> {
+    let job = match bid.job() {
+        wire::Job::Unspecified => return Err("it asks for no job that is known here"),
+        wire::Job::Flush => Job::Flush,
+        wire::Job::Checkpoint => Job::Checkpoint,
+        wire::Job::Retention => Job::Retention,
+        wire::Job::Collection => Job::Collection,
+    };
+    let worker = u128::from_str_radix(&bid.worker, 16);
+    Ok(Bid {
+        job,
+        worker: WorkerId(worker.map_err(|_| "its worker is not 32 hex digits")?),
+        busy: bid.busy,
+        again: Duration::from_millis(bid.again_ms),
+    })
+}
 
 /// A job as bytes.
 ///

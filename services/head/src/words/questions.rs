@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use esker_log::{Bounds, Mark};
+use esker_log::{Bid, Bounds, Mark};
 use esker_proto::internal as wire;
 use esker_proto::internal::question::{self, Of};
 use esker_shard::{Command, Error, SegmentPlace};
@@ -13,6 +13,7 @@ use super::atoms::{
     bounds, mark, millis, need, needed_bounds, offset, partition, raft, read_mark, read_partition,
     read_raft, topic_id, topic_name,
 };
+use super::jobs::{bid, read_bid};
 use super::listings::{place, read_place};
 
 /// A call of `esker_log::Head`, with what it is called with.
@@ -73,6 +74,7 @@ pub enum Question {
         after: Option<TopicId>,
         count: usize,
     },
+    Turn(Bid),
 }
 
 /// A question of somebody who has seen the shard up to `seen`.
@@ -139,6 +141,7 @@ pub fn question(seen: Option<Mark>, question: &Question) -> Result<wire::Questio
         Question::Topics { after, count } => Of::Topics(topics_after(after, count)),
         Question::ShardTopics { after, count } => Of::ShardTopics(topics_after(after, count)),
         Question::Tombstones { after, count } => Of::Tombstones(topics_after(after, count)),
+        Question::Turn(asked) => Of::Turn(bid(asked)),
     };
     Ok(wire::Question {
         seen: seen.map(mark),
@@ -204,6 +207,7 @@ pub fn read_question(question: wire::Question) -> Result<(Option<Mark>, Question
             after: page.after.map(topic_id).transpose()?,
             count: size(page.count),
         },
+        Of::Turn(asked) => Question::Turn(read_bid(&asked)?),
     };
     Ok((seen, question))
 }

@@ -57,6 +57,8 @@ pub enum Reply {
     ShardTopics(Listing<ShardTopic>),
     /// Tombstones.
     Tombstones(Listing<(TopicId, u64)>),
+    /// Whether a job is the caller's.
+    Turn(bool),
     /// A flush job, of so many bytes, follows.
     FlushJob(u64),
     /// A checkpoint follows.
@@ -89,6 +91,7 @@ pub fn answer(at: Option<Mark>, reply: Result<Reply, HeadError>) -> wire::Answer
         Ok(Reply::Topics(page)) => Of::Topics(topics(page)),
         Ok(Reply::ShardTopics(page)) => Of::ShardTopics(shard_topics(page)),
         Ok(Reply::Tombstones(page)) => Of::Tombstones(tombstones(page)),
+        Ok(Reply::Turn(yours)) => Of::Turn(yours),
         Ok(Reply::FlushJob(bytes)) => Of::FlushJob(bytes),
         Ok(Reply::Checkpoint { mark: of, bytes }) => Of::Checkpoint(answer::Checkpoint {
             mark: Some(mark(of)),
@@ -126,6 +129,7 @@ pub fn read_answer(
         Of::Topics(page) => Reply::Topics(read_topics(page)?),
         Of::ShardTopics(page) => Reply::ShardTopics(read_shard_topics(page)?),
         Of::Tombstones(page) => Reply::Tombstones(read_tombstones(page)?),
+        Of::Turn(yours) => Reply::Turn(yours),
         Of::FlushJob(bytes) => Reply::FlushJob(bytes),
         Of::Checkpoint(beginning) => Reply::Checkpoint {
             mark: needed_mark(beginning.mark)?,

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use esker_log::{
-    AcceptedBatch, AcceptedRun, Bounds, FlushJob, HeadError, HeadRead, HeadRecords, Leader,
-    Listing, Mark, Progress, ShardTopic, TopicView,
+    AcceptedBatch, AcceptedRun, Bid, Bounds, FlushJob, HeadError, HeadRead, HeadRecords, Job,
+    Leader, Listing, Mark, Progress, ShardTopic, TopicView, WorkerId,
 };
 use esker_proto::internal as wire;
 use esker_segment::{PartitionFacts, Tombstone};
@@ -422,6 +422,8 @@ fn replies() -> Vec<Reply> {
         Reply::None,
         Reply::Done,
         Reply::Same,
+        Reply::Turn(true),
+        Reply::Turn(false),
         Reply::Reached(at(0)),
         Reply::Bounds(bounds()),
         Reply::Read(HeadRead {
@@ -502,7 +504,20 @@ fn questions() -> Vec<Question> {
             count: 12,
         },
         Question::Tombstones { after, count: 13 },
+        Question::Turn(bid(Job::Flush, true)),
+        Question::Turn(bid(Job::Checkpoint, false)),
+        Question::Turn(bid(Job::Retention, false)),
+        Question::Turn(bid(Job::Collection, true)),
     ]
+}
+
+fn bid(job: Job, busy: bool) -> Bid {
+    Bid {
+        job,
+        worker: WorkerId(14),
+        busy,
+        again: Duration::from_secs(15),
+    }
 }
 
 /// As it comes out at the other end.

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use esker_log::{
-    AcceptedRun, Answer, Bounds, BucketCheckpoint, FlushJob, Head, HeadError, HeadRead, Leader,
-    Listing, Mark, Progress, ShardTopic, TopicView,
+    AcceptedRun, Answer, Bid, Bounds, BucketCheckpoint, FlushJob, Head, HeadError, HeadRead,
+    Leader, Listing, Mark, Progress, ShardTopic, TopicView,
 };
 use esker_shard::{AppendBatch, AppendOutcome, Command, MixedSegment, Outcome, SegmentPlace};
 use esker_types::{
@@ -225,6 +225,10 @@ impl Head for Posed {
         count: usize,
     ) -> Answer<'_, Listing<MixedSegment>> {
         Box::pin(async move { self.call().await?.manifest(shard, after, count).await })
+    }
+
+    fn turn(&self, shard: ShardId, bid: Bid) -> Answer<'_, bool> {
+        Box::pin(async move { self.call().await?.turn(shard, bid).await })
     }
 
     fn mark(&self, shard: ShardId) -> Option<Mark> {

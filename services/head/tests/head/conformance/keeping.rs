@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use esker_log::{FlushJob, Head, HeadError};
+use esker_log::{Bid, FlushJob, Head, HeadError, Job, WorkerId};
 use esker_shard::checkpoint;
 use esker_shard::{
     Command, CommitRefusal, CommitSegment, ObjectChecksum, Outcome, Refusal, ranges_hash,
@@ -23,6 +23,7 @@ super::conform!(
     whoever_waits_hears_of_the_next_entry,
     time_passes_and_is_accepted,
     marks_never_go_back,
+    a_job_is_for_one_of_those_who_ask_for_it,
 );
 
 async fn fill(head: &dyn Head, partition: PartitionId, batches: u32, bytes: usize) {
@@ -215,6 +216,42 @@ async fn time_passes_and_is_accepted(head: Arc<dyn Head>) {
     head.tick(ShardId::CATALOG)
         .await
         .expect("it has no time of its own");
+}
+
+async fn a_job_is_for_one_of_those_who_ask_for_it(head: Arc<dyn Head>) {
+    let asks = async |worker, job| {
+        let bid = Bid {
+            job,
+            worker: WorkerId(worker),
+            busy: false,
+            again: Duration::from_secs(1),
+        };
+        head.turn(SHARD, bid).await.expect("it leads")
+    };
+    for job in [Job::Flush, Job::Checkpoint, Job::Retention] {
+        for worker in [1, 2] {
+            asks(worker, job).await;
+        }
+        let (one, two) = (asks(1, job).await, asks(2, job).await);
+        assert!(one != two, "{job:?}");
+        // Whoever it is, the other one has it once that is gone.
+        let other = if one { 2 } else { 1 };
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert!(!asks(other, job).await, "{job:?}");
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert!(asks(other, job).await, "{job:?}");
+    }
+    let nowhere = Bid {
+        job: Job::Collection,
+        worker: WorkerId(1),
+        busy: false,
+        again: Duration::ZERO,
+    };
+    let refused = head.turn(ShardId(99), nowhere).await;
+    assert!(
+        matches!(refused, Err(HeadError::NoShard { .. })),
+        "{refused:?}"
+    );
 }
 
 async fn marks_never_go_back(head: Arc<dyn Head>) {
