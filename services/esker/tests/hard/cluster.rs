@@ -12,6 +12,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::clients::SOON;
+use crate::net::Net;
 use crate::saying::Saying;
 use crate::server::{Server, binary};
 use crate::site::free_port;
@@ -41,6 +42,8 @@ pub(crate) struct Cluster {
     ports: BTreeSet<u16>,
     /// Nodes that there were, for their names.
     nodes_ever: usize,
+    /// Where each process has a host of its own.
+    network: Option<Net>,
     /// What was said at level WARN, and how often.
     pub(crate) warnings: BTreeMap<String, u32>,
 }
@@ -48,6 +51,10 @@ pub(crate) struct Cluster {
 /// A process that comes back at its address, with what it has on disk.
 pub(crate) struct Process {
     pub(crate) name: String,
+    /// Its address without the port.
+    pub(crate) host: String,
+    /// What a command begins with that runs on its host.
+    there: Vec<String>,
     port: u16,
     starts: u32,
     pub(crate) server: Option<Server>,
@@ -73,8 +80,8 @@ pub(crate) struct Stands {
 }
 
 impl Cluster {
-    /// Three nodes, founded, and as many `agents`, which are ready.
-    pub(crate) fn found(agents: usize) -> Self {
+    /// Three nodes, founded, and as many `agents`, which are ready; in `network`, or on this host.
+    pub(crate) fn found(agents: usize, mut network: Option<Net>) -> Self {
         for _ in 0..FOUNDINGS_MAX {
             let mut cluster = Self {
                 folder: tempfile::tempdir().expect("a scratch folder"),
@@ -82,11 +89,15 @@ impl Cluster {
                 agents: Vec::new(),
                 ports: BTreeSet::new(),
                 nodes_ever: 0,
+                network: network.take(),
                 warnings: BTreeMap::new(),
             };
             match cluster.try_found(agents) {
                 Ok(()) => return cluster,
-                Err(why) => println!("once more, with other ports: {why}"),
+                Err(why) => {
+                    println!("once more, with other ports: {why}");
+                    network = cluster.network.take();
+                }
             }
         }
         panic!("no cluster in {FOUNDINGS_MAX} foundings");
@@ -123,19 +134,20 @@ impl Cluster {
     pub(crate) fn new_node(&mut self) -> Process {
         self.nodes_ever += 1;
         let name = format!("wal-{}", self.nodes_ever);
-        let (port, data) = (self.port(), self.path(&name));
+        let (node, data) = (self.process(&name), self.path(&name));
         let own = format!(
-            "roles = [\"wal\"]\ndata_dir = {data:?}\nlisten.peers = \"127.0.0.1:{port}\"\n\
-             listen.metrics = \"127.0.0.1:0\"\n"
+            "roles = [\"wal\"]\ndata_dir = {data:?}\nlisten.peers = {:?}\n\
+             listen.metrics = \"127.0.0.1:0\"\ninsecure = {}\n",
+            node.address(),
+            self.network.is_some(),
         );
         fs::write(self.config_of(&name), own + OF_NODES).expect("a configuration");
-        Process::new(name, port)
+        node
     }
 
     /// An agent with no cache, which knows the nodes that there are.
     pub(crate) fn new_agent(&mut self, name: &str) -> Process {
-        let port = self.port();
-        let agent = Process::new(name.to_owned(), port);
+        let agent = self.process(name);
         self.configure(&agent);
         agent
     }
@@ -145,10 +157,11 @@ impl Cluster {
         let nodes: Vec<_> = self.nodes.iter().map(Process::address).collect();
         let own = format!(
             "roles = [\"agent\"]\ndata_dir = {:?}\nlisten.public = \"{}\"\n\
-             listen.metrics = \"127.0.0.1:0\"\nobject_store.url = {:?}\n\
+             listen.metrics = \"127.0.0.1:0\"\ninsecure = {}\nobject_store.url = {:?}\n\
              cluster = {{ nodes = {nodes:?}, data_shards = {DATA_SHARDS} }}\n",
             self.path(&agent.name),
             agent.address(),
+            self.network.is_some(),
             self.url(),
         );
         fs::write(self.config_of(&agent.name), own + OF_AGENTS).expect("a configuration");
@@ -301,32 +314,40 @@ impl Cluster {
         self.folder.path().join(name)
     }
 
-    fn port(&mut self) -> u16 {
-        loop {
+    /// The network that the processes have for themselves.
+    pub(crate) fn network(&mut self) -> &mut Net {
+        self.network.as_mut().expect("it was founded in one")
+    }
+
+    /// One process more, at an address of its own.
+    fn process(&mut self, name: &str) -> Process {
+        let here = || ("127.0.0.1".to_owned(), Vec::new());
+        let (host, there) = self.network.as_mut().map_or_else(here, Net::host);
+        let port = loop {
             let port = free_port();
             if self.ports.insert(port) {
-                return port;
+                break port;
             }
-        }
-    }
-}
-
-impl Process {
-    fn new(name: String, port: u16) -> Self {
-        Self {
-            name,
+        };
+        Process {
+            name: name.to_owned(),
+            host,
+            there,
             port,
             starts: 0,
             server: None,
         }
     }
+}
 
+impl Process {
     /// Starts it; it is not ready yet.
     pub(crate) fn start(&mut self, folder: &Path) {
         self.starts += 1;
         let log = folder.join(format!("{}-{}.log", self.name, self.starts));
         let config = folder.join(format!("{}.toml", self.name));
-        self.server = Some(Server::spawn(&config, &BTreeMap::new(), &log));
+        let server = Server::spawn_at(&self.there, &config, &BTreeMap::new(), &log);
+        self.server = Some(server);
     }
 
     /// The process, which runs.
@@ -335,7 +356,7 @@ impl Process {
     }
 
     pub(crate) fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        format!("{}:{}", self.host, self.port)
     }
 
     pub(crate) fn endpoint(&self) -> String {

@@ -16,6 +16,7 @@ mod all; // all nodes are
 mod disk; // a disk is lost
 mod agents; // agents are killed
 mod frozen; // who leads stands still
+mod cut; // ways are cut
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -28,6 +29,7 @@ use crate::clients::{Clients, PARTITIONS, SOON, TOPIC, connect};
 use crate::cluster::{Cluster, Standing, esker};
 use crate::killed::{kills, seed};
 use crate::marks::Marks;
+use crate::net::Net;
 use crate::pen::Pen;
 use crate::reader::{drain, read_all, read_bucket};
 use crate::server::binary;
@@ -77,10 +79,15 @@ struct Days {
 impl Days {
     /// Founds a cluster, and has everybody call it.
     async fn begin(what: &str, agents: usize) -> Self {
+        Self::begin_on(what, agents, None).await
+    }
+
+    /// The same in a network of its own.
+    async fn begin_on(what: &str, agents: usize, network: Option<Net>) -> Self {
         let seed = seed();
         println!("{what}: ESKER_SEED={seed}, {}", binary().display());
         let random = Arc::new(SeededEntropy::new(seed));
-        let cluster = tokio::task::block_in_place(|| Cluster::found(agents));
+        let cluster = tokio::task::block_in_place(|| Cluster::found(agents, network));
         let pen = Pen::new(&cluster.path("history.jsonl"));
         let endpoints = cluster.endpoints();
         let mut clients = Clients::come(&endpoints, &random, &pen).await;

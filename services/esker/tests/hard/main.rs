@@ -35,7 +35,8 @@ mod claimant; // who appends only where it saw the end
 mod reader; // who tails, who looks, who reads everything
 mod clients; // all of them together
 mod site; // a configuration, a bucket, and what outlives a process
-mod cluster; // the same of several processes
+mod net; // a network whose ways are cut
+mod cluster; // a site of several processes
 mod probe; // how long appends stand still
 mod bucket; // what stands there, against what the log names
 mod marks; // no watermark goes back

@@ -1,6 +1,7 @@
 //! The process under test.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -44,7 +45,20 @@ pub(crate) struct Server {
 impl Server {
     /// Starts it, and does not wait until it is ready. What it says goes to `log`.
     pub(crate) fn spawn(config: &Path, environment: &BTreeMap<String, String>, log: &Path) -> Self {
-        let mut process = Command::new(binary())
+        Self::spawn_at(&[], config, environment, log)
+    }
+
+    /// The same where `there` leads: a command that becomes what is said behind it.
+    pub(crate) fn spawn_at(
+        there: &[String],
+        config: &Path,
+        environment: &BTreeMap<String, String>,
+        log: &Path,
+    ) -> Self {
+        let binary = binary();
+        let mut words = there.iter().map(OsStr::new).chain([binary.as_os_str()]);
+        let mut process = Command::new(words.next().expect("the binary at least"))
+            .args(words)
             .args(["--log", "json", "--log-level", LEVELS, "serve", "--config"])
             .arg(config)
             .envs(environment)
@@ -52,7 +66,7 @@ impl Server {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .unwrap_or_else(|error| panic!("{}: {error}", binary().display()));
+            .unwrap_or_else(|error| panic!("{}: {error}", binary.display()));
         // It waits for the end of its input, whose other end is this process.
         let guardian = Command::new("sh")
             .args(["-c", r#"cat >/dev/null; kill -s KILL "$1""#, "sh"])
