@@ -62,6 +62,8 @@ impl Server {
             .args(["--log", "json", "--log-level", LEVELS, "serve", "--config"])
             .arg(config)
             .envs(environment)
+            // It would take it for a key of its own that is misspelt.
+            .env_remove("ESKER_AGENT_SECONDS")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
