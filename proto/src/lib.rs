@@ -9,7 +9,7 @@
 //!                        │
 //!       Error ◄─► status ◄─► tonic::Status, grpc-status-details-bin
 //!                        │
-//!            tuning, transport ◄─► env::Network
+//!       tuning, transport ◄─ tls ─► env::Network
 //! ```
 
 /// `esker.v1`, the public API, as generated: see the comments in `esker/v1/*.proto`.

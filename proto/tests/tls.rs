@@ -371,6 +371,28 @@ async fn certificates_are_replaced_without_a_restart() {
     told(&by_old).await.unwrap_err();
 }
 
+/// What cannot be used yet is tried again, though nobody touches the files.
+#[tokio::test(start_paused = true)]
+async fn a_certificate_that_begins_later_is_used_then() {
+    let world = World::new();
+    let ca = world.ca("ca.pem");
+    let node = world.own(&ca, "node", &["node"], (2025, 2030));
+    let (_answering, handshakes) = world.listen(node, Some(&ca)).await;
+    let own = |years| world.own(&ca, "agent", &["agent.esker"], years);
+    let agent = world.secure(Some(own((2025, 2027))), &ca);
+    told(&agent).await.unwrap();
+    own((2027, 2029));
+    for _ in 0..2 {
+        world.clock.advance(RENEW_PERIOD);
+        told(&agent).await.unwrap();
+    }
+    world.clock.jump_wall(2 * 365 * 86_400_000);
+    world.clock.advance(RENEW_PERIOD);
+    told(&agent).await.unwrap();
+    assert_eq!(handshakes.count(Outcome::Done), 4);
+    assert_eq!(failed(&handshakes), []);
+}
+
 fn read(world: &World, name: &str) -> String {
     let path = Path::new("/tls").join(name);
     let file = world.env.files.open(&path, OpenMode::Read).unwrap();

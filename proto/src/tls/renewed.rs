@@ -20,8 +20,10 @@ pub(super) struct Renewed<T: Made> {
 
 struct Now<T> {
     made: Arc<T>,
-    /// Of the files that were looked at last.
-    mark: Option<u64>,
+    /// Of the files that it was made of.
+    mark: u64,
+    /// What was said last of files that cannot be used.
+    told: Option<String>,
     looked: Monotonic,
 }
 
@@ -37,7 +39,8 @@ impl<T: Made> Renewed<T> {
             paths,
             now: Mutex::new(Now {
                 made,
-                mark: Some(mark),
+                mark,
+                told: None,
                 looked: env.clock.monotonic(),
             }),
         })
@@ -68,37 +71,35 @@ impl<T: Made> Renewed<T> {
 
     /// What is made of the files, if they have changed and can be used.
     fn look(&self) -> Option<Arc<T>> {
-        let seen = mark(&self.env, &self.paths);
-        let (before, known) = self.with(|now| {
-            let known = std::mem::replace(&mut now.mark, seen.as_ref().ok().copied());
-            (Arc::clone(&now.made), known)
-        });
-        let made = match seen {
-            Ok(seen) if known == Some(seen) => return None,
-            Ok(_) => T::make(&self.env, &self.from),
-            // Said once, until they are there again.
-            Err(_) if known.is_none() => return None,
+        let (before, known) = self.with(|now| (Arc::clone(&now.made), now.mark));
+        let made = match mark(&self.env, &self.paths) {
+            Ok(seen) if seen == known => Ok(None),
+            // What cannot be used yet may be later: it may be valid from then on.
+            Ok(seen) => self.again(&before).map(|made| Some((made, seen))),
             Err(error) => Err(error),
         };
-        let renamed = |made: T| match self.paths.first() {
+        let told = made.as_ref().err().map(ToString::to_string);
+        let said = self.with(|now| std::mem::replace(&mut now.told, told.clone()));
+        if let Some(error) = told.filter(|told| said.as_ref() != Some(told)) {
+            tracing::error!(%error, "the certificates stay those of before");
+        }
+        let (made, seen) = made.ok()??;
+        tracing::info!(files = ?self.paths, "certificates were read again");
+        let made = Arc::new(made);
+        self.with(|now| (now.made, now.mark) = (Arc::clone(&made), seen));
+        Some(made)
+    }
+
+    /// Makes it of the files as they are now, for the same names as `before`.
+    fn again(&self, before: &T) -> Result<T, TlsError> {
+        let made = T::make(&self.env, &self.from)?;
+        match self.paths.first() {
             Some(certificate) if made.names() != before.names() => Err(TlsError::Renamed {
                 certificate: certificate.clone(),
                 before: before.names().to_vec(),
                 now: made.names().to_vec(),
             }),
             _ => Ok(made),
-        };
-        match made.and_then(renamed) {
-            Ok(made) => {
-                tracing::info!(files = ?self.paths, "certificates were read again");
-                let made = Arc::new(made);
-                self.with(|now| now.made = Arc::clone(&made));
-                Some(made)
-            }
-            Err(error) => {
-                tracing::error!(%error, "the certificates stay those of before");
-                None
-            }
         }
     }
 

@@ -52,23 +52,24 @@ pub(crate) struct Common {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Tls {
     /// The CA that is believed, a PEM file [default: those that browsers believe]
-    #[arg(
-        long = "tls-ca",
-        global = true,
-        env = "ESKER_TLS_CA",
-        value_name = "FILE"
-    )]
+    #[arg(id = "tls-ca", long, global = true, env = "ESKER_TLS_CA")]
+    #[arg(value_name = "FILE")]
     pub(crate) ca: Option<PathBuf>,
 
     /// The certificate that is shown to who asks for one, a PEM file. With --config, it stands for that
     /// of `tls.peers`: an operator's
-    #[arg(long = "tls-certificate", global = true, env = "ESKER_TLS_CERTIFICATE")]
-    #[arg(value_name = "FILE", requires = "key")]
+    #[arg(
+        id = "tls-certificate",
+        long,
+        global = true,
+        env = "ESKER_TLS_CERTIFICATE"
+    )]
+    #[arg(value_name = "FILE", requires = "tls-key")]
     pub(crate) certificate: Option<PathBuf>,
 
     /// Its private key
-    #[arg(id = "key", long = "tls-key", global = true, env = "ESKER_TLS_KEY")]
-    #[arg(value_name = "FILE", requires = "certificate")]
+    #[arg(id = "tls-key", long, global = true, env = "ESKER_TLS_KEY")]
+    #[arg(value_name = "FILE", requires = "tls-certificate")]
     pub(crate) key: Option<PathBuf>,
 }
 

@@ -192,6 +192,13 @@ impl Config {
         self.is(Role::Wal) && self.is(Role::Agent) && self.cluster.nodes.is_empty()
     }
 
+    /// Whether it serves anything but metrics without TLS.
+    pub(crate) fn is_open(&self) -> bool {
+        let public = self.is(Role::Agent) && self.tls.public().is_none();
+        let peers = self.is(Role::Wal) && !self.is_alone() && self.tls.peers().is_none();
+        public || peers
+    }
+
     /// The bucket's URL.
     pub(crate) fn bucket(&self) -> String {
         match &self.object_store.url {

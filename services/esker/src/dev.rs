@@ -94,7 +94,7 @@ pub(crate) async fn serve(
     let environment = environment();
     let file = file.map(crate::run::read_config).transpose()?;
     let config = Config::build(kind, file.as_ref(), &environment, flags)?;
-    if config.insecure {
+    if config.insecure && config.is_open() {
         tracing::warn!("--insecure: whoever reaches this server may read and write everything");
     }
     for key in config.tls.keys() {

@@ -39,10 +39,7 @@ impl Shell {
         Self {
             env: Env::real(),
             program: program(),
-            option: match common.endpoint.as_str() {
-                ENDPOINT => String::new(),
-                other => format!(" --endpoint {other}"),
-            },
+            option: option(common),
             endpoint: url(&common.endpoint),
             tls: common.tls.clone(),
             json: common.json,
@@ -117,6 +114,25 @@ impl Shell {
             screen::print(&text())
         }
     }
+}
+
+/// What finds the same agent again, behind a command.
+fn option(common: &Common) -> String {
+    let mut option = match common.endpoint.as_str() {
+        ENDPOINT => String::new(),
+        other => format!(" --endpoint {other}"),
+    };
+    let tls = &common.tls;
+    for (name, file) in [
+        ("ca", &tls.ca),
+        ("certificate", &tls.certificate),
+        ("key", &tls.key),
+    ] {
+        if let Some(file) = file {
+            option.push_str(&format!(" --tls-{name} {}", file.display()));
+        }
+    }
+    option
 }
 
 /// The URL that `endpoint` stands for: it may be HOST:PORT, or a port of this machine, as what a server

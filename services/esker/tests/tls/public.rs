@@ -1,7 +1,9 @@
 //! The public API.
 
+use std::fs::Permissions;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use crate::process::{PATIENCE, Server, out, refused};
@@ -101,7 +103,11 @@ fn clients_show_certificates_where_they_are_asked() {
     let folder = tempfile::tempdir().unwrap();
     let [certs, other] = certificates(folder.path());
     let ca = format!("{certs}/ca.pem");
+    let key = format!("{certs}/agent.key");
+    std::fs::set_permissions(&key, Permissions::from_mode(0o640)).unwrap();
     let server = dev(folder.path(), &certs, Some(&ca));
+    let log = std::fs::read_to_string(folder.path().join("log")).unwrap();
+    assert!(log.contains(&format!("chmod 600 {key}")), "{log}");
     let endpoint = server.behind("is ready at ");
     let at = ["status", "--endpoint", &endpoint, "--tls-ca", &ca];
     let own = |of: &str| ["pem", "key"].map(|kind| format!("{of}/client.{kind}"));
@@ -112,6 +118,10 @@ fn clients_show_certificates_where_they_are_asked() {
     let ours: Vec<_> = ours.iter().map(String::as_str).collect();
     out(&[&at[..], &ours].concat(), "");
 
+    let half = [&at[..], &["--tls-certificate", ours[1]]].concat();
+    let (code, said) = refused(&half);
+    assert_eq!(code, 2, "{said}");
+    assert!(said.contains("--tls-key <FILE>"), "{said}");
     let (code, said) = refused(&at);
     assert_eq!(code, 1, "{said}");
     assert!(said.contains("refuses us: "), "{said}");
