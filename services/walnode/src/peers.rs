@@ -13,6 +13,7 @@ mod calling; // ways to the others
 mod credentials; // who calls whom
 mod guard; // who calls, looked at before anything else
 mod names; // in certificates
+mod pulse; // that leaders live, of all shards on one stream
 mod reach; // who is out of reach
 mod rules; // who may call what
 mod words; // messages, converted

@@ -6,8 +6,8 @@ use futures::stream::BoxStream;
 
 use crate::disk::Vote;
 use crate::peers::{
-    AppendReplies, AppendRequest, Peer, PeerError, Peers, Said, TransferReply, TransferRequest,
-    VoteReply, VoteRequest,
+    AppendReplies, AppendReply, AppendRequest, Peer, PeerError, Peers, Said, TransferReply,
+    TransferRequest, VoteReply, VoteRequest,
 };
 use crate::raft::Snapshot;
 
@@ -28,6 +28,10 @@ fn nobody<T: Send + 'static>() -> BoxFuture<'static, Result<T, PeerError>> {
 
 impl Peer for Alone {
     fn append(&self, _requests: BoxStream<'static, AppendRequest>) -> Said<'_, AppendReplies> {
+        nobody()
+    }
+
+    fn beat(&self, _request: AppendRequest) -> Said<'_, AppendReply> {
         nobody()
     }
 

@@ -7,12 +7,13 @@ use futures::future::ready;
 use futures::stream::BoxStream;
 use futures::{StreamExt as _, stream};
 use openraft::alias;
-use openraft::raft::{TransferLeaderError, TransferLeaderRequest};
+use openraft::raft::{AppendEntriesResponse, TransferLeaderError, TransferLeaderRequest};
 use tokio::sync::oneshot;
 
 use crate::disk::{Purpose, Vote, Wal};
 use crate::peers::{
-    AppendReplies, AppendRequest, PeerError, TransferReply, TransferRequest, VoteReply, VoteRequest,
+    AppendReplies, AppendReply, AppendRequest, PeerError, TransferReply, TransferRequest,
+    VoteReply, VoteRequest,
 };
 use crate::raft::network::{asked, replied};
 use crate::raft::types::{Runtime, TypeConfig, entry_id, log_id, raft_vote, vote_of};
@@ -59,6 +60,33 @@ impl Replica {
             }
         })
         .boxed()
+    }
+
+    /// Hears that a leader lives.
+    ///
+    /// # Errors
+    /// If it comes with entries, or raft has ended.
+    pub async fn heard_beat(&self, request: AppendRequest) -> Result<AppendReply, PeerError> {
+        if !request.entries.is_empty() {
+            return Err(PeerError("a beat comes with entries".into()));
+        }
+        let previous = request.previous;
+        let request = asked(request).map_err(|error| PeerError(error.to_string()))?;
+        let reply = self.raft().append_entries(request).await;
+        let reply = reply.map_err(|error| PeerError(error.to_string()))?;
+        let room = self.wal().room();
+        Ok(match reply {
+            AppendEntriesResponse::Success => AppendReply::Matched {
+                upto: previous,
+                room,
+            },
+            AppendEntriesResponse::PartialSuccess(at) => AppendReply::Matched {
+                upto: at.as_ref().map(entry_id).unwrap_or_default(),
+                room,
+            },
+            AppendEntriesResponse::Conflict => AppendReply::Conflict(previous),
+            AppendEntriesResponse::HigherVote(vote) => AppendReply::HigherVote(vote_of(&vote)),
+        })
     }
 
     /// Answers a candidate.

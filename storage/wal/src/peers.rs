@@ -38,6 +38,9 @@ pub trait Peer: Send + Sync + 'static {
     /// other than [`AppendReply::Matched`], or with an error.
     fn append(&self, requests: BoxStream<'static, AppendRequest>) -> Said<'_, AppendReplies>;
 
+    /// Shows that the leader lives: one request without entries. Nothing waits for it.
+    fn beat(&self, request: AppendRequest) -> Said<'_, AppendReply>;
+
     /// Asks for a vote.
     fn vote(&self, request: VoteRequest) -> Said<'_, VoteReply>;
 

@@ -10,14 +10,14 @@ use esker_proto::internal::install_part::{Beginning, Part};
 use esker_proto::internal::raft_server::{Raft, RaftServer};
 use esker_proto::internal::{self as wire};
 use esker_proto::{transport, tuning};
-use esker_types::ShardId;
 use esker_types::limits::{INSTALL_STALL_MAX, INSTALLS_MAX, SNAPSHOT_STATE_BYTES_MAX};
+use esker_types::{NodeId, ShardId};
 use esker_wal::Replica;
 use esker_wal::disk::Checkpoint;
 use esker_wal::peers::PeerError;
 use esker_wal::raft::Snapshot;
 use futures::StreamExt as _;
-use futures::stream::BoxStream;
+use futures::stream::{self, BoxStream};
 use tokio::sync::Semaphore;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
@@ -92,17 +92,24 @@ impl Answering {
             .await
     }
 
+    fn misdirected(&self, what: String) -> Status {
+        let refused = 1 + self.refusals.misdirected.fetch_add(1, Ordering::Relaxed);
+        // One line tells of many: who is set up wrongly calls ten times a second.
+        if refused.is_power_of_two() {
+            tracing::warn!(%what, refused, "a call of another node was refused");
+        }
+        Status::failed_precondition(what)
+    }
+
+    /// Who calls, and about which shard.
+    fn caller(&self, shown: &MetadataMap) -> Result<(NodeId, ShardId), Status> {
+        let shown = self.credentials.check(shown);
+        shown.map_err(|what| self.misdirected(what))
+    }
+
     fn replica(&self, shown: &MetadataMap) -> Result<Replica, Status> {
-        let misdirected = |what: String| {
-            let refused = 1 + self.refusals.misdirected.fetch_add(1, Ordering::Relaxed);
-            // One line tells of many: who is set up wrongly calls ten times a second.
-            if refused.is_power_of_two() {
-                tracing::warn!(%what, refused, "a call of another node was refused");
-            }
-            Status::failed_precondition(what)
-        };
-        let (from, shard) = self.credentials.check(shown).map_err(misdirected)?;
-        let none = || misdirected(format!("{from} calls about {shard}, which is not here"));
+        let (from, shard) = self.caller(shown)?;
+        let none = || self.misdirected(format!("{from} calls about {shard}, which is not here"));
         self.replicas.get(&shard).cloned().ok_or_else(none)
     }
 
@@ -177,6 +184,43 @@ async fn next(parts: &mut Streaming<wire::InstallPart>) -> Result<Option<Part>, 
     }
 }
 
+/// What a replica, if it is here, answers to a beat.
+async fn heard(
+    replica: Option<Replica>,
+    beat: wire::Beat,
+    refusals: Arc<Refusals>,
+) -> wire::BeatReply {
+    let (number, shard) = (beat.number, beat.shard);
+    let heard = async {
+        let request = beat
+            .append
+            .ok_or("it is empty")
+            .and_then(words::read_append);
+        let request = request.map_err(|fault| {
+            refusals.malformed.fetch_add(1, Ordering::Relaxed);
+            fault.to_owned()
+        })?;
+        let none = || {
+            refusals.misdirected.fetch_add(1, Ordering::Relaxed);
+            format!("shard {shard} is not here")
+        };
+        let replica = replica.ok_or_else(none)?;
+        let reply = replica.heard_beat(request).await;
+        reply.map_err(|error| error.0)
+    };
+    let reply = match heard.await {
+        Ok(reply) => wire::beat_reply::Reply::Append(words::append_reply(reply)),
+        Err(what) => wire::beat_reply::Reply::Failed(what),
+    };
+    wire::BeatReply {
+        number,
+        reply: Some(reply),
+    }
+}
+
+/// Beats of one stream that wait for an answer, at most: those behind them are read later.
+const BEATS_AT_ONCE: usize = 1024;
+
 fn ended(error: PeerError) -> Status {
     Status::unavailable(error.0)
 }
@@ -184,6 +228,25 @@ fn ended(error: PeerError) -> Status {
 #[tonic::async_trait]
 impl Raft for Answering {
     type AppendStream = BoxStream<'static, Result<wire::AppendReply, Status>>;
+    type BeatStream = BoxStream<'static, Result<wire::BeatReplies, Status>>;
+
+    async fn beat(&self, request: Request<Streaming<wire::Beats>>) -> Reply<Self::BeatStream> {
+        self.caller(request.metadata())?;
+        let (replicas, refusals) = (Arc::clone(&self.replicas), self.refusals());
+        let messages = request.into_inner();
+        // What cannot be read ends the stream; the caller begins another.
+        let beats = messages.take_while(|message| std::future::ready(message.is_ok()));
+        let beats = beats.filter_map(|message| std::future::ready(message.ok()));
+        let beats = beats.flat_map(|message| stream::iter(message.beats));
+        let replies = beats.map(move |beat| {
+            let replica = replicas.get(&ShardId(beat.shard)).cloned();
+            heard(replica, beat, Arc::clone(&refusals))
+        });
+        let replies = replies.buffer_unordered(BEATS_AT_ONCE);
+        let replies = replies.ready_chunks(BEATS_AT_ONCE);
+        let replies = replies.map(|replies| Ok(wire::BeatReplies { replies }));
+        Ok(Response::new(replies.boxed()))
+    }
 
     async fn append(
         &self,

@@ -15,8 +15,8 @@ use esker_shard::checkpoint;
 use esker_types::{EntryId, NodeId, ShardId};
 use esker_wal::disk::{Body, Vote};
 use esker_wal::peers::{
-    AppendReplies, AppendRequest, Peer, PeerError, Peers, Said, TransferReply, TransferRequest,
-    VoteReply, VoteRequest,
+    AppendReplies, AppendReply, AppendRequest, Peer, PeerError, Peers, Said, TransferReply,
+    TransferRequest, VoteReply, VoteRequest,
 };
 use esker_wal::raft::Snapshot;
 use futures::stream::{self, BoxStream, Stream};
@@ -25,6 +25,7 @@ use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
 use super::credentials::Credentials;
+use super::pulse::Pulse;
 use super::reach::Reach;
 use super::words::{self, Fault};
 
@@ -36,8 +37,7 @@ pub type Ways = Arc<dyn Fn(NodeId) -> Arc<dyn Network> + Send + Sync>;
 pub struct Calling {
     ways: Ways,
     credentials: Credentials,
-    /// By node, and the address it was last said to listen at.
-    channels: Arc<Mutex<BTreeMap<NodeId, (String, Channel)>>>,
+    lines: Arc<Mutex<BTreeMap<NodeId, Line>>>,
     reach: Reach,
 }
 
@@ -51,32 +51,45 @@ impl Calling {
     /// The same, where each node has a network of its own.
     #[must_use]
     pub fn over(ways: Ways, credentials: Credentials) -> Self {
-        let channels = Arc::default();
+        let lines = Arc::default();
         Self {
             ways,
             credentials,
-            channels,
+            lines,
             reach: Reach::default(),
         }
     }
 
-    /// The connection to `node`, made when it is first used.
-    fn channel(&self, node: NodeId, address: &str) -> Result<Channel, PeerError> {
-        let mut channels = self
-            .channels
-            .lock()
-            .expect("nothing panics under this lock");
-        if let Some((known, channel)) = channels.get(&node)
-            && known == address
+    /// The connection to `node`, made when it is first used, and the beats that go over it.
+    fn line(&self, node: NodeId, address: &str) -> Result<(Channel, Pulse), PeerError> {
+        let lines = self.lines.lock();
+        let mut lines = lines.expect("nothing panics under this lock");
+        if let Some(line) = lines.get(&node)
+            && line.address == address
         {
-            return Ok(channel.clone());
+            return Ok((line.channel.clone(), line.pulse.clone()));
         }
         let endpoint = tuning::peer_endpoint(&format!("http://{address}"));
         let none = |error| PeerError(format!("`{address}` of node {node} is no address: {error}"));
         let channel = transport::channel((self.ways)(node), &endpoint.map_err(none)?);
-        channels.insert(node, (address.to_owned(), channel.clone()));
-        Ok(channel)
+        let (credentials, reach) = (self.credentials, self.reach.clone());
+        let pulse = Pulse::start(node, channel.clone(), credentials, reach);
+        let line = Line {
+            address: address.to_owned(),
+            channel: channel.clone(),
+            pulse: pulse.clone(),
+        };
+        lines.insert(node, line);
+        Ok((channel, pulse))
     }
+}
+
+/// What is shared by all that is said to a node.
+struct Line {
+    /// Where it was last said to listen.
+    address: String,
+    channel: Channel,
+    pulse: Pulse,
 }
 
 impl fmt::Debug for Calling {
@@ -106,7 +119,7 @@ struct Way {
 
 impl Way {
     fn client(&self) -> Result<RaftClient<Channel>, PeerError> {
-        let channel = self.calling.channel(self.node, &self.address)?;
+        let (channel, _) = self.calling.line(self.node, &self.address)?;
         Ok(RaftClient::new(channel)
             .max_decoding_message_size(tuning::PEER_MESSAGE_BYTES_MAX)
             .max_encoding_message_size(tuning::PEER_MESSAGE_BYTES_MAX))
@@ -144,6 +157,13 @@ impl Peer for Way {
         let client = self.client();
         let request = self.request(Sent(requests.map(words::append).boxed()));
         appended((self.node, self.calling.reach.clone()), client, request).boxed()
+    }
+
+    fn beat(&self, request: AppendRequest) -> Said<'_, AppendReply> {
+        Box::pin(async move {
+            let (_, pulse) = self.calling.line(self.node, &self.address)?;
+            pulse.beat(self.shard, request).await
+        })
     }
 
     fn vote(&self, request: VoteRequest) -> Said<'_, VoteReply> {

@@ -71,11 +71,19 @@ impl RaftNetworkV2<TypeConfig> for Link {
         request: AppendEntriesRequest<TypeConfig>,
         option: RPCOption,
     ) -> Rpc<AppendEntriesResponse<TypeConfig>> {
-        let requests = stream::iter([said(&request)]).boxed();
+        let request = said(&request);
         let answered = async {
-            let replies = self.peer()?.append(requests);
-            let replies = within(option.soft_ttl(), replies).await?;
-            within(option.soft_ttl(), first(replies, self.room.clone())).await
+            let peer = self.peer()?;
+            let answered = async {
+                let reply = if request.entries.is_empty() {
+                    peer.beat(request).await
+                } else {
+                    first(peer.append(stream::iter([request]).boxed()).await?).await
+                };
+                self.room.heard(&reply);
+                reply.and_then(heard)
+            };
+            within(option.soft_ttl(), answered).await
         };
         let reply = answered.await.inspect_err(|_| self.room.silent())?;
         Ok(AppendEntriesResponse::from(reply))
@@ -279,14 +287,9 @@ impl Watched {
     }
 }
 
-async fn first(
-    mut replies: AppendReplies,
-    room: Room,
-) -> Result<StreamAppendResult<TypeConfig>, PeerError> {
+async fn first(mut replies: AppendReplies) -> Result<AppendReply, PeerError> {
     let none = || Err(PeerError("an append was not answered".into()));
-    let reply = replies.next().await.unwrap_or_else(none);
-    room.heard(&reply);
-    reply.and_then(heard)
+    replies.next().await.unwrap_or_else(none)
 }
 
 async fn within<T>(

@@ -9,8 +9,8 @@ use esker_types::{NodeId, ShardId};
 use esker_wal::Replica;
 use esker_wal::disk::Vote;
 use esker_wal::peers::{
-    AppendReplies, AppendRequest, Peer, PeerError, Peers, Said, TransferReply, TransferRequest,
-    VoteReply, VoteRequest,
+    AppendReplies, AppendReply, AppendRequest, Peer, PeerError, Peers, Said, TransferReply,
+    TransferRequest, VoteReply, VoteRequest,
 };
 use esker_wal::raft::Snapshot;
 use futures::StreamExt as _;
@@ -112,6 +112,13 @@ impl Peer for Way {
             let replies = self.end()?.heard_appends(requests.boxed()).await;
             let replies = replies.map(move |reply| back.end().and(reply));
             Ok(replies.boxed())
+        })
+    }
+
+    fn beat(&self, request: AppendRequest) -> Said<'_, AppendReply> {
+        Box::pin(async move {
+            let reply = self.end()?.heard_beat(request).await;
+            self.end().and(reply)
         })
     }
 
