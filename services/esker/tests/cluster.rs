@@ -257,7 +257,11 @@ fn three_nodes_are_founded_and_each_may_die() {
         nodes[at_node].kill();
         let first = 10_000 + 1000 * u32::try_from(at_node).unwrap();
         out(&mut at(&["produce", "logs"]), &lines(first..first + 1000));
-        let peers = [("ESKER_LISTEN_PEERS", addresses[at_node].as_str())];
+        // The port above that of a node may be another's by now.
+        let peers = [
+            ("ESKER_LISTEN_PEERS", addresses[at_node].as_str()),
+            ("ESKER_LISTEN_METRICS", "127.0.0.1:0"),
+        ];
         nodes[at_node] = Serve::start(folder, name, &peers);
         let said = &nodes[at_node].said;
         let node = format!("is node n1.{} of cluster", at_node + 1);

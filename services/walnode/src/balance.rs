@@ -18,7 +18,7 @@ use esker_wal::Replica;
 /// Between two looks.
 const LOOK: Duration = Duration::from_secs(1);
 /// Looks without a change of leaders before something is given away.
-const CALM: u64 = 5;
+const CALM: u64 = 2;
 /// Looks within which a shard that comes back speaks against whom it was given to.
 const TRUSTED: u64 = 30;
 /// Looks for which such a node is given nothing.
@@ -164,7 +164,7 @@ fn gifts(own: NodeId, shards: Vec<Stood>, distrusted: &BTreeSet<NodeId>) -> Vec<
             return gifts;
         };
         let above = leads.get(&own).copied().unwrap_or(0).saturating_sub(count);
-        let most = *most.get_or_insert((above / 4).clamp(1, GIFTS_MAX));
+        let most = *most.get_or_insert((above / 3).clamp(1, GIFTS_MAX));
         if above < 2 || gifts.len() == most {
             return gifts;
         }
@@ -245,7 +245,7 @@ mod tests {
         let mut shards = led_by(&[1, 1, 1]);
         for look in 0..40 {
             // Another shard changes hands now and then, and is led by nobody for a moment.
-            shards[2].leader = (look % 4 > 0).then_some(id(1));
+            shards[2].leader = (look % 2 > 0).then_some(id(1));
             assert_eq!(node.look(shards.clone()), []);
         }
         shards[2].leader = Some(id(1));

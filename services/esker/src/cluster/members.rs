@@ -10,6 +10,7 @@ use esker_env::Env;
 use esker_head::Calling as Head;
 use esker_log::{Head as _, HeadError};
 use esker_shard::{Command, Outcome};
+use esker_types::limits::{ELECTION_MIN, HEAD_PATIENCE};
 use esker_types::{NodeId, ShardId};
 use esker_walnode::adoption::{Calling, Founders, Membership};
 use esker_walnode::members::{Changing, Goal, Headway, Stood};
@@ -237,10 +238,18 @@ impl Nodes {
             ..
         } = self.membership;
         let head = Head::new(&self.env, cluster, data_shards, self.addresses.clone());
-        let (shards, _) = self.changing.show().await;
-        let Some((_, catalog)) = shards.get(&ShardId::CATALOG) else {
-            let text = "the catalog has no leader that answers, and gives no id away";
-            return Err(Failure::new(text).and_next("see that its nodes run, and run it again"));
+        let began = self.env.clock.monotonic();
+        let catalog = loop {
+            let (mut shards, _) = self.changing.show().await;
+            if let Some((_, catalog)) = shards.remove(&ShardId::CATALOG) {
+                break catalog;
+            }
+            if self.env.clock.monotonic().since(began) > HEAD_PATIENCE {
+                let text = "the catalog has no leader that answers, and gives no id away";
+                return Err(Failure::new(text).and_next("see that its nodes run, and run it again"));
+            }
+            // An election may be under way.
+            tokio::time::sleep(ELECTION_MIN).await;
         };
         let highest = catalog.holders.keys().max().copied();
         let given = loop {
