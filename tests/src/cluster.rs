@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use esker_cache::BlockCache;
-use esker_env::Env;
-use esker_env::sim::{Crash, Inline, SeededEntropy, SimClock, SimDisk, SimNetwork};
+use esker_env::sim::{Crash, Inline, SeededEntropy, SimClock, SimDisk, SimNetwork, Sluggish};
+use esker_env::{Env, Workers};
 use esker_head::{Answering as HeadAnswering, Calling as HeadCalling};
 use esker_log::{Engine, EngineOptions, FlushTriggers, Head as _, Owner, UpkeepTimes, claim};
 use esker_object::faults::FaultStore;
@@ -33,6 +33,12 @@ const OWNER: Owner = Owner {
     cluster: CLUSTER,
     incarnation: Incarnation::FIRST,
 };
+/// How long what a node writes takes at most, of one in three each.
+const SLOWEST: [Duration; 3] = [
+    Duration::ZERO,
+    Duration::from_millis(4),
+    Duration::from_millis(40),
+];
 /// How long replicas may take to become the same once nothing ails them.
 const CONVERGED_IN: Duration = Duration::from_secs(60);
 
@@ -143,6 +149,15 @@ impl Cluster {
         }
     }
 
+    /// Disks differ: one may have synced what another, who leads, has not.
+    fn workers(&self, node: u64, life: u64) -> Arc<dyn Workers> {
+        let seed = self.seed << 24 | node << 12 | life;
+        match SLOWEST[usize::try_from((self.seed + node) % 3).expect("three")] {
+            Duration::ZERO => Arc::new(Inline),
+            slowest => Arc::new(Sluggish::new(seed, slowest)),
+        }
+    }
+
     fn bucket(&self, env: &Env) -> (Store, FaultStore) {
         let url = format!("memory://{}", self.bucket);
         Store::open_with_faults(&url, &Options::default(), env).expect("a bucket")
@@ -155,6 +170,7 @@ impl Cluster {
         let (lives, disk) = (machine.lives, machine.disk.clone());
         let env = Env {
             files: Arc::new(disk.mount()),
+            workers: self.workers(node, lives),
             ..self.env(&host(node), lives)
         };
         let listener = env.network.listen(&address(node)).await;

@@ -102,7 +102,7 @@ pub async fn simulate_cluster(seed: u64, days: u32) -> Run {
     }
     for day in 0..days {
         let trouble = world.trouble();
-        let length = Duration::from_millis(300 + world.below(5000));
+        let length = world.length(trouble);
         let _ = write!(world.told, "{trouble:?} for {length:?}; ");
         world.trouble_the_bucket(day);
         world.befall(trouble, length).await;
@@ -159,6 +159,16 @@ impl World {
             11 => Trouble::Replaced,
             _ => Trouble::AgentDies,
         }
+    }
+
+    /// How long it lasts. Who died may be back before anybody has missed him.
+    fn length(&self, trouble: Trouble) -> Duration {
+        let dies = matches!(trouble, Trouble::Dies { .. } | Trouble::AllDie { .. });
+        Duration::from_millis(if dies && self.below(2) == 0 {
+            self.below(300)
+        } else {
+            300 + self.below(5000)
+        })
     }
 
     /// A quiet bucket, one that fails at times, or none at all.

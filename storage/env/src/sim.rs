@@ -9,7 +9,7 @@ mod network;
 pub use clock::SimClock;
 pub use disk::{Crash, SimDisk};
 pub use entropy::SeededEntropy;
-pub use inline::Inline;
+pub use inline::{Inline, Sluggish};
 pub use network::{BACKLOG_MAX, PIPE_BYTES, SimNetwork};
 
 use std::sync::Arc;
