@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """What no tool of others sees of the files in `deploy`: `deploy.py DEPLOY RULES`.
 
-What a compose file names, it has, or lies there. Every alert has its section in the runbook, in the same order, and links to it; every question of the
-dashboard is written to RULES, as Prometheus takes them, so that promtool can look at it.
+What a compose file names is there. Every alert has its section in the runbook, in the same order, and
+links to it. Every question of the dashboard is written to RULES, as Prometheus takes them, so that
+promtool can look at it.
 """
 
 import json
@@ -28,8 +29,8 @@ def compose(file: Path) -> None:
             expect(other in project["services"], f"{file}: {name} waits for {other}, which is not there")
         for volume in service.get("volumes", []):
             source = volume.split(":")[0]
-            there = (file.parent / source).exists() if source.startswith(".") else source in project["volumes"]
-            expect(there, f"{file}: {name} mounts {source}, which is not there")
+            mounted = (file.parent / source).exists() if source.startswith(".") else False
+            expect(mounted or source in project["volumes"], f"{file}: {name} mounts {source}, which is not there")
 
 
 def alerts_and_runbook(deploy: Path) -> None:
