@@ -79,6 +79,11 @@ impl Client {
             Error::invalid(text)
         })?;
         let network: Arc<dyn Network> = match endpoint.uri().scheme_str() {
+            Some("http") if options.tls != Connecting::default() => {
+                let text =
+                    format!("certificates are named, and `{uri}` has no TLS: write https://");
+                return Err(Error::invalid(text));
+            }
             Some("http") => Arc::clone(&env.network),
             Some("https") => {
                 let secure = Secure::new(env, options.tls.clone());

@@ -74,6 +74,11 @@ pub(crate) struct Tls {
 }
 
 impl Tls {
+    /// Whether anything is named: nothing goes in the clear then.
+    pub(crate) const fn is_said(&self) -> bool {
+        self.ca.is_some() || self.certificate.is_some()
+    }
+
     /// Who one is, if that is said.
     pub(crate) fn own(&self) -> Option<Own> {
         let (certificate, key) = (self.certificate.clone()?, self.key.clone()?);

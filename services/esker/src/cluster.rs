@@ -78,6 +78,11 @@ pub(crate) async fn run(args: Args, shell: &Shell) -> Result<(), Failure> {
 /// A world whose connections go to the nodes of the cluster, as who the configuration says, or the
 /// operator by his flags.
 fn reached(config: &Config, shell: &Shell) -> Result<Env, Failure> {
+    if config.tls.peers().is_none() && shell.tls.own().is_some() {
+        let text = "a certificate is named, and the configuration has no `tls.peers`: nothing is sent \
+                    in the clear";
+        return Err(Failure::usage(text.to_owned()));
+    }
     let peers = config.tls.peers().map(|peers| PeerTls {
         own: shell.tls.own().unwrap_or(peers.own),
         ..peers

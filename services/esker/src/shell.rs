@@ -40,7 +40,7 @@ impl Shell {
             env: Env::real(),
             program: program(),
             option: option(common),
-            endpoint: url(&common.endpoint),
+            endpoint: url(&common.endpoint, common.tls.is_said()),
             tls: common.tls.clone(),
             json: common.json,
         }
@@ -136,12 +136,15 @@ fn option(common: &Common) -> String {
 }
 
 /// The URL that `endpoint` stands for: it may be HOST:PORT, or a port of this machine, as what a server
-/// is told.
-fn url(endpoint: &str) -> String {
+/// is told. `tls`: certificates are named.
+fn url(endpoint: &str, tls: bool) -> String {
+    let scheme = if tls { "https" } else { "http" };
     match endpoint {
-        port if port.parse::<u16>().is_ok() => format!("http://127.0.0.1:{port}"),
+        port if port.parse::<u16>().is_ok() => format!("{scheme}://127.0.0.1:{port}"),
+        // Where nobody says anything.
+        ENDPOINT if tls => ENDPOINT.replacen("http://", "https://", 1),
         text if text.contains("://") => text.to_owned(),
-        address => format!("http://{address}"),
+        address => format!("{scheme}://{address}"),
     }
 }
 
@@ -174,7 +177,12 @@ mod tests {
             ("a:1", "http://a:1"),
             ("7080", "http://127.0.0.1:7080"),
         ] {
-            assert_eq!(url(endpoint), expected);
+            assert_eq!(url(endpoint, false), expected);
+            let secured = match endpoint.contains("://") {
+                true => expected.to_owned(),
+                false => expected.replacen("http://", "https://", 1),
+            };
+            assert_eq!(url(endpoint, true), secured);
         }
     }
 

@@ -121,11 +121,11 @@ impl Balance {
     /// Learns of what came back.
     fn remember(&mut self) {
         let now = self.looks;
-        let (own, leaders, distrusted) = (self.own, &self.leaders, &mut self.distrusted);
+        let (leaders, distrusted) = (&self.leaders, &mut self.distrusted);
         self.given.retain(|shard, (node, at)| {
-            let is_ours = leaders.get(shard) == Some(&Some(own));
-            // One that declined still leaves the shard here for a moment.
-            let came_back = is_ours && now - *at >= CALM;
+            let leader = leaders.get(shard).copied().flatten();
+            // Here again, or with a third: it did not keep it. An election takes a moment.
+            let came_back = leader.is_some_and(|leader| leader != *node) && now - *at >= CALM;
             if came_back {
                 distrusted.insert(*node, now + DISTRUSTED);
             }

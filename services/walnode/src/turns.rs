@@ -32,6 +32,7 @@ struct Queue {
 #[derive(Clone, Copy, Debug)]
 struct Seen {
     busy: bool,
+    failed: bool,
     /// Until when it is not missed.
     until: Monotonic,
 }
@@ -59,6 +60,7 @@ impl Queue {
         let silence = bid.again.saturating_mul(3).min(WORKER_SILENCE_MAX);
         let seen = Seen {
             busy: bid.busy,
+            failed: bid.failed,
             until: Monotonic(now.0.saturating_add(silence)),
         };
         self.workers.insert(worker, seen);
@@ -66,7 +68,11 @@ impl Queue {
             let seen = self.workers.get(holder);
             seen.is_some_and(|seen| seen.busy)
         });
-        let next = || self.workers.keys().copied().min_by_key(|of| lot(*of));
+        let next = || {
+            let workers = self.workers.iter();
+            let best = workers.min_by_key(|(of, seen)| (seen.failed, lot(**of)));
+            best.map(|(of, _)| *of)
+        };
         self.holder = holder.or_else(next);
         self.holder == Some(worker)
     }
@@ -85,6 +91,7 @@ mod tests {
             job: Job::Flush,
             worker: WorkerId(worker),
             busy,
+            failed: false,
             again: AGAIN,
         }
     }
@@ -123,6 +130,28 @@ mod tests {
         let next = (1..20).filter(|worker| asks(3, *worker, true)).count();
         assert_eq!(next, 1);
         assert!(!asks(3, 0, true));
+    }
+
+    #[test]
+    fn who_fails_leaves_it_to_others_and_has_it_alone() {
+        let turns = Turns::default();
+        let asks = |second, worker, failed| {
+            let bid = Bid {
+                failed,
+                ..bid(worker, false)
+            };
+            turns.ask(at(second), ShardId(1), bid)
+        };
+        for worker in [1, 2] {
+            asks(0, worker, false);
+        }
+        let has = if asks(0, 1, false) { 1 } else { 2 };
+        assert!(!asks(1, has, true) && asks(1, 3 - has, false));
+        // Where both fail it is as if neither did.
+        asks(2, 3 - has, true);
+        assert!(asks(2, has, true) && !asks(2, 3 - has, true));
+        // Alone it goes on, whatever comes of it.
+        assert!(asks(9, 3 - has, true));
     }
 
     #[test]

@@ -110,10 +110,31 @@ impl Checkpointer {
         done
     }
 
-    /// Another one writes those of `shard` by now: what the bucket has is looked up if they become this
-    /// one's again.
+    /// Another one may have written those of `shard` since: what the bucket has is looked up anew. One
+    /// that was found to lie above this head is never forgotten.
     pub fn forget(&mut self, shard: ShardId) {
-        self.known.remove(&shard);
+        if self
+            .known
+            .get(&shard)
+            .is_some_and(|known| known.behind.is_none())
+        {
+            self.known.remove(&shard);
+        }
+    }
+
+    /// Looks whether the bucket knows more of `shard` than the head, and writes nothing: another one
+    /// does.
+    ///
+    /// # Errors
+    /// [`KeepError`]. After [`KeepError::Ahead`] nothing is written or deleted by this one, ever.
+    pub async fn watch(&mut self, shard: ShardId) -> Result<(), KeepError> {
+        let mut known = match self.known.get(&shard) {
+            Some(known) => *known,
+            None => self.learn(shard).await?,
+        };
+        let found = self.not_ahead(shard, &mut known).await;
+        self.known.insert(shard, known);
+        found
     }
 
     /// What earlier lives, and others, have left in the bucket.

@@ -228,6 +228,8 @@ pub struct Bid {
     pub worker: WorkerId,
     /// It is in the middle of it: whoever else would have the job waits.
     pub busy: bool,
+    /// Its last try failed: another has it, if there is one.
+    pub failed: bool,
     /// How long until it asks again: one that has not for three times as long is taken for gone.
     pub again: Duration,
 }

@@ -165,7 +165,9 @@ impl Schedule {
             }
             let flush = self.flush();
             let flushed = self.worker.at(self.shard, Job::Flush, FLUSH_TURN, flush);
-            match flushed.await {
+            let flushed = flushed.await;
+            self.worker.note(self.shard, Job::Flush, flushed.is_err());
+            match flushed {
                 Ok(()) => backoff = FLUSH_BACKOFF_MIN,
                 Err(error) => {
                     self.complain(error.to_string());

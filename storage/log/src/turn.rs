@@ -1,6 +1,7 @@
 //! Jobs that engines share: who asks the leader of a shard, and is told so, does it.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use esker_env::Env;
@@ -15,12 +16,15 @@ use crate::head::{Bid, Head, Job, WorkerId};
 pub(crate) struct Worker {
     head: Arc<dyn Head>,
     id: WorkerId,
+    /// Jobs whose last try failed.
+    failed: Arc<Mutex<BTreeSet<(ShardId, Job)>>>,
 }
 
 impl Worker {
     pub(crate) fn new(head: Arc<dyn Head>, env: &Env) -> Self {
         let id = WorkerId(env.entropy.next_u128());
-        Self { head, id }
+        let failed = Arc::default();
+        Self { head, id, failed }
     }
 
     /// Whether it is this engine's turn at `job` of `shard`; to be asked every `again`, whether there is
@@ -61,6 +65,16 @@ impl Worker {
         }
     }
 
+    /// The last try at a job has failed, or not: others have it while it does.
+    pub(crate) fn note(&self, shard: ShardId, job: Job, failed: bool) {
+        let mut all = self.failed.lock().expect("nothing panics under this lock");
+        if failed {
+            all.insert((shard, job));
+        } else {
+            all.remove(&(shard, job));
+        }
+    }
+
     async fn ask(
         &self,
         shard: ShardId,
@@ -69,10 +83,15 @@ impl Worker {
         busy: bool,
     ) -> Result<bool, HeadError> {
         let worker = self.id;
+        let failed = self.failed.lock();
+        let failed = failed
+            .expect("nothing panics under this lock")
+            .contains(&(shard, job));
         let bid = Bid {
             job,
             worker,
             busy,
+            failed,
             again,
         };
         self.head.turn(shard, bid).await

@@ -9,7 +9,7 @@
 //! A round that fails is said once and tried again at its next turn. One thing alone ends the
 //! engine: the bucket lives on under a higher incarnation.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -104,18 +104,25 @@ pub(crate) async fn checkpoints(engine: Engine, owner: Owner, times: UpkeepTimes
     .due_after(times.checkpoint, BUCKET_CHECKPOINT_SEGMENTS);
     let mut told = Told::default();
     let look = BUCKET_CHECKPOINT_LOOK.min(times.checkpoint);
+    // Whose checkpoints this engine writes; those of the others it only looks at.
+    let mut ours = BTreeSet::new();
     loop {
         tokio::time::sleep(look).await;
         for shard in std::iter::once(ShardId::CATALOG).chain(engine.head().shards()) {
             let worker = engine.worker();
             let done = match worker.has(shard, Job::Checkpoint, look).await {
                 Ok(true) => {
+                    if ours.insert(shard) {
+                        checkpoints.forget(shard);
+                    }
                     let round = checkpoints.round(shard);
-                    worker.at(shard, Job::Checkpoint, look, round).await
+                    let done = worker.at(shard, Job::Checkpoint, look, round).await;
+                    worker.note(shard, Job::Checkpoint, done.is_err());
+                    done
                 }
                 Ok(false) => {
-                    checkpoints.forget(shard);
-                    Ok(None)
+                    ours.remove(&shard);
+                    checkpoints.watch(shard).await.map(|()| None)
                 }
                 Err(error) => Err(error.into()),
             };
@@ -138,7 +145,9 @@ pub(crate) async fn retention(engine: Engine, times: UpkeepTimes) -> Ended {
             let done = match worker.has(shard, Job::Retention, again).await {
                 Ok(true) => {
                     let retained = retain(&engine, &mut retention, shard, &mut ticked);
-                    worker.at(shard, Job::Retention, again, retained).await
+                    let done = worker.at(shard, Job::Retention, again, retained).await;
+                    worker.note(shard, Job::Retention, done.is_err());
+                    done
                 }
                 Ok(false) => Ok(()),
                 Err(error) => Err(error.into()),
@@ -207,6 +216,7 @@ pub(crate) async fn collection(engine: Engine, owner: Owner, times: UpkeepTimes)
             Ok(mut done) => (done.troubles.pop().map_or(Ok(()), Err), done.deleted),
             Err(error) => (Err(error), 0),
         };
+        worker.note(ShardId::CATALOG, Job::Collection, trouble.is_err());
         if deleted > 0 {
             tracing::info!(deleted, "collection: objects that nothing names");
         }

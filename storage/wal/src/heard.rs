@@ -29,8 +29,14 @@ impl Replica {
     ) -> AppendReplies {
         let (tell, fault) = oneshot::channel();
         let mut tell = Some(tell);
-        let door = Arc::clone(self.wal());
-        let requests = requests.then(move |request| let_in(Arc::clone(&door), request));
+        let (door, own) = (Arc::clone(self.wal()), self.id());
+        let requests = requests.then(move |request| {
+            let door = Arc::clone(&door);
+            async move {
+                of_another(own, request.vote)?;
+                let_in(door, request).await
+            }
+        });
         let requests = requests.scan((), move |(), request| {
             let unread = |error: io::Error| PeerError(error.to_string());
             ready(
@@ -70,6 +76,7 @@ impl Replica {
         if !request.entries.is_empty() {
             return Err(PeerError("a beat comes with entries".into()));
         }
+        of_another(self.id(), request.vote)?;
         let previous = request.previous;
         let request = asked(request).map_err(|error| PeerError(error.to_string()))?;
         let reply = self.raft().append_entries(request).await;
@@ -121,6 +128,7 @@ impl Replica {
         leader: Vote,
         snapshot: Snapshot,
     ) -> Result<Vote, PeerError> {
+        of_another(self.id(), leader)?;
         let meta = snapshot_meta(snapshot.checkpoint());
         let meta = meta.map_err(|error| PeerError(error.to_string()))?;
         let snapshot = alias::SnapshotOf::<TypeConfig, _> { meta, snapshot };
@@ -156,6 +164,16 @@ impl Replica {
             }
         })
     }
+}
+
+/// Makes sure that `leader` is the vote of a leader, and of another node: told of its own by somebody else, as
+/// by a copy of it, raft would lead without an election.
+fn of_another(own: u64, leader: Vote) -> Result<(), PeerError> {
+    if leader.committed && leader.node != own {
+        return Ok(());
+    }
+    let what = format!("node {own} was told of the vote {leader:?}, which no other leader has");
+    Err(PeerError(what))
 }
 
 /// Lets entries in for which the WAL has room, with that room: raft takes an entry that its log refuses

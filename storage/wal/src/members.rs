@@ -112,10 +112,11 @@ impl Replica {
         Some(metrics.last_log_index?.saturating_sub(matched))
     }
 
-    /// The same for one that answered the last thing it was asked.
+    /// The same for another that answered the last thing it was asked, and has room for appends.
     #[must_use]
     pub fn reaches(&self, node: NodeId) -> Option<u64> {
-        self.answers(node).then(|| self.lag(node)).flatten()
+        let has_room = matches!(self.rooms().said(node.as_u64()), Some(Said::Room));
+        has_room.then(|| self.lag(node)).flatten()
     }
 
     /// Has `node`, reached at `address`, hold the shard, without a vote.
@@ -182,6 +183,11 @@ impl Replica {
             "of the {voters} nodes that shall vote {answers} answer, which is no majority: the shard \
              would stand still"
         )))
+    }
+
+    /// This node, as raft has it.
+    pub(crate) fn id(&self) -> u64 {
+        self.standing().borrow_watched().id
     }
 
     /// Whether `node` is this one, or answered the last thing it was asked.

@@ -16,6 +16,7 @@ use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::{LinearizableReadError, RaftError};
 
 use crate::propose::{Leader, ProposeError, leader_of};
+use crate::raft::rooms::Said;
 use crate::raft::types::entry_id;
 use crate::replica::Replica;
 use crate::shard_clock::{Behind, ShardClock, Stamp};
@@ -99,7 +100,11 @@ impl Replica {
         let others = others.filter(|(node, _)| voters.contains(node) && **node != metrics.id);
         let others = others
             .filter(|(node, _)| NodeId::from_u64(**node).is_some_and(|node| self.answers(node)));
-        let most = others.max_by_key(|(_, matched)| matched.as_ref().map(|id| id.index))?;
+        // Whoever is full leads a shard that takes nothing.
+        let most = others.max_by_key(|(node, matched)| {
+            let has_room = matches!(self.rooms().said(**node), Some(Said::Room));
+            (has_room, matched.as_ref().map(|id| id.index))
+        })?;
         NodeId::from_u64(*most.0)
     }
 

@@ -114,11 +114,12 @@ fn wanted(args: &Args) -> Result<Vec<Wanted>, String> {
 
 /// A host without a port, which is none of the names that have a meaning of their own.
 fn host_of(text: &str) -> Option<String> {
+    let text = &*text.to_ascii_lowercase();
     let is_of_host = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':');
     let is_address = text.parse::<std::net::IpAddr>().is_ok();
     let is_name = !text.contains(':') && !text.ends_with(".esker");
     let is_host = !text.is_empty() && text.chars().all(is_of_host) && (is_name || is_address);
-    is_host.then(|| text.to_ascii_lowercase())
+    is_host.then(|| text.to_owned())
 }
 
 /// The CA of `out`, made if there is none.

@@ -27,6 +27,7 @@ pub(super) fn bid(bid: Bid) -> wire::question::Bid {
         job: job.into(),
         worker: format!("{:032x}", bid.worker.0),
         busy: bid.busy,
+        failed: bid.failed,
         again_ms: millis(bid.again),
     }
 }
@@ -44,6 +45,7 @@ pub(super) fn read_bid(bid: &wire::question::Bid) -> Result<Bid, Fault> {
         job,
         worker: WorkerId(worker.map_err(|_| "its worker is not 32 hex digits")?),
         busy: bid.busy,
+        failed: bid.failed,
         again: Duration::from_millis(bid.again_ms),
     })
 }

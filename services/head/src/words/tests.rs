@@ -516,6 +516,7 @@ fn bid(job: Job, busy: bool) -> Bid {
         job,
         worker: WorkerId(14),
         busy,
+        failed: !busy,
         again: Duration::from_secs(15),
     }
 }

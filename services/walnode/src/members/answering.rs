@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use esker_proto::internal as wire;
 use esker_proto::internal::members_server::{Members, MembersServer};
@@ -18,6 +19,8 @@ use crate::adoption::is_address;
 pub struct Answering {
     cluster: ClusterId,
     replicas: Arc<BTreeMap<ShardId, Replica>>,
+    /// Calls of other clusters.
+    refused: Arc<AtomicU64>,
 }
 
 type Reply<T> = Result<Response<T>, Status>;
@@ -32,6 +35,7 @@ impl Answering {
         Self {
             cluster,
             replicas: Arc::new(replicas.collect()),
+            refused: Arc::default(),
         }
     }
 
@@ -54,7 +58,11 @@ impl Answering {
             self.cluster,
             shown.unwrap_or("none")
         );
-        tracing::warn!(%what, "a call about the members was refused");
+        let refused = 1 + self.refused.fetch_add(1, Ordering::Relaxed);
+        // One line tells of many.
+        if refused.is_power_of_two() {
+            tracing::warn!(%what, refused, "a call about the members was refused");
+        }
         Err(Status::failed_precondition(what))
     }
 

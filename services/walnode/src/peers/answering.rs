@@ -219,7 +219,7 @@ async fn heard(
 }
 
 /// Beats of one stream that wait for an answer, at most: those behind them are read later.
-const BEATS_AT_ONCE: usize = 1024;
+const BEATS_AT_ONCE: usize = 4096;
 
 fn ended(error: PeerError) -> Status {
     Status::unavailable(error.0)

@@ -88,7 +88,9 @@ struct Line {
     messages: mpsc::Sender<wire::Beats>,
     replies: Streaming<wire::BeatReplies>,
     number: u64,
-    waiting: BTreeMap<u64, (Instant, oneshot::Sender<Result<AppendReply, PeerError>>)>,
+    waiting: BTreeMap<u64, oneshot::Sender<Result<AppendReply, PeerError>>>,
+    /// Since when there was no answer of any shard to what was asked.
+    unanswered: Option<Instant>,
 }
 
 impl Way {
@@ -109,7 +111,7 @@ impl Way {
                 Err(error) => Some(error),
             };
             let Some(error) = ended else { return };
-            for (_, told) in line.waiting.into_values() {
+            for told in line.waiting.into_values() {
                 let _ = told.send(Err(error.clone()));
             }
         }
@@ -131,6 +133,7 @@ impl Way {
             replies: replies.into_inner(),
             number: 0,
             waiting: BTreeMap::new(),
+            unanswered: None,
         })
     }
 
@@ -153,9 +156,9 @@ impl Way {
                     }
                 }
                 _ = looks.tick() => {
-                    // Whoever asked has given up, or would.
-                    let oldest = line.waiting.values().map(|(since, _)| *since).min();
-                    if oldest.is_some_and(|since| since.elapsed() > REPLICATION_STALL_MAX) {
+                    // One shard that is slow is no reason to begin anew for all.
+                    let silent = line.unanswered;
+                    if silent.is_some_and(|since| since.elapsed() > REPLICATION_STALL_MAX) {
                         let what = format!("no answer to a beat for {REPLICATION_STALL_MAX:?}");
                         return Some(PeerError(what));
                     }
@@ -168,6 +171,10 @@ impl Way {
 impl Line {
     fn send(&mut self, beats: Vec<Beat>) -> Result<(), PeerError> {
         let mut message = wire::Beats::default();
+        if self.waiting.len() + beats.len() > BEATS_MAX {
+            // Who asked has given up.
+            self.waiting.retain(|_, told| !told.is_closed());
+        }
         for beat in beats {
             if self.waiting.len() >= BEATS_MAX {
                 let what = format!("{BEATS_MAX} beats wait for an answer");
@@ -180,20 +187,21 @@ impl Line {
                 shard: beat.shard.0,
                 append: Some(words::append(beat.request)),
             });
-            self.waiting
-                .insert(self.number, (Instant::now(), beat.told));
+            self.waiting.insert(self.number, beat.told);
         }
         let stuck = |_| PeerError("the connection takes no beat".into());
         if message.beats.is_empty() {
             return Ok(());
         }
+        self.unanswered.get_or_insert_with(Instant::now);
         self.messages.try_send(message).map_err(stuck)
     }
 
     fn answered(&mut self, node: NodeId, replies: wire::BeatReplies) {
+        self.unanswered = None;
         for reply in replies.replies {
-            // One that nobody asked for is none.
-            let Some((_, told)) = self.waiting.remove(&reply.number) else {
+            // One that nobody asked for is none, or one that was given up.
+            let Some(told) = self.waiting.remove(&reply.number) else {
                 continue;
             };
             let none =

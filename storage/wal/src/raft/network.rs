@@ -8,19 +8,21 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
-use esker_types::limits::REPLICATION_STALL_MAX;
+use esker_types::limits::{ELECTION_MAX, REPLICATION_STALL_MAX};
 use esker_types::{EntryId, NodeId, ShardId};
 use futures::stream::BoxStream;
 use futures::{StreamExt as _, stream};
 use openraft::base::{BoxFuture, OptionalSend};
 use openraft::errors::{RPCError, ReplicationClosed, StreamingError, Unreachable};
-use openraft::network::{Backoff, RPCOption, RaftNetworkFactory, RaftNetworkV2};
+use openraft::network::{
+    Backoff, RPCOption, RaftNetworkFactory, RaftNetworkV2, stream_append_sequential,
+};
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendError,
     StreamAppendResult, TransferLeaderError, TransferLeaderRequest, TransferLeaderResponse,
 };
 use openraft::{AnyError, BasicNode, alias};
-use tokio::time::{Interval, MissedTickBehavior};
+use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 use super::Snapshot;
 use super::rooms::{Room, Rooms};
@@ -49,6 +51,10 @@ pub(crate) struct Links {
 pub(crate) struct Link {
     peer: Option<Box<dyn Peer>>,
     room: Room,
+    /// Only beats go this way, each by itself.
+    beats: bool,
+    /// When it was answered last.
+    answered: Instant,
 }
 
 impl RaftNetworkFactory<TypeConfig> for Links {
@@ -59,6 +65,16 @@ impl RaftNetworkFactory<TypeConfig> for Links {
         Link {
             peer: id.map(|id| self.peers.peer(self.shard, id, &node.addr)),
             room: self.rooms.of(target),
+            beats: false,
+            answered: Instant::now(),
+        }
+    }
+
+    async fn new_heartbeat_client(&mut self, target: u64, node: &BasicNode) -> Link {
+        let link = self.new_client(target, node).await;
+        Link {
+            beats: true,
+            ..link
         }
     }
 }
@@ -72,21 +88,31 @@ impl RaftNetworkV2<TypeConfig> for Link {
         option: RPCOption,
     ) -> Rpc<AppendEntriesResponse<TypeConfig>> {
         let request = said(&request);
+        let peer = self.peer()?;
         let answered = async {
-            let peer = self.peer()?;
-            let answered = async {
-                let reply = if request.entries.is_empty() {
-                    peer.beat(request).await
-                } else {
-                    first(peer.append(stream::iter([request]).boxed()).await?).await
-                };
-                self.room.heard(&reply);
-                reply.and_then(heard)
-            };
-            within(option.soft_ttl(), answered).await
+            if request.entries.is_empty() {
+                peer.beat(request).await
+            } else {
+                first(peer.append(stream::iter([request]).boxed()).await?).await
+            }
         };
-        let reply = answered.await.inspect_err(|_| self.room.silent())?;
-        Ok(AppendEntriesResponse::from(reply))
+        let Ok(reply) = tokio::time::timeout(option.hard_ttl(), answered).await else {
+            // A slow disk answers late, and is there all the same.
+            if self.answered.elapsed() > ELECTION_MAX {
+                self.room.silent();
+            }
+            let what = format!("no answer within {:?}", option.hard_ttl());
+            return Err(failed(&PeerError(what)).await);
+        };
+        match reply {
+            Ok(_) => self.answered = Instant::now(),
+            Err(_) => self.room.silent(),
+        }
+        self.room.heard(&reply);
+        match reply.and_then(heard) {
+            Ok(reply) => Ok(AppendEntriesResponse::from(reply)),
+            Err(error) => Err(failed(&error).await),
+        }
     }
 
     fn stream_append<'s, S>(
@@ -97,6 +123,9 @@ impl RaftNetworkV2<TypeConfig> for Link {
     where
         S: stream::Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
     {
+        if self.beats {
+            return stream_append_sequential(self, input, option);
+        }
         Box::pin(async move {
             let asked = Arc::new(Asked::default());
             let (count, end) = (Arc::clone(&asked), Arc::clone(&asked));

@@ -26,6 +26,8 @@ struct State {
     /// From, to.
     cut: BTreeSet<(NodeId, NodeId)>,
     snapshots: u64,
+    appends: u64,
+    beats: u64,
 }
 
 /// The ways from one node.
@@ -62,6 +64,12 @@ impl Mesh {
 
     pub(crate) fn heal(&self) {
         self.state().cut.clear();
+    }
+
+    /// Streams of appends that were begun, and beats that were said by themselves.
+    pub(crate) fn said(&self) -> (u64, u64) {
+        let state = self.state();
+        (state.appends, state.beats)
     }
 
     /// Snapshots that were handed over.
@@ -102,6 +110,7 @@ impl Peers for From {
 
 impl Peer for Way {
     fn append(&self, requests: BoxStream<'static, AppendRequest>) -> Said<'_, AppendReplies> {
+        self.mesh.state().appends += 1;
         Box::pin(async move {
             // Once the way is cut, nothing more goes either way.
             let (there, back) = (self.clone(), self.clone());
@@ -116,6 +125,7 @@ impl Peer for Way {
     }
 
     fn beat(&self, request: AppendRequest) -> Said<'_, AppendReply> {
+        self.mesh.state().beats += 1;
         Box::pin(async move {
             let reply = self.end()?.heard_beat(request).await;
             self.end().and(reply)

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use esker_env::sim::Crash;
 use esker_shard::Command;
-use esker_types::ShardTime;
-use esker_types::limits::READ_INDEX_MAX;
+use esker_types::limits::{HEARTBEAT, READ_INDEX_MAX};
+use esker_types::{EntryId, ShardTime, Term};
+use esker_wal::disk::Vote;
+use esker_wal::peers::AppendRequest;
 use esker_wal::{AppendRefusal, ProposeError};
 use tokio::time::{sleep, timeout};
 
@@ -117,6 +119,54 @@ fn who_led_and_died_leads_again_in_a_later_term_only() {
             trio.converge().await;
         });
     }
+}
+
+/// That a leader lives costs no stream of its own.
+#[test]
+fn who_has_nothing_to_append_beats() {
+    run(async {
+        let trio = Trio::new(620).await;
+        trio.append(0).await;
+        tokio::time::sleep(10 * HEARTBEAT).await;
+        let (appends, beats) = trio.mesh.said();
+        tokio::time::sleep(10 * HEARTBEAT).await;
+        let (more_appends, more_beats) = trio.mesh.said();
+        assert_eq!(more_appends, appends);
+        let beats = more_beats - beats;
+        assert!((10..=30).contains(&beats), "{beats} beats to two followers");
+    });
+}
+
+/// A copy of a node, or one that says that it is another, must not make it lead.
+#[test]
+fn nobody_is_told_that_he_leads() {
+    run(async {
+        let trio = Trio::new(630).await;
+        trio.append(0).await;
+        let follower = trio.follower().await;
+        let replica = trio.replica(follower);
+        for (node, committed) in [(follower.as_u64(), true), (node_id(9).as_u64(), false)] {
+            let vote = Vote {
+                term: Term(99),
+                node,
+                committed,
+            };
+            let request = AppendRequest {
+                vote,
+                previous: EntryId::default(),
+                entries: Vec::new(),
+                committed: EntryId::default(),
+            };
+            let told = replica.heard_beat(request.clone()).await;
+            told.expect_err("no leader says so");
+            let requests = futures::stream::iter([request]);
+            let mut told = replica.heard_appends(Box::pin(requests)).await;
+            let told = futures::StreamExt::next(&mut told).await;
+            told.expect("an answer").expect_err("no leader says so");
+        }
+        assert_eq!(replica.leads_in(), None);
+        assert_eq!(trio.append(1).await, 1);
+    });
 }
 
 #[test]

@@ -224,6 +224,7 @@ async fn a_job_is_for_one_of_those_who_ask_for_it(head: Arc<dyn Head>) {
             job,
             worker: WorkerId(worker),
             busy: false,
+            failed: false,
             again: Duration::from_secs(1),
         };
         head.turn(SHARD, bid).await.expect("it leads")
@@ -245,6 +246,7 @@ async fn a_job_is_for_one_of_those_who_ask_for_it(head: Arc<dyn Head>) {
         job: Job::Collection,
         worker: WorkerId(1),
         busy: false,
+        failed: false,
         again: Duration::ZERO,
     };
     let refused = head.turn(ShardId(99), nowhere).await;
