@@ -253,6 +253,29 @@ mod tests {
         assert_eq!(given.sum::<usize>(), 1);
     }
 
+    /// A slow disk hands over to whoever has most of the log, which need not be who gave.
+    #[test]
+    fn who_gives_what_it_was_given_to_a_third_is_given_no_more() {
+        let mut shards = led_by(&[1, 1, 1, 1, 2, 2]);
+        let mut node = Balance::new(id(1));
+        let mut given = Vec::new();
+        for look in 0..DISTRUSTED {
+            for (shard, to) in node.look(shards.clone()) {
+                given.push((look, to));
+                let third = if to == id(3) { id(2) } else { to };
+                shards[shard.0 as usize].leader = Some(third);
+            }
+            // The third gives its surplus to the first.
+            if look % 10 == 0 {
+                for of in shards.iter_mut().take(4) {
+                    of.leader = Some(id(1));
+                }
+            }
+        }
+        let to_third = given.iter().filter(|(_, to)| *to == id(3)).count();
+        assert_eq!(to_third, 1, "{given:?}");
+    }
+
     #[test]
     fn who_is_not_ready_or_gives_back_is_given_nothing() {
         let mut shards = led_by(&[1, 1, 1, 1]);

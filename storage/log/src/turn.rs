@@ -38,8 +38,8 @@ impl Worker {
         self.ask(shard, job, again, false).await
     }
 
-    /// Does `work`, which is `job` of `shard`, and keeps others from it meanwhile: for [`JOB_MAX`], past
-    /// which it is anybody's.
+    /// Does `work`, which is `job` of `shard`, and keeps others from it meanwhile: for [`JOB_MAX`], after
+    /// which it falls silent, and the job is another's once it is missed.
     pub(crate) async fn at<T>(
         &self,
         shard: ShardId,

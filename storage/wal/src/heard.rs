@@ -71,7 +71,7 @@ impl Replica {
     /// Hears that a leader lives.
     ///
     /// # Errors
-    /// If it comes with entries, or raft has ended.
+    /// If it comes with entries or with a vote that no other leader has, or raft has ended.
     pub async fn heard_beat(&self, request: AppendRequest) -> Result<AppendReply, PeerError> {
         if !request.entries.is_empty() {
             return Err(PeerError("a beat comes with entries".into()));

@@ -165,6 +165,10 @@ fn one_that_is_ahead_of_an_older_directory_is_told_about_and_never_replaced() {
             kept.append(at(1, 0), 1).await;
             let error = kept.checkpoints.round(SHARD).await.expect_err("ahead");
             assert!(matches!(error, KeepError::Ahead { .. }), "{round}: {error}");
+            // Another one may have its turn, and this one again: it stays so.
+            kept.checkpoints.forget(SHARD);
+            let error = kept.checkpoints.watch(SHARD).await.expect_err("ahead");
+            assert!(matches!(error, KeepError::Ahead { .. }), "{round}: {error}");
         }
         assert!(kept.node.replica.state().applied().index.0 > 140);
         let after = kept.store.counters();

@@ -84,6 +84,9 @@ fn records_go_over_tls_and_not_past_it() {
     assert_eq!(code, 1, "{said}");
     let words = format!("speaks TLS; write {endpoint}");
     assert!(said.contains(&words), "{said}");
+    // Where certificates are named nothing goes in the clear, whoever may listen there.
+    let (_, said) = refused(&["status", "--endpoint", &plain, "--tls-ca", &ca]);
+    assert!(said.contains("has no TLS: write https://"), "{said}");
     let plaintext = handshakes(&server, "plaintext");
     assert!(plaintext >= 1);
 
