@@ -291,6 +291,9 @@ pub const HEARTBEAT: Duration = Duration::from_millis(100);
 pub const ELECTION_MIN: Duration = Duration::from_millis(300);
 /// Longest.
 pub const ELECTION_MAX: Duration = Duration::from_millis(600);
+/// How long a follower's turn to campaign lasts once the leader is silent for the longest: two syncs and
+/// round trips, as a rule.
+pub const SUCCESSION_TURN: Duration = Duration::from_millis(60);
 /// How long a leader asks a quorum whether it still leads, and applies what it learns, before it says
 /// that it does not: one that is cut off would ask for ever.
 pub const READ_INDEX_MAX: Duration = Duration::from_secs(3);
@@ -354,7 +357,7 @@ pub const HEAD_BEHIND_MAX: Duration = ELECTION_MAX;
 /// The longest rest after the first node that did not answer; it doubles with each.
 pub const HEAD_REST_FIRST: Duration = Duration::from_millis(5);
 /// The longest of all.
-pub const HEAD_REST_MAX: Duration = Duration::from_millis(150);
+pub const HEAD_REST_MAX: Duration = Duration::from_millis(50);
 /// How long a node that kept its callers waiting is asked after the others.
 pub const HEAD_NODE_REST: Duration = Duration::from_secs(1);
 /// Leaders named by nodes that are gone to without a rest.

@@ -29,12 +29,14 @@ impl Replica {
     ) -> AppendReplies {
         let (tell, fault) = oneshot::channel();
         let mut tell = Some(tell);
-        let (door, own) = (Arc::clone(self.wal()), self.id());
+        let (door, own, heard) = (Arc::clone(self.wal()), self.id(), self.heard().clone());
         let requests = requests.then(move |request| {
-            let door = Arc::clone(&door);
+            let (door, heard) = (Arc::clone(&door), heard.clone());
             async move {
                 of_another(own, request.vote)?;
-                let_in(door, request).await
+                let request = let_in(door, request).await?;
+                heard.hear();
+                Ok(request)
             }
         });
         let requests = requests.scan((), move |(), request| {
@@ -77,6 +79,7 @@ impl Replica {
             return Err(PeerError("a beat comes with entries".into()));
         }
         of_another(self.id(), request.vote)?;
+        self.heard().hear();
         let previous = request.previous;
         let request = asked(request).map_err(|error| PeerError(error.to_string()))?;
         let reply = self.raft().append_entries(request).await;
@@ -129,6 +132,7 @@ impl Replica {
         snapshot: Snapshot,
     ) -> Result<Vote, PeerError> {
         of_another(self.id(), leader)?;
+        self.heard().hear();
         let meta = snapshot_meta(snapshot.checkpoint());
         let meta = meta.map_err(|error| PeerError(error.to_string()))?;
         let snapshot = alias::SnapshotOf::<TypeConfig, _> { meta, snapshot };

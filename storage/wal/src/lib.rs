@@ -18,6 +18,7 @@ mod replica; // one replica of one shard
 mod propose; // commands handed to raft, and what becomes of them
 mod members; // who holds a shard
 mod heard; // what a replica answers its peers
+mod succession; // who campaigns once a leader is silent
 pub mod peers; // replicas on other nodes: what is said, and the ways it goes
 mod alone; // the peers of a single voter
 pub mod raft; // openraft's log and state machine over the disk

@@ -24,8 +24,9 @@ use crate::raft::network::Links;
 use crate::raft::rooms::Rooms;
 use crate::raft::types::{Runtime, TypeConfig, command_of};
 use crate::raft::{Durable, LogStore, Machine};
+use crate::succession::{Heard, succeed};
 
-type Raft = openraft::Raft<TypeConfig, Machine>;
+pub(crate) type Raft = openraft::Raft<TypeConfig, Machine>;
 /// Who leads, in which term, among whom, and every change of it.
 pub(crate) type Standing = WatchReceiverOf<TypeConfig, RaftServerMetrics<TypeConfig>>;
 
@@ -44,6 +45,7 @@ pub struct Replica {
     /// Who leads, in which term, among whom.
     standing: Standing,
     rooms: Rooms,
+    heard: Heard,
     entropy: Arc<dyn Entropy>,
 }
 
@@ -92,10 +94,18 @@ impl Replica {
         // Whatever raft spawns here draws from this seed.
         let raft = Runtime::scope(env.entropy.next_u64(), raft).await;
         let raft = raft.map_err(|error| refused(&error))?;
+        let (standing, heard) = (raft.server_metrics(), Heard::new());
+        tokio::spawn(succeed(
+            shard,
+            raft.clone(),
+            standing.clone(),
+            heard.clone(),
+        ));
         Ok(Self {
             shard,
-            standing: raft.server_metrics(),
+            standing,
             rooms,
+            heard,
             raft,
             wal,
             view: start.view,
@@ -325,6 +335,10 @@ impl Replica {
 
     pub(crate) const fn raft(&self) -> &Raft {
         &self.raft
+    }
+
+    pub(crate) const fn heard(&self) -> &Heard {
+        &self.heard
     }
 
     pub(crate) const fn rooms(&self) -> &Rooms {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use esker_env::sim::Crash;
 use esker_shard::Command;
-use esker_types::limits::{HEARTBEAT, READ_INDEX_MAX};
+use esker_types::limits::{ELECTION_MAX, HEARTBEAT, READ_INDEX_MAX, SUCCESSION_TURN};
 use esker_types::{EntryId, ShardTime, Term};
 use esker_wal::disk::Vote;
 use esker_wal::peers::AppendRequest;
@@ -317,4 +317,24 @@ fn a_follower_takes_no_command_and_says_who_leads() {
         });
         assert_eq!(refused, told);
     });
+}
+
+/// Raft's own timers would take from 1.5 to 2 times the lease.
+#[test]
+fn another_leads_as_soon_as_the_lease_of_a_dead_one_is_over() {
+    let mut longest = Duration::ZERO;
+    for seed in 0..30 {
+        run(async {
+            let mut trio = Trio::new(700 + seed).await;
+            trio.append(0).await;
+            // Anywhere between two beats.
+            sleep(Duration::from_millis(1000 + 7 * seed)).await;
+            let old = trio.leader().await;
+            trio.crash(old, Crash::Kill).await;
+            let died = tokio::time::Instant::now();
+            assert_eq!(trio.append(1).await, 1, "seed {seed}");
+            longest = longest.max(died.elapsed());
+        });
+    }
+    assert!(longest <= ELECTION_MAX + 3 * SUCCESSION_TURN, "{longest:?}");
 }
