@@ -37,12 +37,52 @@ impl LogStore {
         range: RangeInclusive<RaftIndex>,
         bytes_max: Option<usize>,
     ) -> io::Result<Vec<Entry>> {
+        let (asked, before) = (range.clone(), self.wal.bounds(self.shard).last.index);
         let entries = self.wal.read(self.shard, range, bytes_max).await?;
+        // Purged or truncated while it was read, at the latest.
+        let after = self.wal.bounds(self.shard);
+        let due = *asked.start().max(&after.purged.index.next());
+        let last = before.min(after.last.index).min(*asked.end());
+        let ids = entries.iter().map(|(id, _)| id.index);
+        if let Some(missing) = gap(due, ids) {
+            return Err(self.missing(missing));
+        }
+        if entries.is_empty() && due <= last {
+            return Err(self.missing(due));
+        }
         entries
             .into_iter()
             .map(|(id, body)| to_entry(id, body))
             .collect()
     }
+
+    /// As much of `range` as is read at once.
+    async fn run(&self, range: RangeInclusive<RaftIndex>) -> io::Result<Vec<Entry>> {
+        self.read(range, Some(Wal::READ_BYTES_MAX)).await
+    }
+
+    /// Raft would take what is left out for applied, or for sent.
+    fn missing(&self, index: RaftIndex) -> io::Error {
+        let (shard, bounds) = (self.shard, self.wal.bounds(self.shard));
+        let what = format!(
+            "the log of {shard}, purged up to {} and ending at {}, lacks entry {index}",
+            bounds.purged, bounds.last
+        );
+        io::Error::new(io::ErrorKind::InvalidData, what)
+    }
+}
+
+/// The first entry from `due` on that is left out before another.
+fn gap(due: RaftIndex, ids: impl Iterator<Item = RaftIndex>) -> Option<RaftIndex> {
+    let mut due = due;
+    for id in ids {
+        if id > due {
+            return Some(due);
+        }
+        // Below it, where it was purged meanwhile.
+        due = due.max(id.next());
+    }
+    None
 }
 
 fn to_entry(id: EntryId, body: Body) -> io::Result<Entry> {
@@ -53,6 +93,10 @@ fn to_entry(id: EntryId, body: Body) -> io::Result<Entry> {
     let payload = payload_of(body).ok_or_else(unreadable)?;
     let log_id = log_id(id).ok_or_else(unreadable)?;
     Ok(Entry { log_id, payload })
+}
+
+fn index(entry: &Entry) -> RaftIndex {
+    entry_id(&entry.log_id).index
 }
 
 /// openraft's range, which counts from 0, as ours.
@@ -78,8 +122,7 @@ impl RaftLogReader<TypeConfig> for LogStore {
         self.read(indexes(&range), None).await
     }
 
-    /// Reads ahead no more than one bounded run at a time: after a restart the range is the whole
-    /// head.
+    /// Reads ahead no more than one bounded run at a time: after a restart the range is the whole head.
     async fn entries_stream<R>(
         &mut self,
         range: R,
@@ -93,21 +136,27 @@ impl RaftLogReader<TypeConfig> for LogStore {
             let store = store.clone();
             async move {
                 let start = next.filter(|start| *start <= end)?;
-                let run = match store.read(start..=end, Some(Wal::READ_BYTES_MAX)).await {
-                    Ok(run) => run,
-                    Err(error) => return Some((vec![Err(error)], None)),
-                };
-                let last = run.last()?;
-                let next = entry_id(&last.log_id).index.next();
-                Some((run.into_iter().map(Ok).collect(), Some(next)))
+                Some(match store.run(start..=end).await {
+                    Ok(run) => {
+                        let next = index(run.last()?).next();
+                        (run.into_iter().map(Ok).collect(), Some(next))
+                    }
+                    Err(error) => (vec![Err(error)], None),
+                })
             }
         });
         Box::pin(runs.flat_map(stream::iter))
     }
 
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> io::Result<Vec<Entry>> {
-        self.read(indexes(&(start..end)), Some(Wal::READ_BYTES_MAX))
-            .await
+        let range = indexes(&(start..end));
+        let due = *range.start();
+        let mut run = self.run(range).await?;
+        // Purged meanwhile: nothing is sent now, and a snapshot next.
+        if run.first().is_some_and(|first| index(first) > due) {
+            run.clear();
+        }
+        Ok(run)
     }
 
     async fn read_vote(&mut self) -> io::Result<Option<RaftVote>> {
@@ -145,9 +194,26 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn read_committed(&mut self) -> io::Result<Option<LogId>> {
-        let bounds = self.wal.bounds(self.shard);
-        // The frame may have outlived a truncation that no quorum ever had.
-        Ok(log_id(bounds.committed).filter(|_| bounds.committed.index <= bounds.last.index))
+        let (shard, bounds) = (self.shard, self.wal.bounds(self.shard));
+        let committed = bounds.committed;
+        // Told by a leader before the entry was here.
+        if committed.index > bounds.last.index {
+            return Ok(None);
+        }
+        let read = self
+            .wal
+            .read(shard, committed.index..=committed.index, None);
+        match read.await?.first() {
+            Some((id, _)) if *id != committed => {
+                let what = format!(
+                    "the log of {shard} has entry {id} where {committed} was committed: it differs from \
+                     what others were told. Keep this disk for an investigation, remove the node, and \
+                     add it with an empty one"
+                );
+                Err(io::Error::new(io::ErrorKind::InvalidData, what))
+            }
+            _ => Ok(log_id(committed)),
+        }
     }
 
     async fn append<I>(&mut self, entries: I, callback: IOFlushed<TypeConfig>) -> io::Result<()>
@@ -196,5 +262,16 @@ mod tests {
         assert_eq!(indexes(&(3..7)), RaftIndex(4)..=RaftIndex(7));
         assert_eq!(indexes(&(3..=7)), RaftIndex(4)..=RaftIndex(8));
         assert_eq!(indexes(&..), RaftIndex(1)..=RaftIndex(u64::MAX));
+    }
+
+    #[test]
+    fn a_gap_is_seen_wherever_it_is() {
+        let gap = |due, ids: &[u64]| gap(RaftIndex(due), ids.iter().copied().map(RaftIndex));
+        assert_eq!(gap(3, &[]), None);
+        assert_eq!(gap(3, &[3, 4, 5]), None);
+        assert_eq!(gap(3, &[4, 5]), Some(RaftIndex(3)));
+        assert_eq!(gap(3, &[3, 5]), Some(RaftIndex(4)));
+        assert_eq!(gap(3, &[1, 2, 3, 4]), None, "purged meanwhile");
+        assert_eq!(gap(3, &[1, 4]), Some(RaftIndex(3)));
     }
 }

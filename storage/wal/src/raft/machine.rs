@@ -181,7 +181,12 @@ impl Machine {
     }
 
     fn apply_one(&mut self, id: LogId, payload: Payload) -> io::Result<Applied> {
-        let entry = entry_id(&id);
+        let (entry, due) = (entry_id(&id), self.state.applied().index.next());
+        if entry.index != due {
+            let shard = self.state.shard();
+            let what = format!("entry {entry} of {shard} is to be applied where {due} is due");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+        }
         match payload {
             Payload::Normal(proposal) => {
                 // Every replica must apply it alike: one that cannot read it must not go on.

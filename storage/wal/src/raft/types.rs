@@ -7,10 +7,10 @@ use esker_shard::{Command, Outcome};
 use esker_types::{EntryId, RaftIndex, Term};
 use openraft::impls::leader_id_std::LeaderId;
 use openraft::raft::responder::Responder;
-use openraft::rt::deterministic_rng::DeterministicRng;
 use openraft::vote::RaftLeaderId;
 use openraft::{OptionalSend, RaftTypeConfig};
 
+pub use super::runtime::Runtime;
 use crate::disk::{Body, Promise, Vote};
 
 /// What openraft is asked to work with.
@@ -63,10 +63,6 @@ impl<T: OptionalSend + 'static> Responder<TypeConfig, T> for Told<T> {
         (self.0)(result);
     }
 }
-
-/// Tokio, with what raft leaves to chance (election timeouts, first ticks) drawn from a seed that
-/// [`Replica::open`](crate::Replica::open) takes from `env`.
-pub type Runtime = DeterministicRng<openraft_rt_tokio::TokioRuntime>;
 
 /// A raft entry as openraft knows it.
 pub type Entry = openraft::type_config::alias::EntryOf<TypeConfig>;
