@@ -379,6 +379,8 @@ fn raft_config(shard: ShardId) -> openraft::Config {
         // Followers may hold entries of its term that a leader died before it had synced. Back in that
         // term it would write others under their ids, and logs would differ where ids agree.
         enable_leader_restore: Some(false),
+        // What a follower has acknowledged it keeps: a quorum was counted with it.
+        allow_log_reversion: Some(false),
         ..openraft::Config::default()
     }
 }

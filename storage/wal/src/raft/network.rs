@@ -55,6 +55,7 @@ pub(crate) struct Link {
     beats: bool,
     /// When it was answered last.
     answered: Instant,
+    kept: Kept,
 }
 
 impl RaftNetworkFactory<TypeConfig> for Links {
@@ -67,6 +68,7 @@ impl RaftNetworkFactory<TypeConfig> for Links {
             room: self.rooms.of(target),
             beats: false,
             answered: Instant::now(),
+            kept: Kept::of(self.shard, target),
         }
     }
 
@@ -108,6 +110,7 @@ impl RaftNetworkV2<TypeConfig> for Link {
             Ok(_) => self.answered = Instant::now(),
             Err(_) => self.room.silent(),
         }
+        let reply = reply.and_then(|reply| self.kept.held(reply));
         self.room.heard(&reply);
         match reply.and_then(heard) {
             Ok(reply) => Ok(AppendEntriesResponse::from(reply)),
@@ -141,7 +144,7 @@ impl RaftNetworkV2<TypeConfig> for Link {
             let replies = self.peer()?.append(requests.boxed());
             let replies = within(option.soft_ttl(), replies).await;
             let replies = replies.inspect_err(|_| self.room.silent())?;
-            let watched = Watched::new(replies, asked, self.room.clone());
+            let watched = Watched::new(replies, asked, self.room.clone(), self.kept.clone());
             Ok(watched.into_stream().boxed())
         })
     }
@@ -245,6 +248,51 @@ impl Link {
     }
 }
 
+/// What a follower has acknowledged to this leader, held against what it says later: openraft takes for
+/// granted that it keeps it, and would go on asking from where it does not. Clones share it.
+#[derive(Clone, Debug)]
+struct Kept(Arc<Keeping>);
+
+#[derive(Debug)]
+struct Keeping {
+    shard: ShardId,
+    node: u64,
+    /// Up to this index.
+    upto: AtomicU64,
+    told: AtomicBool,
+}
+
+impl Kept {
+    fn of(shard: ShardId, node: u64) -> Self {
+        Self(Arc::new(Keeping {
+            shard,
+            node,
+            upto: AtomicU64::new(0),
+            told: AtomicBool::new(false),
+        }))
+    }
+
+    /// The reply; an error in its place if it lacks what was acknowledged.
+    fn held(&self, reply: AppendReply) -> Result<AppendReply, PeerError> {
+        let keeping = &*self.0;
+        match reply {
+            AppendReply::Matched { upto, .. } => {
+                keeping.upto.fetch_max(upto.index.0, Ordering::Relaxed);
+            }
+            AppendReply::Conflict(at) if at.index.0 <= keeping.upto.load(Ordering::Relaxed) => {
+                let what = format!("it lacks entry {at}, which it had acknowledged");
+                if !keeping.told.swap(true, Ordering::Relaxed) {
+                    let (shard, node) = (keeping.shard, NodeId::from_u64(keeping.node));
+                    tracing::error!(%shard, ?node, %at, "a node lacks an entry that it had acknowledged: its disk was set back, or does not keep what it says it does. It is sent nothing more by this leader; remove it from the cluster, and add it with another disk");
+                }
+                return Err(PeerError(what));
+            }
+            AppendReply::Conflict(_) | AppendReply::HigherVote(_) => {}
+        }
+        Ok(reply)
+    }
+}
+
 /// What was asked on a stream of appends.
 #[derive(Debug, Default)]
 struct Asked {
@@ -256,6 +304,7 @@ struct Asked {
 /// for [`REPLICATION_STALL_MAX`] is to be connected to anew.
 struct Watched {
     room: Room,
+    kept: Kept,
     replies: AppendReplies,
     answered: u64,
     asked: Arc<Asked>,
@@ -265,11 +314,12 @@ struct Watched {
 }
 
 impl Watched {
-    fn new(replies: AppendReplies, asked: Arc<Asked>, room: Room) -> Self {
+    fn new(replies: AppendReplies, asked: Arc<Asked>, room: Room, kept: Kept) -> Self {
         let mut looks = tokio::time::interval(REPLICATION_STALL_MAX);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
             room,
+            kept,
             replies,
             answered: 0,
             asked,
@@ -283,6 +333,7 @@ impl Watched {
         stream::unfold(Some(self), async |watched| {
             let mut watched = watched?;
             let reply = watched.next().await?;
+            let reply = reply.and_then(|reply| watched.kept.held(reply));
             watched.room.heard(&reply);
             let reply = match reply.and_then(heard) {
                 Ok(reply) => Ok(reply),

@@ -338,3 +338,38 @@ fn another_leads_as_soon_as_the_lease_of_a_dead_one_is_over() {
     }
     assert!(longest <= ELECTION_MAX + 3 * SUCCESSION_TURN, "{longest:?}");
 }
+
+/// What a disk lost that had acknowledged it is no part of a quorum; the next leader begins anew with it.
+#[test]
+fn a_disk_that_was_set_back_acknowledges_nothing_to_who_knows_better() {
+    run(async {
+        let mut trio = Trio::new(800).await;
+        let (leader, follower) = (trio.leader().await, trio.follower().await);
+        trio.append(0).await;
+        trio.converge().await;
+        let image = trio.image(follower, 1);
+        for number in 1..10 {
+            trio.append(number).await;
+        }
+        trio.converge().await;
+        trio.set_back(follower, image).await;
+        trio.start(follower).await;
+        trio.append(10).await;
+        sleep(Duration::from_secs(2)).await;
+        assert_eq!(trio.replica(leader).leads_in(), Some(Term(1)));
+        assert!(trio.head(follower).await.len() < 10);
+        let other = trio
+            .up()
+            .into_iter()
+            .find(|node| ![leader, follower].contains(node));
+        let other = other.expect("a third");
+        trio.mesh.cut(leader, other);
+        let waiting = timeout(Duration::from_secs(2), trio.append_at(leader, 11)).await;
+        assert!(!matches!(waiting, Ok(Ok(_))), "{waiting:?}");
+        trio.mesh.heal();
+        trio.lead(other).await;
+        assert_eq!(trio.append(11).await, 11);
+        trio.converge().await;
+        assert_eq!(trio.head(follower).await, (0..12).collect::<Vec<_>>());
+    });
+}

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use esker_env::sim::Crash;
+use esker_env::sim::{Crash, SimDisk};
 use esker_shard::{Command, CommitSegment, ObjectChecksum, Outcome};
 use esker_types::limits::GIB;
 use esker_types::{NodeId, RaftIndex, SegmentId, ShardTime};
@@ -103,6 +103,18 @@ impl Trio {
         if let Some(running) = member.running.take() {
             running.replica.close().await;
         }
+    }
+
+    /// The disk of `node` as it is now.
+    pub(crate) fn image(&self, node: NodeId, seed: u64) -> SimDisk {
+        self.members[&node].world.disk.fork(seed)
+    }
+
+    /// Ends `node`, whose disk is from then on `image`.
+    pub(crate) async fn set_back(&mut self, node: NodeId, image: SimDisk) {
+        self.crash(node, Crash::Kill).await;
+        let member = self.members.get_mut(&node).expect("one of three");
+        member.world.disk = image;
     }
 
     pub(crate) fn running(&self, node: NodeId) -> &Running {
