@@ -307,6 +307,20 @@ pub const PEER_MESSAGE_BYTES_MAX: usize =
 pub const SNAPSHOT_STATE_BYTES_MAX: u64 = GIB;
 /// Snapshots that a node takes at once; one more waits.
 pub const INSTALLS_MAX: usize = 1;
+/// Bytes of a snapshot's head that are read from the log, or written to it, in one step; one entry may be
+/// larger, and then goes alone.
+pub const SNAPSHOT_PART_BYTES: usize = MIB;
+/// Bytes of a snapshot's head that wait for the disk of who takes it. With the part that is being gathered
+/// and one entry on its way, all that it keeps in memory of a head of any size.
+pub const SNAPSHOT_BYTES_IN_FLIGHT: usize = 4 * MIB;
+/// How long a node keeps, for a snapshot that it sends, what the bucket has taken meanwhile. After that the
+/// transfer fails if it comes to one that is gone, and begins anew from a newer snapshot with a shorter head.
+pub const SNAPSHOT_PIN_MAX: Duration = Duration::from_secs(60);
+/// How long a node keeps, after it has sent a snapshot, the entries that follow on it: for who takes it to go
+/// on from there, instead of from another snapshot.
+pub const SNAPSHOT_FOLLOW_MAX: Duration = Duration::from_secs(10);
+/// Nothing is kept for snapshots once less than one part in so many of the WAL's budget is free.
+pub const SNAPSHOT_PIN_SHARE: u64 = 4;
 /// Silence within a snapshot after which it has failed.
 pub const INSTALL_STALL_MAX: Duration = Duration::from_secs(30);
 /// How long a follower may owe an answer to an append before it is connected to anew. Longer than an

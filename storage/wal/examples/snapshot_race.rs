@@ -22,11 +22,11 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use esker_env::Env;
-use esker_shard::{Command, Genesis, checkpoint};
+use esker_shard::{Command, Genesis};
 use esker_types::{Incarnation, LeaderEpoch, ShardId, ShardTime};
 use esker_wal::disk::{Checkpoints, Wal, WalOptions};
 use esker_wal::raft::types::{Proposal, RaftVote, Runtime, TypeConfig};
-use esker_wal::raft::{LogStore, Machine, Snapshot};
+use esker_wal::raft::{Incoming, LogStore, Machine, Snapshot};
 use futures::{StreamExt as _, stream};
 use openraft::async_runtime::WatchReceiver as _;
 use openraft::base::{BoxFuture, BoxStream, OptionalSend};
@@ -52,11 +52,15 @@ static INSTALLED: AtomicU64 = AtomicU64::new(0);
 
 /// The replicas, by node id, as a network would reach them.
 #[derive(Clone, Default)]
-struct Peers(Arc<[OnceLock<Raft>; REPLICAS]>);
+struct Peers(Arc<[OnceLock<Started>; REPLICAS]>);
+
+/// A replica, and its log.
+type Started = (Raft, Arc<Wal>);
 
 impl Peers {
     fn raft(&self, node: u64) -> Option<Raft> {
-        self.0[usize::try_from(node).ok()?].get().cloned()
+        let (raft, _) = self.0[usize::try_from(node).ok()?].get()?;
+        Some(raft.clone())
     }
 }
 
@@ -134,21 +138,29 @@ impl RaftNetworkV2<TypeConfig> for Link {
         _option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
         let raft = self.raft().map_err(StreamingError::Unreachable)?;
-        let state = checkpoint::decode(&snapshot.snapshot.checkpoint().state.concat());
-        let state = state
-            .map_err(|error| StreamingError::Network(network(&error)))?
-            .state;
-        let head = snapshot.snapshot.head(&state).await;
-        let head = head.map_err(|error| StreamingError::Network(network(&error)))?;
-        let carried = Snapshot::received(snapshot.snapshot.checkpoint().clone(), head);
+        let target = usize::try_from(self.target).expect("few");
+        let (_, wal) = self.peers.0[target].get().expect("it is there");
+        let carried = carried(&snapshot.snapshot, Arc::clone(wal)).await;
         let snapshot = alias::SnapshotOf::<TypeConfig, _> {
             meta: snapshot.meta,
-            snapshot: carried,
+            snapshot: carried.map_err(|error| StreamingError::Network(network(&error)))?,
         };
         INSTALLED.fetch_add(1, Ordering::Relaxed);
         let installed = raft.install_full_snapshot(vote, snapshot).await;
         installed.map_err(|error| StreamingError::Network(network(&error)))
     }
+}
+
+/// The snapshot as it comes to the node that has `wal`.
+async fn carried(snapshot: &Snapshot, wal: Arc<Wal>) -> std::io::Result<Snapshot> {
+    let outgoing = snapshot.leave().await?;
+    let mut incoming = Incoming::begin(wal, outgoing.checkpoint().clone()).await?;
+    let mut head = outgoing.head();
+    while let Some(entry) = head.next().await {
+        let (id, body) = entry?;
+        incoming.take(id, body).await?;
+    }
+    incoming.finish().await
 }
 
 async fn replica(node: u64, peers: &Peers, entries_per_snapshot: u64) -> (Raft, Arc<Wal>) {
@@ -191,7 +203,8 @@ async fn replica(node: u64, peers: &Peers, entries_per_snapshot: u64) -> (Raft, 
         .await
         .expect("it starts");
     let place = &peers.0[usize::try_from(node).expect("few")];
-    assert!(place.set(raft.clone()).is_ok(), "each node starts once");
+    let set = place.set((raft.clone(), Arc::clone(&wal)));
+    assert!(set.is_ok(), "each node starts once");
     (raft, wal)
 }
 

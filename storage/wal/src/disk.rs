@@ -28,6 +28,8 @@ mod queue; // what waits for the writer
 mod room; // what may still be written, and who may count on it
 mod scan; // reading it all back at start
 mod shared; // what the writer and everybody else share
+mod pin; // what is kept for who is being sent it
+mod staged; // what came with a snapshot that is not whole yet
 mod spare; // files prewritten ahead of need
 mod wal; // the whole
 mod watch; // an idle tail sealed, a hanging disk ended
@@ -38,6 +40,8 @@ pub use book::{LogBounds, Vote};
 pub use checkpoint::{Checkpoint, Checkpoints};
 pub use inspect::{FileReport, FrameReport, GroupReport};
 pub use options::{Fatal, OnFatal, Stats, WalOptions};
+pub(crate) use pin::Pin;
 pub(crate) use room::{Full, Promise, Purpose};
 pub use scan::{Recovery, Torn};
+pub use staged::Staged;
 pub use wal::Wal;

@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
+use esker_types::EntryId;
 use futures::future::ready;
 use futures::stream::BoxStream;
 use futures::{StreamExt as _, stream};
@@ -10,14 +11,14 @@ use openraft::alias;
 use openraft::raft::{AppendEntriesResponse, TransferLeaderError, TransferLeaderRequest};
 use tokio::sync::oneshot;
 
-use crate::disk::{Purpose, Vote, Wal};
+use crate::disk::{Body, Checkpoint, Purpose, Vote, Wal};
 use crate::peers::{
     AppendReplies, AppendReply, AppendRequest, PeerError, TransferReply, TransferRequest,
     VoteReply, VoteRequest,
 };
 use crate::raft::network::{asked, replied};
 use crate::raft::types::{Runtime, TypeConfig, entry_id, log_id, raft_vote, vote_of};
-use crate::raft::{Snapshot, snapshot_meta};
+use crate::raft::{Incoming, snapshot_meta};
 use crate::replica::Replica;
 
 impl Replica {
@@ -121,20 +122,39 @@ impl Replica {
         })
     }
 
-    /// Takes a leader's snapshot, and returns the vote of this replica once it is on its disk, or
-    /// once it is refused for that vote.
+    /// Takes a leader's snapshot and its head, entry by entry as they come, and returns the vote of this
+    /// replica once it is on its disk, or once it is refused for that vote: before the head is read if the
+    /// vote is of a later term already.
     ///
     /// # Errors
-    /// If its membership is none, or raft has ended.
+    /// If its state or its membership is none, if the head is not the one that the state names, or fails on
+    /// its way, if the log has no room for it, or raft has ended. Nothing of it counts then.
     pub async fn heard_snapshot(
         &self,
         leader: Vote,
-        snapshot: Snapshot,
+        checkpoint: Checkpoint,
+        mut head: BoxStream<'_, Result<(EntryId, Body), PeerError>>,
     ) -> Result<Vote, PeerError> {
+        let failed = |error: io::Error| PeerError(error.to_string());
         of_another(self.id(), leader)?;
         self.heard().hear();
-        let meta = snapshot_meta(snapshot.checkpoint());
-        let meta = meta.map_err(|error| PeerError(error.to_string()))?;
+        let shard = self.shard();
+        if checkpoint.shard != shard {
+            let what = format!("a snapshot for {shard} is of {}", checkpoint.shard);
+            return Err(PeerError(what));
+        }
+        let vote = self.wal().bounds(shard).vote;
+        if let Some(vote) = vote.filter(|vote| vote.term > leader.term) {
+            return Ok(vote);
+        }
+        let meta = snapshot_meta(&checkpoint).map_err(failed)?;
+        let incoming = Incoming::begin(Arc::clone(self.wal()), checkpoint).await;
+        let mut incoming = incoming.map_err(failed)?;
+        while let Some(entry) = head.next().await {
+            let (id, body) = entry?;
+            incoming.take(id, body).await.map_err(failed)?;
+        }
+        let snapshot = incoming.finish().await.map_err(failed)?;
         let snapshot = alias::SnapshotOf::<TypeConfig, _> { meta, snapshot };
         let installed = self
             .raft()

@@ -9,10 +9,12 @@ mod membership; // who votes, as bytes
 pub(crate) mod rooms; // what the peers say of theirs
 pub(crate) mod network; // openraft's network over `peers`
 mod runtime; // what openraft's tasks run on
+mod incoming; // a snapshot on its way in
 mod snapshot; // a checkpoint, and the head that must travel with it
 pub mod types; // openraft's type parameters, and ids converted
 
+pub use incoming::Incoming;
 pub use log_store::LogStore;
 pub(crate) use machine::{Durable, snapshot_meta};
 pub use machine::{Machine, MachineStart};
-pub use snapshot::Snapshot;
+pub use snapshot::{Outgoing, Snapshot};

@@ -287,13 +287,15 @@ impl Replica {
         Ok(last)
     }
 
-    /// Lets raft forget what lies below the durable checkpoint. Raft may not know of the
+    /// Lets raft forget what lies below the durable checkpoint, less what is kept for others. Raft may not know of the
     /// checkpoint yet, and then does less or nothing: it is asked again until it has.
     ///
     /// # Errors
     /// [`Error::Raft`] if raft ended.
     pub async fn forget(&self) -> Result<(), Error> {
-        let last = self.durable.borrow().last.index;
+        // Who is being sent a snapshot goes on from it by entries.
+        let (_, unpinned) = self.wal.unpinned(self.shard);
+        let last = self.durable.borrow().last.index.min(unpinned);
         // openraft counts from 0.
         let Some(upto) = last.0.checked_sub(1) else {
             return Ok(());

@@ -11,16 +11,15 @@ use esker_proto::internal::raft_server::{Raft, RaftServer};
 use esker_proto::internal::{self as wire};
 use esker_proto::{transport, tuning};
 use esker_types::limits::{INSTALL_STALL_MAX, INSTALLS_MAX, SNAPSHOT_STATE_BYTES_MAX};
-use esker_types::{NodeId, ShardId};
+use esker_types::{EntryId, NodeId, ShardId};
 use esker_wal::Replica;
-use esker_wal::disk::Checkpoint;
+use esker_wal::disk::{Body, Checkpoint};
 use esker_wal::peers::PeerError;
-use esker_wal::raft::Snapshot;
 use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
 use tokio::sync::Semaphore;
 use tonic::metadata::MetadataMap;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::credentials::Credentials;
 use super::words::{self, Fault};
@@ -118,13 +117,13 @@ impl Answering {
         Status::invalid_argument(fault)
     }
 
-    /// Reads a snapshot off its parts.
-    async fn snapshot(
+    /// Reads what comes before the head of a snapshot: its beginning, its state.
+    async fn opening(
         &self,
         shard: ShardId,
-        mut parts: Streaming<wire::InstallPart>,
-    ) -> Result<(Beginning, Snapshot), Status> {
-        let beginning = match next(&mut parts).await? {
+        parts: &mut Parts,
+    ) -> Result<(Beginning, Checkpoint), Status> {
+        let beginning = match parts.next().await? {
             Some(Part::Beginning(beginning)) => beginning,
             _ => return Err(self.malformed("a snapshot begins with something else")),
         };
@@ -135,31 +134,17 @@ impl Answering {
             )));
         }
         let (mut state, mut state_bytes): (Vec<Bytes>, u64) = (Vec::new(), 0);
-        let (mut head, mut head_bytes) = (Vec::new(), 0u64);
-        while let Some(part) = next(&mut parts).await? {
-            match part {
-                Part::Beginning(_) => return Err(self.malformed("a snapshot begins twice")),
-                Part::State(chunk) => {
+        while state_bytes < beginning.state_bytes {
+            match parts.next().await? {
+                Some(Part::State(chunk)) => {
                     state_bytes += chunk.len() as u64;
-                    if state_bytes > beginning.state_bytes {
-                        return Err(self.malformed("the state is longer than was said"));
-                    }
                     state.push(chunk);
                 }
-                Part::Entry(entry) => {
-                    let (id, body) = words::read_entry(entry);
-                    head_bytes += body.payload_bytes() as u64;
-                    if head_bytes > self.head_bytes_max || head.len() as u64 >= beginning.entries {
-                        return Err(
-                            self.malformed("the head is longer than was said, or than may be")
-                        );
-                    }
-                    head.push((id, body));
-                }
+                _ => return Err(self.malformed("the state ends before it is whole")),
             }
         }
-        if state_bytes != beginning.state_bytes || head.len() as u64 != beginning.entries {
-            return Err(self.malformed("the snapshot ends before it is whole"));
+        if state_bytes > beginning.state_bytes {
+            return Err(self.malformed("the state is longer than was said"));
         }
         let checkpoint = Checkpoint {
             shard,
@@ -167,7 +152,41 @@ impl Answering {
             membership: beginning.membership.clone(),
             state,
         };
-        Ok((beginning, Snapshot::received(checkpoint, head)))
+        Ok((beginning, checkpoint))
+    }
+}
+
+/// What is left of a snapshot that comes in.
+struct Parts {
+    parts: Streaming<wire::InstallPart>,
+    /// Why there was no next one.
+    ended: Option<Status>,
+}
+
+impl Parts {
+    async fn next(&mut self) -> Result<Option<Part>, Status> {
+        next(&mut self.parts).await
+    }
+
+    /// The next entry of the head, of which `bytes` may still come.
+    async fn entry(&mut self, bytes: &mut u64) -> Option<Result<(EntryId, Body), PeerError>> {
+        let read = match self.next().await {
+            Ok(None) => return None,
+            Ok(Some(Part::Entry(entry))) => {
+                let (id, body) = words::read_entry(entry);
+                let left = bytes.checked_sub(body.payload_bytes() as u64);
+                *bytes = left.unwrap_or_default();
+                let too_long = || Status::invalid_argument("the head is longer than may be");
+                left.map(|_| (id, body)).ok_or_else(too_long)
+            }
+            Ok(Some(_)) => Err(Status::invalid_argument("a head has something else in it")),
+            Err(status) => Err(status),
+        };
+        Some(read.map_err(|status| {
+            let what = status.message().to_owned();
+            self.ended = Some(status);
+            PeerError(what)
+        }))
     }
 }
 
@@ -294,12 +313,29 @@ impl Raft for Answering {
     ) -> Reply<wire::InstallReply> {
         let replica = self.replica(request.metadata())?;
         let _turn = self.installs.acquire().await.expect("nobody closes it");
-        let (beginning, snapshot) = self.snapshot(replica.shard(), request.into_inner()).await?;
+        let mut parts = Parts {
+            parts: request.into_inner(),
+            ended: None,
+        };
+        let (beginning, checkpoint) = self.opening(replica.shard(), &mut parts).await?;
         let leader = words::read_vote(beginning.leader).map_err(|fault| self.malformed(fault))?;
-        let vote = replica
-            .heard_snapshot(leader, snapshot)
-            .await
-            .map_err(ended)?;
+        // A head that comes too short or too long is not the one that the state names.
+        let (head, bytes) = (&mut parts, self.head_bytes_max);
+        let head = stream::unfold((head, bytes), async |(parts, mut bytes)| {
+            let entry = parts.entry(&mut bytes).await?;
+            Some((entry, (parts, bytes)))
+        });
+        let heard = replica
+            .heard_snapshot(leader, checkpoint, Box::pin(head))
+            .await;
+        let vote = heard.map_err(|error| match parts.ended {
+            Some(status) if status.code() == Code::InvalidArgument => {
+                self.refusals.malformed.fetch_add(1, Ordering::Relaxed);
+                status
+            }
+            Some(status) => status,
+            None => ended(error),
+        })?;
         Ok(Response::new(wire::InstallReply {
             vote: words::vote(vote),
         }))

@@ -11,14 +11,13 @@ use esker_proto::internal::install_part::{Beginning, Part};
 use esker_proto::internal::raft_client::RaftClient;
 use esker_proto::internal::{self as wire};
 use esker_proto::{transport, tuning};
-use esker_shard::checkpoint;
 use esker_types::{EntryId, NodeId, ShardId};
 use esker_wal::disk::{Body, Vote};
 use esker_wal::peers::{
     AppendReplies, AppendReply, AppendRequest, Peer, PeerError, Peers, Said, TransferReply,
     TransferRequest, VoteReply, VoteRequest,
 };
-use esker_wal::raft::Snapshot;
+use esker_wal::raft::{Outgoing, Snapshot};
 use futures::stream::{self, BoxStream, Stream};
 use futures::{FutureExt as _, StreamExt as _};
 use tonic::transport::Channel;
@@ -227,36 +226,39 @@ async fn installed(
     leader: Vote,
     snapshot: Snapshot,
 ) -> Result<Vote, PeerError> {
-    let parts = parts(leader, snapshot).await.map_err(PeerError)?;
+    let outgoing = snapshot.leave().await;
+    let outgoing = outgoing.map_err(|error| PeerError(error.to_string()))?;
+    // What follows on it is kept until it is installed.
+    let parts = parts(leader, &outgoing);
     let reply = client?.install(request.map(|()| Sent(parts))).await;
+    drop(outgoing);
     let reply = answer(&reach, node, reply)?;
     words::read_vote(reply.vote).map_err(|fault| unread(node, fault))
 }
 
-/// A snapshot, as it travels. Its head is read whole before it is sent: an entry that is released
-/// meanwhile fails it here, and nothing has gone out.
-async fn parts(
-    leader: Vote,
-    snapshot: Snapshot,
-) -> Result<BoxStream<'static, wire::InstallPart>, String> {
-    let sent = snapshot.checkpoint().clone();
-    let decoded = checkpoint::decode(&sent.state.concat()).map_err(|error| error.to_string())?;
-    let head = snapshot
-        .head(&decoded.state)
-        .await
-        .map_err(|error| error.to_string())?;
+/// A snapshot, as it travels. Its head is read as it goes, no faster than it is taken. Where an entry cannot
+/// be read it ends before it is whole, so that who takes it lets go of it.
+fn parts(leader: Vote, outgoing: &Outgoing) -> BoxStream<'static, wire::InstallPart> {
+    let sent = outgoing.checkpoint().clone();
+    let (shard, last) = (sent.shard, sent.last);
     let state_bytes: usize = sent.state.iter().map(bytes::Bytes::len).sum();
     let beginning = Part::Beginning(Beginning {
         leader: words::vote(leader),
         last: words::id(sent.last),
         membership: sent.membership,
         state_bytes: state_bytes as u64,
-        entries: head.len() as u64,
+        entries: outgoing.entries(),
     });
     let state = stream::iter(sent.state).map(Part::State);
-    let entries = stream::iter(head).map(entry);
+    let entries = outgoing.head().scan((), move |(), read| {
+        let read = read.inspect_err(|error| {
+            tracing::warn!(%shard, %last, %error, "a snapshot was not sent to its end");
+        });
+        std::future::ready(read.ok())
+    });
+    let entries = entries.map(entry);
     let parts = stream::iter([beginning]).chain(state).chain(entries);
-    Ok(parts.map(part).boxed())
+    parts.map(part).boxed()
 }
 
 fn entry(entry: (EntryId, Body)) -> Part {

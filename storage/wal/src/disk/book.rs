@@ -10,11 +10,13 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::RangeInclusive;
 
+use esker_env::Monotonic;
 use esker_types::{EntryId, RaftIndex, ShardId, Term};
 
 use super::body::Body;
 use super::file::Place;
 use super::frame::FRAME_HEADER_BYTES;
+use super::pin::Pinned;
 use crate::Error;
 
 /// A raft vote: for whom, in which term, and whether a quorum granted it.
@@ -113,6 +115,9 @@ pub(crate) struct Books {
     evictable_max: usize,
     cached_bytes: usize,
     cached_bytes_max: usize,
+    /// What is kept for others, by number.
+    pins: BTreeMap<u64, Pinned>,
+    pins_ever: u64,
 }
 
 /// Notes that are kept without a sweep.
@@ -127,6 +132,8 @@ impl Books {
             cached_bytes: 0,
             evictable_max: EVICTABLE_MIN,
             cached_bytes_max,
+            pins: BTreeMap::new(),
+            pins_ever: 0,
         }
     }
 
@@ -165,23 +172,6 @@ impl Books {
         Ok(())
     }
 
-    /// Adds an entry below the log's end that came with a snapshot.
-    pub(crate) fn install(&mut self, shard: ShardId, id: EntryId, body: Body) {
-        self.cached_bytes += body.weight();
-        let slot = Slot {
-            id,
-            body: Some(body),
-            place: None,
-        };
-        let old = self
-            .books
-            .entry(shard)
-            .or_default()
-            .slots
-            .insert(id.index, slot);
-        self.forget(old);
-    }
-
     /// An entry is on disk at `place`. It may have been truncated meanwhile.
     pub(crate) fn placed(&mut self, shard: ShardId, id: EntryId, place: Place) {
         let slot = self
@@ -197,7 +187,7 @@ impl Books {
         }
     }
 
-    /// An entry was found on disk at start.
+    /// An entry was found on disk at start, or came with a snapshot.
     pub(crate) fn restore(&mut self, shard: ShardId, id: EntryId, place: Place) {
         let slot = Slot {
             id,
@@ -233,6 +223,54 @@ impl Books {
         let kept = book.slots.split_off(&upto.next());
         let gone = std::mem::replace(&mut book.slots, kept);
         gone.into_values().for_each(|slot| self.forget(Some(slot)));
+    }
+
+    /// Keeps what `pinned` says. `None` if the first entry of the head is released already.
+    pub(crate) fn pin(&mut self, pinned: Pinned, now: Monotonic) -> Option<u64> {
+        if let Some(from) = pinned.from {
+            self.find(pinned.shard, from)?;
+        }
+        self.pins.retain(|_, pin| now < pin.until);
+        self.pins_ever += 1;
+        self.pins.insert(self.pins_ever, pinned);
+        Some(self.pins_ever)
+    }
+
+    /// What a pin keeps, while it does.
+    pub(crate) fn pinned(&mut self, pin: u64) -> Option<&mut Pinned> {
+        self.pins.get_mut(&pin)
+    }
+
+    /// Up to where a shard may be released, and purged, for all that is pinned.
+    pub(crate) fn unpinned(&self, shard: ShardId, now: Monotonic) -> (RaftIndex, RaftIndex) {
+        let all = (RaftIndex(u64::MAX), RaftIndex(u64::MAX));
+        let pins = self.pins.values();
+        let pins = pins.filter(|pin| pin.shard == shard && now < pin.until);
+        pins.fold(all, |(release, purge), pin| {
+            let from = pin.from.unwrap_or(RaftIndex(u64::MAX));
+            let below = RaftIndex(from.0.saturating_sub(1));
+            (release.min(below), purge.min(pin.last))
+        })
+    }
+
+    /// The entries at `indexes`, in order, until their bytes pass `bytes_max` (one is always among them)
+    /// or one is not held.
+    pub(crate) fn find_each(
+        &self,
+        shard: ShardId,
+        indexes: &[RaftIndex],
+        bytes_max: usize,
+    ) -> Vec<(EntryId, Found)> {
+        let Some(book) = self.books.get(&shard) else {
+            return Vec::new();
+        };
+        let mut bytes = 0;
+        let slots = indexes.iter().map_while(|index| book.slots.get(index));
+        let within = slots.take_while(|slot| {
+            bytes += slot.weight();
+            bytes <= bytes_max || bytes == slot.weight()
+        });
+        within.map(|slot| (slot.id, slot.found())).collect()
     }
 
     pub(crate) fn find(&self, shard: ShardId, index: RaftIndex) -> Option<(EntryId, Found)> {

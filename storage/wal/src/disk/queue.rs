@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use esker_types::limits::WAL_ALIGN;
@@ -10,6 +11,7 @@ use esker_types::{EntryId, ShardId};
 use super::file::Place;
 use super::frame::{FRAME_HEADER_BYTES, FrameKind};
 use super::room::Measures;
+use super::staged::Staged;
 
 /// Called once a frame is on disk, or never will be.
 pub(crate) type Done = Box<dyn FnOnce(io::Result<()>) + Send>;
@@ -22,6 +24,8 @@ pub(crate) struct Item {
     pub(crate) payload: Vec<Bytes>,
     /// What must stay readable until this is on disk: the entries that a truncation cuts off.
     pub(crate) keeps: Vec<Place>,
+    /// The snapshot that it came with, and is told where it lies.
+    pub(crate) staged: Option<Arc<Staged>>,
     pub(crate) done: Option<Done>,
     /// What the groups of the step it ends add on disk, at most.
     overhead: u64,
@@ -35,6 +39,7 @@ impl Item {
             id,
             payload,
             keeps: Vec::new(),
+            staged: None,
             done: None,
             overhead: 0,
         }
@@ -43,6 +48,12 @@ impl Item {
     /// The same, with `keeps` to stay readable until it is on disk.
     pub(crate) fn keeping(self, keeps: Vec<Place>) -> Self {
         Self { keeps, ..self }
+    }
+
+    /// The same, as a part of `staged`.
+    pub(crate) fn of(self, staged: &Arc<Staged>) -> Self {
+        let staged = Some(Arc::clone(staged));
+        Self { staged, ..self }
     }
 
     pub(crate) fn payload_bytes(&self) -> usize {

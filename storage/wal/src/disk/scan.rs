@@ -73,6 +73,7 @@ pub(crate) fn scan(
             ..Recovery::default()
         },
         checkpointed,
+        installed: BTreeMap::new(),
     };
     let opened = paths
         .iter()
@@ -106,6 +107,7 @@ pub(crate) fn scan(
             }
         };
     }
+    scan.adopt_installed();
     scan.check_whole(paths)?;
     let files = opened.into_iter().map(|(file, ..)| file).collect();
     Ok(Scanned {
@@ -179,6 +181,9 @@ struct Scan<'a> {
     books: Books,
     recovery: Recovery,
     checkpointed: &'a BTreeMap<ShardId, RaftIndex>,
+    /// What came with snapshots. It was written before raft cut off what it contradicts, and counts all
+    /// the same.
+    installed: BTreeMap<(ShardId, RaftIndex), (EntryId, Place)>,
 }
 
 impl Scan<'_> {
@@ -298,14 +303,17 @@ impl Scan<'_> {
                 self.books.book_mut(shard).bounds.append(id)?;
                 self.books.restore(shard, id, place);
             }
-            FrameKind::Moved => self.books.restore(shard, id, place),
+            FrameKind::Moved => match self.installed.get_mut(&(shard, id.index)) {
+                Some(installed) if installed.0 == id => installed.1 = place,
+                _ => self.books.restore(shard, id, place),
+            },
             FrameKind::Installed => {
                 let covered = self
                     .checkpointed
                     .get(&shard)
                     .is_some_and(|index| id.index <= *index);
                 if covered {
-                    self.books.restore(shard, id, place);
+                    self.installed.insert((shard, id.index), (id, place));
                 } else {
                     self.recovery.installed_dropped += 1;
                 }
@@ -318,6 +326,17 @@ impl Scan<'_> {
             FrameKind::Committed => self.books.book_mut(shard).bounds.committed = id,
         }
         Some(())
+    }
+
+    /// Adds what came with snapshots that a checkpoint covers: it is committed, so that what the log has
+    /// in its place is the same, or was to be cut off.
+    fn adopt_installed(&mut self) {
+        for ((shard, index), (id, place)) in std::mem::take(&mut self.installed) {
+            let has = self.books.find(shard, index);
+            if has.is_none_or(|(has, _)| has != id) {
+                self.books.restore(shard, id, place);
+            }
+        }
     }
 
     /// Every entry that raft may still ask for is there.

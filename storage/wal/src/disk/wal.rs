@@ -8,19 +8,23 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
-use esker_env::{Env, FailedSync, Lock, Waker, WorkersExt};
-use esker_types::limits::{LOG_READ_BYTES_MAX, WAL_ALIGN, WAL_GROUP_BYTES_MAX};
+use esker_env::{Env, FailedSync, Lock, Monotonic, Waker, Workers, WorkersExt};
+use esker_types::limits::{
+    LOG_READ_BYTES_MAX, SNAPSHOT_PIN_MAX, SNAPSHOT_PIN_SHARE, WAL_ALIGN, WAL_GROUP_BYTES_MAX,
+};
 use esker_types::{EntryId, RaftIndex, ShardId};
 
 use super::body::Body;
 use super::book::{Books, Found, LogBounds, Vote};
 use super::file::Place;
-use super::frame::FrameKind;
+use super::frame::{FRAME_HEADER_BYTES, FrameKind};
 use super::options::{Fatal, OnFatal, Stats, WalOptions};
+use super::pin::{Pin, Pinned};
 use super::queue::{Done, Item};
 use super::room::{Full, Measures, Promise, Purpose};
 use super::scan::Recovery;
 use super::shared::Shared;
+use super::staged::Staged;
 use crate::Error;
 
 /// What a group adds to a single entry: its own header, the frame's, and padding.
@@ -145,26 +149,30 @@ impl Wal {
         outcome
     }
 
-    /// Adds entries below the log's end that came with a snapshot. They count once a checkpoint
-    /// that covers them is current.
-    pub fn install(
+    /// Writes entries that come with a snapshot, beside the log and no part of it. None is larger than
+    /// [`Wal::entry_bytes_max`].
+    pub fn stage(
         &self,
-        shard: ShardId,
+        staged: &Arc<Staged>,
         entries: impl IntoIterator<Item = (EntryId, Body)>,
         done: impl FnOnce(io::Result<()>) + Send + 'static,
     ) {
-        let mut books = self.shared.books();
-        let mut items = Vec::new();
-        for (id, body) in entries {
-            books.install(shard, id, body.clone());
-            items.push(Item::new(
-                shard,
-                FrameKind::Installed,
-                id,
-                body.into_parts(),
-            ));
+        let (mut items, mut promises) = (Vec::new(), Vec::new());
+        for (id, mut body) in entries {
+            promises.extend(body.take_promise());
+            let parts = body.into_parts();
+            items.push(Item::new(staged.shard(), FrameKind::Installed, id, parts).of(staged));
         }
-        self.enqueue(books, items, &[], done);
+        self.enqueue(self.shared.books(), items, &promises, done);
+    }
+
+    /// Makes what is staged part of the log, all of it in one step. It counts at the next start once a
+    /// checkpoint that covers it is current.
+    pub fn adopt(&self, staged: &Staged) {
+        let mut books = self.shared.books();
+        for (id, place) in staged.take() {
+            books.restore(staged.shard(), id, place);
+        }
     }
 
     /// Stores a shard's vote.
@@ -226,7 +234,7 @@ impl Wal {
     }
 
     /// Nobody needs a shard's entries up to `upto` any more: the bucket has them, and a durable
-    /// checkpoint says so. Held back to what is durably purged. Returns what it released up to.
+    /// checkpoint says so. Held back to what is durably purged, and by who is being sent some. Returns what it released up to.
     pub fn release(&self, shard: ShardId, upto: RaftIndex) -> RaftIndex {
         let purged = self
             .shared
@@ -236,6 +244,8 @@ impl Wal {
             .copied()
             .unwrap_or_default();
         let upto = upto.min(purged);
+        let (unpinned, _) = self.unpinned(shard);
+        let upto = upto.min(unpinned);
         self.shared.books().release(shard, upto);
         self.writer.wake();
         upto
@@ -299,6 +309,56 @@ impl Wal {
     ) -> Result<Option<(EntryId, Body)>, Error> {
         let found = self.shared.books().find(shard, index);
         Ok(self.resolve(found.into_iter().collect()).await?.pop())
+    }
+
+    /// The entries of a shard at `indexes`, in order, until their bytes pass `bytes_max` (at least one),
+    /// or one is released. May read the disk.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`], [`Error::Io`].
+    pub(crate) async fn read_each(
+        &self,
+        shard: ShardId,
+        indexes: &[RaftIndex],
+        bytes_max: usize,
+    ) -> Result<Vec<(EntryId, Body)>, Error> {
+        let found = self.shared.books().find_each(shard, indexes, bytes_max);
+        self.resolve(found).await
+    }
+
+    /// Keeps what who is sent the snapshot at `last` needs: its head, which begins at `from`, and the entries
+    /// that follow on it, for [`SNAPSHOT_PIN_MAX`] at most and while there is room enough. `None` if the
+    /// first of the head is released already.
+    pub(crate) fn pin(
+        &self,
+        shard: ShardId,
+        from: Option<RaftIndex>,
+        last: RaftIndex,
+    ) -> Option<Pin> {
+        let now = self.env.clock.monotonic();
+        let pinned = Pinned {
+            shard,
+            from,
+            last,
+            until: Monotonic(now.0.saturating_add(SNAPSHOT_PIN_MAX)),
+        };
+        let number = self.shared.books().pin(pinned, now)?;
+        let (shared, clock) = (Arc::downgrade(&self.shared), Arc::clone(&self.env.clock));
+        Some(Pin::new(shared, clock, number))
+    }
+
+    /// Up to where a shard may be released, and purged, for all that is kept for others.
+    pub(crate) fn unpinned(&self, shard: ShardId) -> (RaftIndex, RaftIndex) {
+        if self.room() < self.shared.options.disk_bytes / SNAPSHOT_PIN_SHARE {
+            return (RaftIndex(u64::MAX), RaftIndex(u64::MAX));
+        }
+        let now = self.env.clock.monotonic();
+        self.shared.books().unpinned(shard, now)
+    }
+
+    /// Where work is done off the async threads.
+    pub(crate) fn workers(&self) -> &Arc<dyn Workers> {
+        &self.env.workers
     }
 
     /// Bytes one read of the log returns at most, one entry aside.
@@ -372,6 +432,17 @@ impl Wal {
     /// are being written ahead; dropping the future takes nothing.
     pub(crate) async fn promise(&self, purpose: Purpose, bytes: u64) -> Result<Promise, Full> {
         self.shared.promise(purpose, bytes).await
+    }
+
+    /// What `entries` that weigh `bytes` together, queued in one step, take on disk at most.
+    pub(crate) fn step_disk_bytes(&self, entries: usize, bytes: usize) -> u64 {
+        let framed = entries * FRAME_HEADER_BYTES + bytes;
+        self.shared.measures.queued(entries as u64, framed as u64)
+    }
+
+    /// Bytes of a group.
+    pub(crate) fn group_bytes(&self) -> usize {
+        self.shared.options.group_bytes
     }
 
     /// What an entry of `bytes`, head and payload together, takes on disk at most.

@@ -168,7 +168,10 @@ impl Writer {
                         bytes: frame.header.bytes,
                         crc: frame.header.payload_crc,
                     };
-                    books.placed(item.shard, item.id, place);
+                    match &item.staged {
+                        Some(staged) => staged.placed(item.id, place),
+                        None => books.placed(item.shard, item.id, place),
+                    }
                 }
             }
             books.evict();

@@ -17,10 +17,10 @@ use esker_types::{EntryId, RaftIndex, Term};
 use futures::{Stream, TryStreamExt as _};
 use openraft::storage::{ApplyResponder, EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use openraft::{OptionalSend, alias};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
 use super::membership;
-use super::snapshot::{Snapshot, unflushed};
+use super::snapshot::{Head, Snapshot, decode, unflushed};
 use super::types::{Applied, LogId, Payload, TypeConfig, entry_id, log_id};
 use crate::Error;
 use crate::disk::{Checkpoint, Checkpoints, Wal};
@@ -261,26 +261,20 @@ impl RaftStateMachine<TypeConfig> for Machine {
             return Ok(());
         }
         let invalid = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
-        let (state, membership) = read(snapshot.checkpoint()).map_err(invalid)?;
+        let membership = membership_of(snapshot.checkpoint()).map_err(invalid)?;
+        let state = match snapshot.head() {
+            Head::Staged(_, state) => State::clone(state),
+            Head::Here(_) => decode(snapshot.checkpoint())?,
+        };
         if state.applied() != last || state.shard() != self.state.shard() {
             let (shard, applied) = (state.shard(), state.applied());
             return Err(invalid(format!(
                 "a snapshot said to be at {last} is {shard} at {applied}"
             )));
         }
-        let head = snapshot.head(&state).await?;
-        let carried: Vec<_> = head.iter().map(|(id, _)| id.index).collect();
-        if carried != unflushed(&state) {
-            let what = format!("the snapshot at {last} does not carry the head that it names");
-            return Err(invalid(what));
+        if let Head::Staged(staged, _) = snapshot.head() {
+            self.shared.wal.adopt(staged);
         }
-        let (done, answer) = oneshot::channel();
-        self.shared
-            .wal
-            .install(state.shard(), head, move |result| _ = done.send(result));
-        answer
-            .await
-            .unwrap_or_else(|_| Err(io::Error::other("the WAL is closed")))?;
         self.shared
             .make_current(Arc::new(snapshot.checkpoint().clone()), &state)
             .await?;
@@ -426,21 +420,13 @@ pub(crate) fn snapshot_meta(checkpoint: &Checkpoint) -> io::Result<SnapshotMeta>
 
 /// State and membership of a checkpoint, or what is wrong with it.
 fn read(checkpoint: &Checkpoint) -> Result<(State, StoredMembership), String> {
-    let bytes = checkpoint.state.concat();
-    let decoded = checkpoint::decode(&bytes).map_err(|error| error.to_string())?;
-    let membership =
-        decode_membership(&checkpoint.membership).ok_or("its membership is unreadable")?;
-    if decoded.scope != Scope::Local {
-        return Err("it is a checkpoint for a bucket, without a head".into());
-    }
-    let (shard, applied) = (decoded.state.shard(), decoded.state.applied());
-    if (shard, applied) != (checkpoint.shard, checkpoint.last) {
-        let (named, last) = (checkpoint.shard, checkpoint.last);
-        return Err(format!(
-            "it says {named} at {last} and holds {shard} at {applied}"
-        ));
-    }
-    Ok((decoded.state, membership))
+    let state = decode(checkpoint).map_err(|error| error.to_string())?;
+    Ok((state, membership_of(checkpoint)?))
+}
+
+fn membership_of(checkpoint: &Checkpoint) -> Result<StoredMembership, String> {
+    let read = decode_membership(&checkpoint.membership);
+    read.ok_or_else(|| "its membership is unreadable".into())
 }
 
 /// Term and index of the entry that set it (0, 0 for none), then the membership itself.

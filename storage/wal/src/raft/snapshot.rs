@@ -1,15 +1,25 @@
 //! A checkpoint, and the head that must travel with it.
 //!
 //! A snapshot may cover batches that no segment holds yet. One that travels carries them, or a
-//! quorum could consist of replicas that never had the data.
+//! quorum could consist of replicas that never had the data. A head may be gigabytes: it goes from log to
+//! log piece by piece, and neither end ever holds it whole.
+//!
+//! ```text
+//!   Snapshot ─ leave ─► Outgoing ── state, then entry by entry ──► Incoming ─ finish ─► Snapshot
+//!      here               │ pinned, read a part at a time             │ each part on disk, beside the log
+//! ```
 
 use std::io;
 use std::sync::Arc;
 
-use esker_shard::State;
-use esker_types::{EntryId, RaftIndex, RaftRange};
+use esker_env::WorkersExt as _;
+use esker_shard::{State, checkpoint};
+use esker_types::limits::SNAPSHOT_PART_BYTES;
+use esker_types::{EntryId, RaftIndex, RaftRange, ShardId};
+use futures::StreamExt as _;
+use futures::stream::{self, BoxStream};
 
-use crate::disk::{Body, Checkpoint, Wal};
+use crate::disk::{Body, Checkpoint, Pin, Staged, Wal};
 
 /// What openraft hands around as a snapshot. Clones share it.
 #[derive(Clone, Debug)]
@@ -20,11 +30,11 @@ pub struct Snapshot {
 
 /// Where the unflushed entries are.
 #[derive(Clone, Debug)]
-enum Head {
+pub(super) enum Head {
     /// In this node's own log.
     Here(Arc<Wal>),
-    /// They came along.
-    Carried(Arc<Vec<(EntryId, Body)>>),
+    /// They came along, all that this state names, and are on disk.
+    Staged(Arc<Staged>, Box<State>),
 }
 
 impl Snapshot {
@@ -36,12 +46,11 @@ impl Snapshot {
         }
     }
 
-    /// One that came from another node, with the entries its head names.
-    #[must_use]
-    pub fn received(checkpoint: Checkpoint, head: Vec<(EntryId, Body)>) -> Self {
+    /// One that came from another node, of `state`, with all that its head names.
+    pub(super) fn received(checkpoint: Checkpoint, state: State, staged: Arc<Staged>) -> Self {
         Self {
             checkpoint: Arc::new(checkpoint),
-            head: Head::Carried(Arc::new(head)),
+            head: Head::Staged(staged, Box::new(state)),
         }
     }
 
@@ -51,31 +60,113 @@ impl Snapshot {
         &self.checkpoint
     }
 
-    /// The entries that hold the unflushed batches of `state`, which is this snapshot's. Reads
-    /// them from this node's log, unless they came along.
+    pub(super) const fn head(&self) -> &Head {
+        &self.head
+    }
+
+    /// This node's own, made ready to be sent: its head, and what follows on it, is kept from here on, for
+    /// [`esker_types::limits::SNAPSHOT_PIN_MAX`] at most.
     ///
     /// # Errors
-    /// `NotFound` if the log has released one meanwhile: a newer checkpoint is to be sent instead,
-    /// whose head is shorter. Else what reading said.
-    pub async fn head(&self, state: &State) -> io::Result<Vec<(EntryId, Body)>> {
-        let wal = match &self.head {
-            Head::Carried(head) => return Ok(head.to_vec()),
-            Head::Here(wal) => wal,
+    /// `NotFound` if the log has released some of the head meanwhile: a newer snapshot is to be sent
+    /// instead, whose head is shorter. `InvalidData` if its state is none; `Unsupported` if it is another
+    /// node's.
+    pub async fn leave(&self) -> io::Result<Outgoing> {
+        let Head::Here(wal) = &self.head else {
+            let what = "a snapshot of another node is not passed on";
+            return Err(io::Error::new(io::ErrorKind::Unsupported, what));
         };
-        let mut head = Vec::new();
-        for index in unflushed(state) {
-            let entry = wal.read_entry(state.shard(), index).await?;
-            let released = || {
-                let what = format!("entry {index} of {} was released meanwhile", state.shard());
-                io::Error::new(io::ErrorKind::NotFound, what)
-            };
-            head.push(entry.ok_or_else(released)?);
-        }
-        Ok(head)
+        let checkpoint = Arc::clone(&self.checkpoint);
+        let decode = move || Ok::<_, io::Error>(unflushed(&decode(&checkpoint)?));
+        let head = wal.workers().run(decode).await?;
+        let (shard, last) = (self.checkpoint.shard, self.checkpoint.last.index);
+        let first = head.first().copied();
+        let pin = wal.pin(shard, first, last);
+        let gone = || released(shard, first.unwrap_or_default());
+        Ok(Outgoing {
+            checkpoint: Arc::clone(&self.checkpoint),
+            head: head.into(),
+            wal: Arc::clone(wal),
+            pin: Arc::new(pin.ok_or_else(gone)?),
+        })
     }
 }
 
-/// Indexes of the entries that hold unflushed batches of `state`.
+/// A snapshot on its way to another node. What that needs is kept while a clone of this is, or of its head.
+#[derive(Clone, Debug)]
+pub struct Outgoing {
+    checkpoint: Arc<Checkpoint>,
+    /// The entries of its head.
+    head: Arc<[RaftIndex]>,
+    wal: Arc<Wal>,
+    pin: Arc<Pin>,
+}
+
+impl Outgoing {
+    /// The state, encoded, and what raft adds to it.
+    #[must_use]
+    pub fn checkpoint(&self) -> &Checkpoint {
+        &self.checkpoint
+    }
+
+    /// Entries of its head.
+    #[must_use]
+    pub fn entries(&self) -> u64 {
+        self.head.len() as u64
+    }
+
+    /// The entries that hold its unflushed batches, in order. Read from the log as they are asked for,
+    /// [`SNAPSHOT_PART_BYTES`] at a time; ends with an error, `NotFound` if the log has released one that
+    /// was not kept any longer.
+    #[must_use]
+    pub fn head(&self) -> BoxStream<'static, io::Result<(EntryId, Body)>> {
+        let parts = stream::unfold(Some((self.clone(), 0)), async |next| {
+            let (outgoing, at) = next?;
+            let rest = outgoing.head.get(at..).unwrap_or_default();
+            let first = *rest.first()?;
+            let shard = outgoing.checkpoint.shard;
+            outgoing.pin.advance(first);
+            let read = outgoing.wal.read_each(shard, rest, SNAPSHOT_PART_BYTES);
+            let part: Vec<_> = match read.await {
+                Ok(part) if part.is_empty() => {
+                    return Some((vec![Err(released(shard, first))], None));
+                }
+                Ok(part) => part.into_iter().map(Ok).collect(),
+                Err(error) => return Some((vec![Err(error.into())], None)),
+            };
+            let at = at + part.len();
+            Some((part, Some((outgoing, at))))
+        });
+        parts.flat_map(stream::iter).boxed()
+    }
+}
+
+fn released(shard: ShardId, index: RaftIndex) -> io::Error {
+    let what = format!("entry {index} of {shard} was released meanwhile");
+    io::Error::new(io::ErrorKind::NotFound, what)
+}
+
+/// The state of `checkpoint`, which says itself whose it is.
+pub(super) fn decode(checkpoint: &Checkpoint) -> io::Result<State> {
+    let invalid = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
+    let decoded = checkpoint::decode(&checkpoint.state.concat());
+    let decoded = decoded.map_err(|error| invalid(error.to_string()))?;
+    if decoded.scope != checkpoint::Scope::Local {
+        return Err(invalid(
+            "it is a checkpoint for a bucket, without a head".into(),
+        ));
+    }
+    let (shard, applied) = (decoded.state.shard(), decoded.state.applied());
+    if (shard, applied) != (checkpoint.shard, checkpoint.last) {
+        let (named, last) = (checkpoint.shard, checkpoint.last);
+        return Err(invalid(format!(
+            "it says {named} at {last} and holds {shard} at {applied}"
+        )));
+    }
+    Ok(decoded.state)
+}
+
+/// Indexes of the entries that hold unflushed batches of `state`, in order.
 pub(crate) fn unflushed(state: &State) -> Vec<RaftIndex> {
     let all = RaftRange {
         from: RaftIndex::ZERO,

@@ -2,9 +2,10 @@
 //! the same by this one.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use esker_types::{ShardId, Term};
-use esker_wal::disk::Vote;
+use esker_wal::disk::{Staged, Vote};
 
 use crate::world::{SHARD, World, body, flat, id, run};
 
@@ -31,8 +32,9 @@ async fn written(world: &mut World) -> Vec<u8> {
     log.truncate(SHARD, id(2, 2)).await.expect("cut");
     log.wal.purge(SHARD, id(1, 2));
     log.wal.set_committed(SHARD, id(2, 2));
+    let staged = Arc::new(Staged::new(ShardId(2)));
     log.wal
-        .install(ShardId(2), vec![(id(9, 1), body(9, 20))], |_| {});
+        .stage(&staged, vec![(id(9, 1), body(9, 20))], |_| {});
     log.append(SHARD, vec![(id(3, 3), body(3, 20))])
         .await
         .expect("appended");

@@ -9,7 +9,7 @@ use std::time::Duration;
 use esker_env::{Env, Files as _, OpenMode};
 use esker_types::{RaftIndex, ShardId, Term};
 use esker_wal::Error;
-use esker_wal::disk::{Fatal, FileReport, GroupReport, Vote, Wal};
+use esker_wal::disk::{Fatal, FileReport, GroupReport, Staged, Vote, Wal};
 
 use crate::world::{DIRECTORY, Log, SHARD, World, body, id, run};
 
@@ -181,7 +181,8 @@ fn installed_entries_count_once_their_checkpoint_does() {
         let mut world = World::new(5);
         let log = world.open().await.expect("an empty log");
         let entries = vec![(id(40, 3), body(40, 10)), (id(44, 3), body(44, 10))];
-        log.wal.install(SHARD, entries, |_| {});
+        let staged = Arc::new(Staged::new(SHARD));
+        log.wal.stage(&staged, entries, |_| {});
         log.vote(SHARD, Vote::default()).await.expect("synced");
         drop(log);
         let world_without = &mut world.on(world.disk.fork(1));

@@ -12,3 +12,4 @@ mod three; // three replicas die, are cut off, fall behind
 mod cramped; // some of three have no room
 mod members; // replicas join and leave
 mod together; // a task of openraft panics
+mod streamed; // snapshots whose heads come piece by piece

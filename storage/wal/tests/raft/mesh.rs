@@ -4,10 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
-use esker_shard::checkpoint;
-use esker_types::{NodeId, ShardId};
+use esker_types::{EntryId, NodeId, ShardId};
 use esker_wal::Replica;
-use esker_wal::disk::Vote;
+use esker_wal::disk::{Body, Vote};
 use esker_wal::peers::{
     AppendReplies, AppendReply, AppendRequest, Peer, PeerError, Peers, Said, TransferReply,
     TransferRequest, VoteReply, VoteRequest,
@@ -28,7 +27,13 @@ struct State {
     snapshots: u64,
     appends: u64,
     beats: u64,
+    /// What befalls heads of snapshots on their way.
+    befalls: Option<Befalls>,
 }
+
+/// The entries of a snapshot's head, as they come.
+pub(crate) type Head = BoxStream<'static, Result<(EntryId, Body), PeerError>>;
+type Befalls = Arc<dyn Fn(Head) -> Head + Send + Sync>;
 
 /// The ways from one node.
 pub(crate) struct From {
@@ -70,6 +75,11 @@ impl Mesh {
     pub(crate) fn said(&self) -> (u64, u64) {
         let state = self.state();
         (state.appends, state.beats)
+    }
+
+    /// From here on `how` befalls heads of snapshots on their way.
+    pub(crate) fn befall(&self, how: impl Fn(Head) -> Head + Send + Sync + 'static) {
+        self.state().befalls = Some(Arc::new(how));
     }
 
     /// Snapshots that were handed over.
@@ -141,12 +151,17 @@ impl Peer for Way {
 
     fn install(&self, leader: Vote, snapshot: Snapshot) -> Said<'_, Vote> {
         Box::pin(async move {
-            let state = checkpoint::decode(&snapshot.checkpoint().state.concat());
-            let state = state.map_err(|error| PeerError(error.to_string()))?.state;
-            let head = snapshot.head(&state).await;
-            let head = head.map_err(|error| PeerError(error.to_string()))?;
-            let carried = Snapshot::received(snapshot.checkpoint().clone(), head);
-            let reply = self.end()?.heard_snapshot(leader, carried).await;
+            let failed = |error: std::io::Error| PeerError(error.to_string());
+            let outgoing = snapshot.leave().await.map_err(failed)?;
+            let checkpoint = outgoing.checkpoint().clone();
+            let head = outgoing.head();
+            let head = head.map(move |entry| entry.map_err(failed)).boxed();
+            let befalls = self.mesh.state().befalls.clone();
+            let head = match befalls {
+                Some(befalls) => befalls(head),
+                None => head,
+            };
+            let reply = self.end()?.heard_snapshot(leader, checkpoint, head).await;
             self.mesh.state().snapshots += 1;
             self.end().and(reply)
         })

@@ -1,0 +1,150 @@
+//! A snapshot on its way in: its head goes to the disk as it comes, beside the log. Let go of before it is
+//! whole, it was never there.
+
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use esker_env::WorkersExt as _;
+use esker_shard::State;
+use esker_types::limits::{SNAPSHOT_BYTES_IN_FLIGHT, SNAPSHOT_PART_BYTES};
+use esker_types::{EntryId, RaftIndex};
+use tokio::sync::Semaphore;
+
+use super::snapshot::{Snapshot, decode, unflushed};
+use crate::disk::{Body, Checkpoint, Purpose, Staged, Wal};
+
+/// A snapshot of which some has come.
+#[derive(Debug)]
+pub struct Incoming {
+    wal: Arc<Wal>,
+    checkpoint: Checkpoint,
+    state: State,
+    /// The entries that its head names, and how many of them have come.
+    named: Vec<RaftIndex>,
+    came: usize,
+    /// Come, and not queued yet.
+    part: Vec<(EntryId, Body)>,
+    part_bytes: usize,
+    staged: Arc<Staged>,
+    /// Bytes that may still be queued before some are on disk.
+    in_flight: Arc<Semaphore>,
+    failed: Arc<Mutex<Option<String>>>,
+}
+
+impl Incoming {
+    /// Begins to take the snapshot that `checkpoint` is of.
+    ///
+    /// # Errors
+    /// `InvalidData` if its state is none, or another's.
+    pub async fn begin(wal: Arc<Wal>, checkpoint: Checkpoint) -> io::Result<Self> {
+        let decode =
+            move || decode(&checkpoint).map(|state| (checkpoint, unflushed(&state), state));
+        let (checkpoint, named, state) = wal.workers().run(decode).await?;
+        Ok(Self {
+            staged: Arc::new(Staged::new(checkpoint.shard)),
+            wal,
+            checkpoint,
+            state,
+            named,
+            came: 0,
+            part: Vec::new(),
+            part_bytes: 0,
+            in_flight: Arc::new(Semaphore::new(SNAPSHOT_BYTES_IN_FLIGHT)),
+            failed: Arc::default(),
+        })
+    }
+
+    /// Takes the next entry of the head. Waits while [`SNAPSHOT_BYTES_IN_FLIGHT`] are on their way to the
+    /// disk, and while the files for it are written ahead.
+    ///
+    /// # Errors
+    /// `InvalidData` if the head names another entry, `StorageFull` if the log has no room for it, what the
+    /// disk said.
+    pub async fn take(&mut self, id: EntryId, body: Body) -> io::Result<()> {
+        let (shard, last) = (self.checkpoint.shard, self.checkpoint.last);
+        if self.named.get(self.came) != Some(&id.index) {
+            let what = format!("the head of {shard} at {last} does not go on with entry {id}");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+        }
+        let (bytes, bytes_max) = (body.weight(), self.wal.entry_bytes_max());
+        if bytes > bytes_max {
+            let what = format!(
+                "entry {id} of {shard} has {bytes} bytes, the limit of this WAL is {bytes_max}: it needs as \
+                 large files as the sender's"
+            );
+            return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+        }
+        self.came += 1;
+        // Whatever the groups are, a part is sure to fit one.
+        let part_max = SNAPSHOT_PART_BYTES.min(self.wal.group_bytes() / 4);
+        if self.part_bytes + bytes > part_max {
+            self.stage().await?;
+        }
+        self.part.push((id, body));
+        self.part_bytes += bytes;
+        Ok(())
+    }
+
+    /// The snapshot, all of it on disk.
+    ///
+    /// # Errors
+    /// `UnexpectedEof` if entries are missing; as [`Incoming::take`].
+    pub async fn finish(mut self) -> io::Result<Snapshot> {
+        let (came, named) = (self.came, self.named.len());
+        if came != named {
+            let (shard, last) = (self.checkpoint.shard, self.checkpoint.last);
+            let what =
+                format!("the head of {shard} at {last} ends after {came} of {named} entries");
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, what));
+        }
+        self.stage().await?;
+        self.room_for(SNAPSHOT_BYTES_IN_FLIGHT).await?.forget();
+        self.has_failed()?;
+        Ok(Snapshot::received(self.checkpoint, self.state, self.staged))
+    }
+
+    /// Queues what has come.
+    async fn stage(&mut self) -> io::Result<()> {
+        let Some((first, _)) = self.part.first() else {
+            return Ok(());
+        };
+        let needed = self.wal.step_disk_bytes(self.part.len(), self.part_bytes);
+        let promise = self.wal.promise(Purpose::Replicated, needed).await;
+        let promise = promise.map_err(|full| {
+            let (shard, room) = (self.checkpoint.shard, full.room);
+            let what = format!(
+                "the WAL has {room} bytes of room for entry {first} of the head of {shard} and those that \
+                 come with it, which need {needed}; nothing of the snapshot was installed; retry once the \
+                 bucket has taken some"
+            );
+            io::Error::new(io::ErrorKind::StorageFull, what)
+        })?;
+        let turn = self.room_for(self.part_bytes).await?;
+        self.has_failed()?;
+        self.part[0].1.hold(promise);
+        self.part_bytes = 0;
+        let part = std::mem::take(&mut self.part);
+        let failed = Arc::clone(&self.failed);
+        self.wal.stage(&self.staged, part, move |written| {
+            if let Err(error) = written {
+                *failed.lock().expect("nothing panics under this lock") = Some(error.to_string());
+            }
+            drop(turn);
+        });
+        Ok(())
+    }
+
+    /// Waits until so many bytes may be queued.
+    async fn room_for(&self, bytes: usize) -> io::Result<tokio::sync::OwnedSemaphorePermit> {
+        let bytes = u32::try_from(bytes.min(SNAPSHOT_BYTES_IN_FLIGHT)).expect("a few MiB");
+        let turn = Arc::clone(&self.in_flight).acquire_many_owned(bytes).await;
+        turn.map_err(|_| io::Error::other("the WAL is closed"))
+    }
+
+    fn has_failed(&self) -> io::Result<()> {
+        let failed = self.failed.lock().expect("nothing panics under this lock");
+        failed
+            .clone()
+            .map_or(Ok(()), |what| Err(io::Error::other(what)))
+    }
+}
