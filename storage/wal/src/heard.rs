@@ -147,11 +147,13 @@ impl Replica {
         if let Some(vote) = vote.filter(|vote| vote.term > leader.term) {
             return Ok(vote);
         }
-        let meta = snapshot_meta(&checkpoint).map_err(failed)?;
+        let (meta, last) = (snapshot_meta(&checkpoint).map_err(failed)?, checkpoint.last);
         let incoming = Incoming::begin(Arc::clone(self.wal()), checkpoint).await;
         let mut incoming = incoming.map_err(failed)?;
+        let (mut entries, mut bytes) = (0u64, 0u64);
         while let Some(entry) = head.next().await {
             let (id, body) = entry?;
+            (entries, bytes) = (entries + 1, bytes + body.payload_bytes() as u64);
             incoming.take(id, body).await.map_err(failed)?;
         }
         let snapshot = incoming.finish().await.map_err(failed)?;
@@ -161,6 +163,10 @@ impl Replica {
             .install_full_snapshot(raft_vote(leader), snapshot)
             .await;
         let reply = installed.map_err(|error| PeerError(error.to_string()))?;
+        tracing::info!(
+            %shard, %last, head_entries = entries, head_bytes = bytes,
+            "a snapshot of another node is installed"
+        );
         Ok(vote_of(&reply.vote))
     }
 

@@ -27,6 +27,11 @@ const OF_NODES: &str =
 const OF_AGENTS: &str = "flush = { bytes = \"64KiB\", age = \"50ms\" }\n\
     cache = { memory = \"32MiB\", backfill_memory = \"32MiB\", disk = \"16MiB\" }\n\
     upkeep = { checkpoint = \"1s\", retention = \"1s\", collect = \"1s\", grace = \"2s\" }\n";
+/// As small as it may be, so that everything happens often.
+const SMALL: Settings = Settings {
+    nodes: OF_NODES,
+    agents: OF_AGENTS,
+};
 /// Foundings until nobody else has taken a port meanwhile.
 const FOUNDINGS_MAX: usize = 4;
 /// Entries that a node of a cluster that is well may lack: others write all the time.
@@ -44,8 +49,16 @@ pub(crate) struct Cluster {
     nodes_ever: usize,
     /// Where each process has a host of its own.
     network: Option<Net>,
+    settings: Settings,
     /// What was said at level WARN, and how often.
     pub(crate) warnings: BTreeMap<String, u32>,
+}
+
+/// What the configurations of a cluster say beside addresses and folders, in TOML.
+#[derive(Clone, Copy)]
+pub(crate) struct Settings {
+    pub(crate) nodes: &'static str,
+    pub(crate) agents: &'static str,
 }
 
 /// A process that comes back at its address, with what it has on disk.
@@ -81,7 +94,12 @@ pub(crate) struct Stands {
 
 impl Cluster {
     /// Three nodes, founded, and as many `agents`, which are ready; in `network`, or on this host.
-    pub(crate) fn found(agents: usize, mut network: Option<Net>) -> Self {
+    pub(crate) fn found(agents: usize, network: Option<Net>) -> Self {
+        Self::found_with(SMALL, agents, network)
+    }
+
+    /// The same, with other `settings`.
+    pub(crate) fn found_with(settings: Settings, agents: usize, mut network: Option<Net>) -> Self {
         for _ in 0..FOUNDINGS_MAX {
             let mut cluster = Self {
                 folder: tempfile::tempdir().expect("a scratch folder"),
@@ -90,6 +108,7 @@ impl Cluster {
                 ports: BTreeSet::new(),
                 nodes_ever: 0,
                 network: network.take(),
+                settings,
                 warnings: BTreeMap::new(),
             };
             match cluster.try_found(agents) {
@@ -141,7 +160,7 @@ impl Cluster {
             node.address(),
             self.network.is_some(),
         );
-        fs::write(self.config_of(&name), own + OF_NODES).expect("a configuration");
+        fs::write(self.config_of(&name), own + self.settings.nodes).expect("a configuration");
         node
     }
 
@@ -164,7 +183,8 @@ impl Cluster {
             self.network.is_some(),
             self.url(),
         );
-        fs::write(self.config_of(&agent.name), own + OF_AGENTS).expect("a configuration");
+        fs::write(self.config_of(&agent.name), own + self.settings.agents)
+            .expect("a configuration");
     }
 
     pub(crate) fn start_node(&mut self, at: usize) {

@@ -16,6 +16,7 @@ mod all; // all nodes are
 mod disk; // a disk is lost
 mod agents; // agents are killed
 mod frozen; // who leads stands still
+mod replaced; // all disks are, while the bucket is away
 mod cut; // ways are cut
 
 use std::sync::Arc;
@@ -84,10 +85,15 @@ impl Days {
 
     /// The same in a network of its own.
     async fn begin_on(what: &str, agents: usize, network: Option<Net>) -> Self {
+        let cluster = tokio::task::block_in_place(|| Cluster::found(agents, network));
+        Self::over(what, cluster).await
+    }
+
+    /// The same over a cluster that was founded.
+    async fn over(what: &str, cluster: Cluster) -> Self {
         let seed = seed();
         println!("{what}: ESKER_SEED={seed}, {}", binary().display());
         let random = Arc::new(SeededEntropy::new(seed));
-        let cluster = tokio::task::block_in_place(|| Cluster::found(agents, network));
         let pen = Pen::new(&cluster.path("history.jsonl"));
         let endpoints = cluster.endpoints();
         let mut clients = Clients::come(&endpoints, &random, &pen).await;

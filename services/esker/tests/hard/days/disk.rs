@@ -19,7 +19,7 @@ const RETURNS_FOR: Duration = Duration::from_secs(1);
 
 /// How the place of a node is taken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Way {
+pub(super) enum Way {
     /// By one at another address, which is there before the lost one is given up.
     AddFirst,
     /// By one at another address, afterwards.
@@ -38,7 +38,9 @@ async fn a_lost_disk_is_replaced_under_load() {
         let ways = [Way::AddFirst, Way::RemoveFirst, Way::SamePlace];
         let way = ways[usize::try_from(days.below(3)).expect("three")];
         let began = Instant::now();
-        let (old, new) = lose(&mut days, way).await;
+        let standing = days.well().await;
+        let shard = u32::try_from(days.below(5)).expect("small");
+        let (old, new) = lose(&mut days, &standing.leaders[&shard], way).await;
         println!(
             "{way:?}: {old} is replaced by {new} in {:?}",
             began.elapsed()
@@ -56,12 +58,10 @@ async fn a_lost_disk_is_replaced_under_load() {
     days.finish().await;
 }
 
-/// A node loses its disk, and is replaced. The ids of both.
-async fn lose(days: &mut Days, way: Way) -> (String, String) {
+/// Node `old` loses its disk, and is replaced. The ids of both.
+pub(super) async fn lose(days: &mut Days, old: &str, way: Way) -> (String, String) {
     let standing = days.well().await;
-    let shard = u32::try_from(days.below(5)).expect("small");
-    let old = standing.leaders[&shard].clone();
-    let at = days.cluster.node(&standing, &old);
+    let at = days.cluster.node(&standing, old);
     tokio::task::block_in_place(|| days.cluster.kill(&[at], &[]));
     let data = days.cluster.path(&days.cluster.nodes[at].name);
     let kept = days.cluster.path("lost");
@@ -87,7 +87,7 @@ async fn lose(days: &mut Days, way: Way) -> (String, String) {
             }
         }
     };
-    let remove = || _ = tokio::task::block_in_place(|| change("remove", &old));
+    let remove = || _ = tokio::task::block_in_place(|| change("remove", old));
     if way != Way::AddFirst {
         remove();
     }
@@ -120,5 +120,5 @@ async fn lose(days: &mut Days, way: Way) -> (String, String) {
         let said = tokio::task::block_in_place(|| server.kill());
         println!("{old} turned up again: {:#?}", said.warnings());
     }
-    (old, new)
+    (old.to_owned(), new)
 }
