@@ -24,8 +24,8 @@ pub struct Hooked {
     pub inner: Arc<dyn Head>,
     /// Answers a proposal in the place of the head, which then never sees it.
     pub answer: Box<Answering>,
-    /// Runs before these calls, by their names: `accepted`, `bounds`, `by_time`, `manifest`,
-    /// `propose`, `shard_topics`.
+    /// Runs before these calls, by their names: `accepted`, `append`, `bounds`, `by_time`,
+    /// `manifest`, `propose`, `shard_topics`.
     pub before: Box<Before>,
     /// What the head says of how a shard stands, as it is to be heard.
     pub stands: Box<Stands>,
@@ -94,7 +94,10 @@ impl Head for Hooked {
         batch: AppendBatch,
         bytes: Bytes,
     ) -> Answer<'_, Answer<'static, AppendOutcome>> {
-        self.inner.append(shard, batch, bytes)
+        Box::pin(async move {
+            (self.before)("append").await;
+            self.inner.append(shard, batch, bytes).await
+        })
     }
 
     fn read_index(&self, shard: ShardId) -> Answer<'_, Mark> {

@@ -1,5 +1,6 @@
 //! A whole engine over a node on a simulated disk and a bucket in memory: everything but the wire.
 
+use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,8 +28,8 @@ use esker_types::{
 use esker_wal::disk::WalOptions;
 use esker_wal::{Alone, KeeperOptions};
 use esker_walnode::{Directory, Identity, Node, NodeError, NodeOptions};
-use tokio::sync::watch;
-use tokio::task::AbortHandle;
+use tokio::sync::{Mutex, watch};
+use tokio::task::{AbortHandle, JoinSet};
 
 /// Where the public API is served.
 pub const ENDPOINT: &str = "http://127.0.0.1:7070";
@@ -64,6 +65,8 @@ pub struct Whole {
     running: AbortHandle,
     /// Dropped, it ends whatever serves this engine.
     serving: watch::Sender<()>,
+    /// What serves it.
+    agents: Mutex<JoinSet<Result<(), Box<dyn Error + Send + Sync>>>>,
 }
 
 impl Site {
@@ -147,6 +150,7 @@ impl Site {
             owner,
             running,
             serving: watch::Sender::default(),
+            agents: Mutex::default(),
         })
     }
 }
@@ -183,9 +187,18 @@ impl Whole {
         };
         let agent = Agent::new(engine, self.env.clone(), cluster);
         let ends = self.ends();
-        tokio::spawn(async move { agent.serve(listener, ends).await });
+        let serving = async move { Ok(agent.serve(listener, ends).await?) };
+        self.agents.lock().await.spawn(serving);
         let connected = Client::connect(ENDPOINT, ClientOptions::default(), &self.env);
         connected.await.expect("it listens")
+    }
+
+    /// Asks what serves its engine to stop, and waits until it has.
+    pub async fn stop_serving(&mut self) {
+        drop(std::mem::take(&mut self.serving));
+        while let Some(served) = self.agents.lock().await.join_next().await {
+            served.expect("no panic").expect("it stops well");
+        }
     }
 
     /// Stops flushing by itself.

@@ -9,8 +9,9 @@ use esker_client::{Client, Code, Durability, From, ProducerOptions, ReadOptions,
 use esker_log::{Engine, EngineOptions};
 use esker_tests::hooked::Hooked;
 use esker_tests::node::run;
-use esker_tests::whole::Site;
+use esker_tests::whole::{Site, Whole};
 use esker_types::limits::MIB;
+use tokio::task::JoinSet;
 
 async fn read(client: &Client, partition: u32, options: ReadOptions) -> Vec<(u64, Vec<u8>)> {
     let mut reader = client
@@ -169,6 +170,97 @@ fn a_follower_gets_what_is_appended_later() {
             assert_eq!(offsets, [round]);
         }
     });
+}
+
+/// Producers without an id, too, which could not send again what may be written.
+#[test]
+fn an_agent_that_stops_leaves_no_append_in_doubt() {
+    run(async {
+        let mut site = Site::new(24);
+        let mut whole = site.start().await.expect("started");
+        let client = whole.serve_engine(slow(&whole)).await;
+        whole.create("gravel", PRODUCERS).await;
+        let (mut writing, mut reading) = (JoinSet::new(), JoinSet::new());
+        for partition in 0..PRODUCERS {
+            writing.spawn(write(client.clone(), partition));
+            reading.spawn(follow(client.clone(), partition));
+        }
+        for round in 0..10 {
+            tokio::time::sleep(Duration::from_millis(40 + 3 * round)).await;
+            let stopped = tokio::time::timeout(STOPS_WITHIN, whole.stop_serving()).await;
+            stopped.expect("no stream keeps it from stopping");
+            whole.serve_engine(slow(&whole)).await;
+        }
+        assert!(
+            writing.try_join_next().is_none(),
+            "all wrote until the last stop"
+        );
+        while let Some(written) = writing.join_next().await {
+            written.expect("every append is acknowledged");
+        }
+        while let Some(read) = reading.join_next().await {
+            read.expect("each record once, in order");
+        }
+    });
+}
+
+/// Less than a process gives it before it ends.
+const STOPS_WITHIN: Duration = Duration::from_millis(100);
+const PRODUCERS: u32 = 8;
+/// Records of each.
+const RECORDS: u64 = 200;
+
+/// Another engine over the same head, whose appends take a while: there are always some under way.
+fn slow(whole: &Whole) -> Engine {
+    let mut head = Hooked::over(Arc::clone(whole.engine.head()));
+    head.before = Box::new(|call| {
+        Box::pin(async move {
+            if call == "append" {
+                tokio::time::sleep(Duration::from_millis(7)).await;
+            }
+        })
+    });
+    let blocks = BlockCache::in_memory(32 * MIB, 32 * MIB).expect("large enough");
+    let (store, env) = (whole.engine.store().clone(), whole.env.clone());
+    Engine::new(Arc::new(head), store, env, blocks, EngineOptions::default())
+}
+
+async fn write(client: Client, partition: u32) {
+    let options = ProducerOptions {
+        idempotent: partition.is_multiple_of(2),
+        linger: Duration::ZERO,
+        ..ProducerOptions::default()
+    };
+    let producer = client.producer("gravel", options).await.expect("opened");
+    for number in 0..RECORDS {
+        let record = vec![Record::value(number.to_string())];
+        let sent = producer.send_together(Some(partition), record).await;
+        let acked = sent.expect("taken").await.expect("acknowledged");
+        assert_eq!(acked.offsets.start().get(), number);
+    }
+}
+
+async fn follow(client: Client, partition: u32) {
+    let options = ReadOptions {
+        follow: true,
+        ..ReadOptions::default()
+    };
+    let mut reader = client
+        .read("gravel", partition, options)
+        .await
+        .expect("opened");
+    let mut come = 0;
+    while come < RECORDS {
+        let batch = reader.next().await.expect("readable").expect("never ends");
+        for record in batch.records() {
+            let value = come.to_string();
+            assert_eq!(
+                (record.offset.get(), record.value),
+                (come, Some(value.as_bytes()))
+            );
+            come += 1;
+        }
+    }
 }
 
 #[test]

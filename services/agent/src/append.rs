@@ -42,6 +42,7 @@ use tonic::Status;
 
 use crate::budget::{Budget, NoShare, Share};
 use crate::fault;
+use crate::server::Stopping;
 use crate::stream::{Sender, Unsent};
 use crate::traffic::Traffic;
 
@@ -65,6 +66,7 @@ pub(crate) struct Taking {
     pub(crate) env: Env,
     pub(crate) traffic: Traffic,
     pub(crate) budget: Budget,
+    pub(crate) stopping: Stopping,
     pub(crate) _place: OwnedSemaphorePermit,
 }
 
@@ -114,11 +116,13 @@ impl<S: Stream<Item = Result<v1::AppendRequest, Status>> + Unpin> Appending<S> {
     /// Until the client has closed its side and everything is answered, or is gone.
     ///
     /// # Errors
-    /// A malformed message, which ends the stream once what came before it is answered; or a client
-    /// that takes no replies.
+    /// A malformed message, which ends the stream once what came before it is answered; an agent that
+    /// stops, once all that it took is; or a client that takes no replies.
     pub(crate) async fn run(mut self) -> Result<(), v1::Error> {
         let mut open = true;
         let mut ended = Ok(());
+        let stopping = self.agent.stopping.clone().told();
+        tokio::pin!(stopping);
         loop {
             let on_their_way = self.checks.len() + self.answers.len();
             let room = self.replies.room();
@@ -150,6 +154,10 @@ impl<S: Stream<Item = Result<v1::AppendRequest, Status>> + Unpin> Appending<S> {
                     Err(Unsent::Gone) => return Ok(()),
                     Err(Unsent::Stalled) => return Err(stalled()),
                 },
+                () = &mut stopping, if open => {
+                    ended = Err(fault::stops_appends());
+                    open = false;
+                }
                 request = self.requests.next(), if next => match request {
                     Some(Ok(request)) => self.weigh(request),
                     Some(Err(status)) => {

@@ -109,6 +109,19 @@ pub(crate) fn no_place(what: &str, limit: usize) -> Error {
     error.with_limit(limit as u64, limit as u64 + 1)
 }
 
+/// The end of a stream of appends whose agent stops, once all that it took is answered.
+pub(crate) fn stops_appends() -> Error {
+    let text = "the agent stops: what has no reply was not taken; send it again, to another agent, or to \
+                this one once it is back";
+    Error::new(Code::Unavailable, Durability::NotWritten, text)
+}
+
+/// The end of a read without one whose agent stops.
+pub(crate) fn stops_read() -> Error {
+    let text = "the agent stops: read on at another agent, or at this one once it is back";
+    Error::new(Code::Unavailable, Durability::NotWritten, text)
+}
+
 pub(crate) fn of_append(error: AppendError) -> Error {
     let text = error.to_string();
     match error {

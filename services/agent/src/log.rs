@@ -22,6 +22,7 @@ use crate::fault;
 use crate::plain::Scratches;
 use crate::position::{Found, partitions, resolve};
 use crate::read::{Reading, Reads, mark};
+use crate::server::Stopping;
 use crate::stream::{Replies, replies};
 use crate::traffic::Traffic;
 
@@ -40,6 +41,7 @@ pub(crate) struct LogService {
     append_places: Arc<Semaphore>,
     reads: Reads,
     read_places: Arc<Semaphore>,
+    stopping: Stopping,
 }
 
 #[derive(Debug, Default)]
@@ -49,7 +51,13 @@ struct Producers {
 }
 
 impl LogService {
-    pub(crate) fn new(engine: Engine, env: Env, traffic: Traffic, budgets: Budgets) -> Self {
+    pub(crate) fn new(
+        engine: Engine,
+        env: Env,
+        traffic: Traffic,
+        budgets: Budgets,
+        stopping: Stopping,
+    ) -> Self {
         Self {
             engine,
             producers: Arc::default(),
@@ -63,6 +71,7 @@ impl LogService {
             read_places: Arc::new(Semaphore::new(READ_STREAMS_MAX)),
             env,
             traffic,
+            stopping,
         }
     }
 
@@ -256,6 +265,7 @@ impl Log for LogService {
             env: self.env.clone(),
             traffic: self.traffic.clone(),
             budget: self.append_budget.clone(),
+            stopping: self.stopping.clone(),
             _place: place.map_err(|_| fault::no_place("appends", APPEND_STREAMS_MAX))?,
         };
         let requests = request.into_inner();
@@ -269,8 +279,17 @@ impl Log for LogService {
         &self,
         request: Request<v1::ReadRequest>,
     ) -> Result<Response<Self::ReadStream>, Status> {
-        let reading = self.reading(request.into_inner()).await?;
-        let stream = replies(READ_REPLIES_WAITING, |replies| reading.run(replies));
+        let request = request.into_inner();
+        let (follows, stopping) = (request.follow, self.stopping.clone());
+        let reading = self.reading(request).await?;
+        let stream = replies(READ_REPLIES_WAITING, |replies| async move {
+            tokio::select! {
+                biased;
+                ended = reading.run(replies) => ended,
+                // It would never end by itself.
+                () = stopping.told(), if follows => Err(fault::stops_read()),
+            }
+        });
         Ok(Response::new(stream))
     }
 

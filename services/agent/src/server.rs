@@ -8,6 +8,7 @@ use esker_proto::v1::admin_server::AdminServer;
 use esker_proto::v1::log_server::LogServer;
 use esker_proto::{FILE_DESCRIPTOR_SET, transport, tuning};
 use esker_types::{ClusterId, Incarnation, Timestamp};
+use tokio::sync::watch;
 
 use crate::admin::AdminService;
 use crate::budget::Budgets;
@@ -39,6 +40,18 @@ pub struct Agent {
     budgets: Budgets,
 }
 
+/// Whether the agent has been asked to stop. Clones are the same.
+#[derive(Clone, Debug)]
+pub(crate) struct Stopping(watch::Receiver<bool>);
+
+impl Stopping {
+    /// Ready once it has been asked to.
+    pub(crate) async fn told(mut self) {
+        // Gone, it has stopped.
+        let _ = self.0.wait_for(|told| *told).await;
+    }
+}
+
 impl Agent {
     /// An agent over `engine`.
     #[must_use]
@@ -65,7 +78,8 @@ impl Agent {
     }
 
     /// Serves on `listener` until `stop` is ready; then takes no new call, and returns when those
-    /// under way have ended.
+    /// under way have ended. A stream of appends ends once what it has taken is answered, and says that
+    /// nothing else was; reads that follow end at once.
     ///
     /// # Errors
     /// What the listener says once it is broken.
@@ -75,11 +89,17 @@ impl Agent {
         stop: impl Future<Output = ()> + Send,
     ) -> Result<(), tonic::transport::Error> {
         let (engine, env) = (self.engine.clone(), self.env.clone());
+        let (tell, told) = watch::channel(false);
+        let stop = async move {
+            stop.await;
+            tell.send_replace(true);
+        };
         let log = LogServer::new(LogService::new(
             engine.clone(),
             env.clone(),
             self.traffic.clone(),
             self.budgets,
+            Stopping(told),
         ))
         .max_decoding_message_size(tuning::MESSAGE_BYTES_MAX)
         .max_encoding_message_size(tuning::MESSAGE_BYTES_MAX);

@@ -16,6 +16,7 @@ use esker_proto::tuning::PEER_MESSAGE_BYTES_MAX;
 use esker_types::limits::{HEAD_BEHIND_MAX, HEAD_CALL_MAX};
 use esker_types::{ClusterId, RaftIndex, ShardId};
 use futures::stream::BoxStream;
+use tokio::sync::watch;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -30,6 +31,8 @@ pub struct Answering {
     head: Arc<dyn Head>,
     sessions: Arc<Sessions>,
     refusals: Arc<Refusals>,
+    /// Whether it stops. Every stream of appends listens.
+    stopping: watch::Sender<bool>,
 }
 
 /// Calls that were not meant for this node, or not to be understood.
@@ -54,7 +57,15 @@ impl Answering {
             head,
             sessions: Arc::default(),
             refusals: Arc::default(),
+            stopping: watch::Sender::new(false),
         }
+    }
+
+    /// Takes no append any more, and returns once all that were taken are answered. Each stream ends then
+    /// and says that nothing else was taken, so that nobody is in doubt when the process ends.
+    pub async fn stop(&self) {
+        self.stopping.send_replace(true);
+        self.stopping.closed().await;
     }
 
     /// What was refused so far.
@@ -149,6 +160,10 @@ impl Service for Answering {
         request: Request<Streaming<wire::AppendCall>>,
     ) -> Reply<Self::AppendStream> {
         let shard = self.shard(request.metadata())?;
+        let stopping = self.stopping.subscribe();
+        if *stopping.borrow() {
+            return Err(stops());
+        }
         let mut calls = request.into_inner();
         let first = within(HEAD_CALL_MAX, calls.message()).await?;
         let beginning = match first.map(words::read_call).transpose() {
@@ -162,11 +177,16 @@ impl Service for Answering {
         Ok(Response::new(appends::answers(
             self,
             shard,
-            turn,
+            (turn, stopping),
             beginning.seen,
             calls,
         )))
     }
+}
+
+/// Said of a stream of appends: all that was taken is answered.
+fn stops() -> Status {
+    Status::failed_precondition("the node stops; what has no answer was not taken")
 }
 
 async fn within<T>(

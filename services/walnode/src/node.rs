@@ -238,10 +238,20 @@ impl Node {
         }
     }
 
+    /// Has others lead what it leads, as far as there are others.
+    pub async fn hand_over(&self) {
+        hand_over(&self.replicas).await;
+    }
+
     /// Ends the node: has others lead what it leads, and checkpoints what it can, so that the next
     /// start has little to do.
     pub async fn close(self) {
-        hand_over(&self.replicas).await;
+        self.hand_over().await;
+        self.leave().await;
+    }
+
+    /// Ends it as [`Node::close`] does, of which the others know already.
+    pub async fn leave(self) {
         for replica in &self.replicas {
             // A checkpoint spares the next start work, no more.
             let _ = replica.checkpoint().await;

@@ -1,16 +1,21 @@
 //! The one stream of appends, and its breaks.
+//!
+//! Nothing is sent before the service has opened its side: a connection that nobody has taken, such as one
+//! to a process that ends just now, leaves nothing in doubt.
 
 use std::fmt;
 use std::future::pending;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::Poll;
+use std::time::Duration;
 
 use esker_proto::v1::log_client::LogClient;
 use esker_proto::v1::{AppendReply, AppendRequest};
 use esker_types::Durability;
 use futures::stream;
 use tokio::sync::mpsc;
+use tokio::time::{Sleep, sleep};
 use tonic::transport::Channel;
 use tonic::{Response, Status, Streaming};
 
@@ -18,6 +23,8 @@ use crate::error::{Code, Error};
 
 /// Requests that wait for the stream's flow control.
 const REQUESTS_MAX: usize = 16;
+/// How long the service's side is waited for: something on the way may keep it back until there is a reply.
+const OPENS_WITHIN: Duration = Duration::from_secs(1);
 
 type Opening =
     Pin<Box<dyn Future<Output = Result<Response<Streaming<AppendReply>>, Status>> + Send>>;
@@ -47,9 +54,27 @@ pub(super) struct Ended {
     pub(super) refused: bool,
 }
 
-/// Requests may be sent before the service has opened its side.
+impl Ended {
+    /// Whether nothing of what has no reply was taken: the stream was refused, or the service stops and
+    /// has answered all that it took. Nobody else says of a break what he cannot know.
+    pub(super) fn took_nothing_more(&self) -> bool {
+        let stops = self.error.code() == Code::Unavailable;
+        (self.refused || stops) && self.error.durability() == Durability::NotWritten
+    }
+}
+
+/// What comes of a stream.
+#[derive(Debug)]
+pub(super) enum Told {
+    /// Requests may be sent from now on.
+    Opened,
+    Reply(AppendReply),
+}
+
 pub(super) enum Replies {
-    Opening(Opening),
+    Opening(Opening, Pin<Box<Sleep>>),
+    /// It is not waited for any more.
+    Late(Opening),
     Open(Box<Streaming<AppendReply>>),
 }
 
@@ -70,7 +95,7 @@ impl Link {
         let opening = async move { client.append(outgoing).await };
         Self::Up {
             requests,
-            replies: Replies::Opening(Box::pin(opening)),
+            replies: Replies::Opening(Box::pin(opening), Box::pin(sleep(OPENS_WITHIN))),
             gate,
         }
     }
@@ -96,7 +121,9 @@ impl Link {
     pub(super) fn has_room(&self) -> bool {
         match self {
             Self::Down => false,
-            Self::Up { requests, .. } => requests.capacity() > 0,
+            Self::Up {
+                requests, replies, ..
+            } => replies.is_open() && requests.capacity() > 0,
         }
     }
 
@@ -119,44 +146,63 @@ impl Link {
         }
     }
 
+    /// Where there will be room; while the stream opens, its replies tell.
     pub(super) fn requests(&self) -> Option<mpsc::Sender<AppendRequest>> {
         match self {
-            Self::Down => None,
-            Self::Up { requests, .. } => Some(requests.clone()),
+            Self::Up {
+                requests, replies, ..
+            } if replies.is_open() => Some(requests.clone()),
+            _ => None,
         }
     }
 
-    /// The next reply; waits for ever while there is no stream. May be dropped and called again.
+    /// What comes next; waits for ever while there is no stream. May be dropped and called again.
     /// After an error the stream is of no use.
-    pub(super) async fn reply(&mut self) -> Result<AppendReply, Ended> {
-        loop {
-            let Self::Up { replies, .. } = self else {
-                pending::<()>().await;
-                continue;
-            };
-            match replies {
-                Replies::Opening(opening) => {
-                    let opened = opening.as_mut().await.map_err(|status| Ended {
-                        error: status.into(),
-                        refused: true,
-                    });
-                    *replies = Replies::Open(Box::new(opened?.into_inner()));
-                }
-                Replies::Open(stream) => {
-                    let told = stream.message().await.map_err(Error::from);
-                    let told = told.and_then(|reply| {
-                        reply.ok_or_else(|| {
-                            let text = "the service ended the stream";
-                            Error::new(Code::Unavailable, Durability::Unknown, text)
-                        })
-                    });
-                    return told.map_err(|error| Ended {
-                        error,
-                        refused: false,
-                    });
-                }
+    pub(super) async fn told(&mut self) -> Result<Told, Ended> {
+        let Self::Up { replies, .. } = self else {
+            return pending().await;
+        };
+        let opened = match replies {
+            Replies::Opening(opening, late) => tokio::select! {
+                biased;
+                opened = opening.as_mut() => opened,
+                () = late.as_mut() => return Ok(replies.give_up_waiting()),
+            },
+            Replies::Late(opening) => opening.as_mut().await,
+            Replies::Open(stream) => {
+                let told = stream.message().await.map_err(Error::from);
+                let told = told.and_then(|reply| {
+                    reply.ok_or_else(|| {
+                        let text = "the service ended the stream";
+                        Error::new(Code::Unavailable, Durability::Unknown, text)
+                    })
+                });
+                return told.map(Told::Reply).map_err(|error| Ended {
+                    error,
+                    refused: false,
+                });
             }
+        };
+        let opened = opened.map_err(|status| Ended {
+            error: status.into(),
+            refused: true,
+        });
+        *replies = Replies::Open(Box::new(opened?.into_inner()));
+        Ok(Told::Opened)
+    }
+}
+
+impl Replies {
+    const fn is_open(&self) -> bool {
+        !matches!(self, Self::Opening(..))
+    }
+
+    fn give_up_waiting(&mut self) -> Told {
+        let placeholder = Self::Late(Box::pin(pending()));
+        if let Self::Opening(opening, _) = std::mem::replace(self, placeholder) {
+            *self = Self::Late(opening);
         }
+        Told::Opened
     }
 }
 

@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 use tonic::transport::Channel;
 
 use super::gather::{Bundle, Gather, Letter, Press, Receipts, Sealed};
-use super::link::{Ended, Link};
+use super::link::{Ended, Link, Told};
 use super::settings::Settings;
 use super::window::{Failed, Refusal, Serial, Session, Window};
 use crate::client::Client;
@@ -182,8 +182,9 @@ impl Pump {
             let room = Link::room(if blocked { self.link.requests() } else { None });
             tokio::select! {
                 biased;
-                reply = self.link.reply() => match reply {
-                    Ok(reply) => self.take_reply(reply),
+                told = self.link.told() => match told {
+                    Ok(Told::Opened) => {}
+                    Ok(Told::Reply(reply)) => self.take_reply(reply),
                     Err(ended) => self.take_end(ended),
                 },
                 Some(done) = self.pressing.next() => match done {
@@ -340,8 +341,9 @@ impl Pump {
 
     /// The stream ended, or was never there.
     fn take_end(&mut self, ended: Ended) {
-        let Ended { error, refused } = ended;
-        if refused && error.durability() == Durability::NotWritten {
+        let recalled = ended.took_nothing_more();
+        let error = ended.error;
+        if recalled {
             // Whatever was on its way, nothing of it was taken.
             self.link.take_down();
             self.recall(0);

@@ -37,6 +37,8 @@ pub(crate) enum Fate {
     Break,
     /// The stream breaks before the log sees it.
     BreakBefore,
+    /// The service stops: neither this nor what follows is taken, and it says so.
+    Stop,
     /// Neither seen nor answered.
     Silence,
 }
@@ -399,6 +401,10 @@ impl Log for Service {
                             return Some((Err(broken()), (queued, true)));
                         }
                         Fate::BreakBefore => return Some((Err(broken()), (queued, true))),
+                        Fate::Stop => {
+                            let stops = error(Code::Unavailable, Durability::NotWritten);
+                            return Some((Err(stops.into()), (queued, true)));
+                        }
                         Fate::Silence => continue,
                     };
                     let reply = AppendReply {

@@ -9,6 +9,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use esker_env::{Env, Listener};
 use esker_proto::internal::head_server::HeadServer;
@@ -26,6 +27,8 @@ use super::keeping::Keeping;
 use super::{Reaching, ServeError};
 use crate::observe::Log;
 
+/// How long a node that stops may take to answer the appends that it took.
+const LAST_ANSWERS: Duration = Duration::from_millis(300);
 /// What is answered to who comes too early.
 const NOT_YET: &str = "this node is not adopted yet, or still reads its log";
 
@@ -188,7 +191,10 @@ impl Running {
             ended = self.serving.join_next() => self.broken(ended),
             () = found(&replicas, foundings) => ServeError::Died("nobody can found it".to_owned()),
             _ = stopped => {
-                node.close().await;
+                node.hand_over().await;
+                // What cannot be answered in time ends with the process, and is in doubt.
+                let _ = tokio::time::timeout(LAST_ANSWERS, head.stop()).await;
+                node.leave().await;
                 return Ok(());
             }
         };

@@ -211,18 +211,20 @@ impl Cluster {
         }
     }
 
+    /// SIGTERM to one node, which stops well.
+    pub(crate) fn stop_node(&mut self, at: usize) {
+        stop(&mut self.nodes[at..=at], &mut self.warnings);
+    }
+
+    /// SIGTERM to one agent, which stops well.
+    pub(crate) fn stop_agent(&mut self, at: usize) {
+        stop(&mut self.agents[at..=at], &mut self.warnings);
+    }
+
     /// SIGTERM to all agents, and then to all nodes: all stop well.
     pub(crate) fn stop(&mut self) {
-        for processes in [&mut self.agents, &mut self.nodes] {
-            let running = processes.iter_mut();
-            let servers: Vec<_> = running.filter_map(|it| it.server.take()).collect();
-            servers.iter().for_each(Server::ask_to_stop);
-            for server in servers {
-                let said = Arc::clone(server.saying());
-                server.stopped();
-                hear(&mut self.warnings, &said);
-            }
-        }
+        stop(&mut self.agents, &mut self.warnings);
+        stop(&mut self.nodes, &mut self.warnings);
     }
 
     /// Nothing that it said is an error.
@@ -393,6 +395,17 @@ impl Drop for Cluster {
                 self.folder.path().display()
             );
         }
+    }
+}
+
+fn stop(processes: &mut [Process], warnings: &mut BTreeMap<String, u32>) {
+    let running = processes.iter_mut();
+    let servers: Vec<_> = running.filter_map(|it| it.server.take()).collect();
+    servers.iter().for_each(Server::ask_to_stop);
+    for server in servers {
+        let said = Arc::clone(server.saying());
+        server.stopped();
+        hear(warnings, &said);
     }
 }
 

@@ -9,7 +9,8 @@
 //!     history ─► checker   folder
 //! ```
 //! How often each happens goes by `ESKER_KILLS`: of 200, 300 leaders are killed, 100 times all nodes, 10
-//! disks are lost, 4 leaders stand still. Agents are killed for `ESKER_AGENT_SECONDS`, 600 by hand.
+//! disks are lost, 4 leaders stand still. Agents are killed for `ESKER_AGENT_SECONDS`, 600 by hand; all
+//! are restarted one by one `ESKER_ROUNDS` times, 20 by hand.
 
 mod leader; // who leads is killed
 mod all; // all nodes are
@@ -18,6 +19,7 @@ mod agents; // agents are killed
 mod frozen; // who leads stands still
 mod replaced; // all disks are, while the bucket is away
 mod cut; // ways are cut
+mod rolling; // one process after the other is asked to stop, and is back
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

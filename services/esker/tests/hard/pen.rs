@@ -28,6 +28,8 @@ struct Book {
     connected: BTreeSet<Session>,
     /// What looks and reads were refused with, and how often.
     refusals: BTreeMap<String, u32>,
+    /// What appends of producers were answered with instead of an acknowledgement, and how often.
+    misses: BTreeMap<String, u32>,
     acked_batches: u64,
     acked_records: u64,
 }
@@ -53,6 +55,7 @@ impl Pen {
             unknown: BTreeSet::new(),
             connected: BTreeSet::new(),
             refusals: BTreeMap::new(),
+            misses: BTreeMap::new(),
             acked_batches: 0,
             acked_records: 0,
         })))
@@ -96,6 +99,10 @@ impl Pen {
     pub(crate) fn appended(&self, session: Session, op: OpId, answer: Result<(u64, u64), &Error>) {
         let mut book = self.book();
         book.open.remove(&op);
+        if let Err(error) = answer {
+            let miss = format!("{:?}: {error}", error.durability());
+            *book.misses.entry(miss).or_default() += 1;
+        }
         let outcome = match answer {
             Ok((base, count)) => {
                 book.connected.insert(session);
@@ -174,6 +181,11 @@ impl Pen {
     /// What looks and reads were refused with, and how often.
     pub(crate) fn refusals(&self) -> BTreeMap<String, u32> {
         self.book().refusals.clone()
+    }
+
+    /// What appends of producers were answered with instead of an acknowledgement, and how often.
+    pub(crate) fn misses(&self) -> BTreeMap<String, u32> {
+        self.book().misses.clone()
     }
 
     pub(crate) fn tally(&self) -> Tally {

@@ -27,6 +27,8 @@ pub(crate) struct Probes {
 struct Heard {
     round: Mutex<Option<Round>>,
     more: Notify,
+    /// The longest that an append took, since it was asked for last.
+    longest: Mutex<Duration>,
 }
 
 /// From one blow on.
@@ -83,6 +85,12 @@ impl Probes {
         all.unwrap_or_else(|_| panic!("in {SOON:?}, of {:?} came {first:?}", self.shards))
     }
 
+    /// The longest that any shard's append took since this was asked last: appends to it stood still as
+    /// long, and a rest.
+    pub(crate) fn longest(&self) -> Duration {
+        std::mem::take(&mut *self.heard.longest())
+    }
+
     pub(crate) async fn end(mut self) {
         self.tasks.shutdown().await;
     }
@@ -100,6 +108,10 @@ async fn append(client: Client, shard: u32, partition: u32, heard: Arc<Heard>) {
         let record = vec![Record::value("a beat")];
         let sent = producer.send_together(Some(partition), record).await;
         sent.expect("taken").await.expect("acknowledged");
+        {
+            let mut longest = heard.longest();
+            *longest = began.elapsed().max(*longest);
+        }
         if let Some(round) = &mut *heard.round()
             && began >= round.from
         {
@@ -116,6 +128,10 @@ async fn append(client: Client, shard: u32, partition: u32, heard: Arc<Heard>) {
 impl Heard {
     fn round(&self) -> std::sync::MutexGuard<'_, Option<Round>> {
         self.round.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn longest(&self) -> std::sync::MutexGuard<'_, Duration> {
+        self.longest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

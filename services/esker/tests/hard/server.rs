@@ -62,8 +62,10 @@ impl Server {
             .args(["--log", "json", "--log-level", LEVELS, "serve", "--config"])
             .arg(config)
             .envs(environment)
-            // It would take it for a key of its own that is misspelt.
+            // It would take them for keys of its own that are misspelt, or none.
             .env_remove("ESKER_AGENT_SECONDS")
+            .env_remove("ESKER_ROUNDS")
+            .env_remove("ESKER_OLD_BINARY")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

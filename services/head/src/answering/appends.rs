@@ -12,7 +12,7 @@ use esker_types::limits::{HEAD_APPEND_BYTES_MAX, HEAD_APPENDS_MAX};
 use futures::future::BoxFuture;
 use futures::stream::{BoxStream, FuturesUnordered};
 use futures::{FutureExt as _, StreamExt as _};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
@@ -65,7 +65,7 @@ struct Broken {
 pub(super) fn answers(
     answering: &Answering,
     shard: ShardId,
-    mut turn: Turn,
+    (mut turn, stopping): (Turn, watch::Receiver<bool>),
     seen: Option<Mark>,
     calls: Streaming<wire::AppendCall>,
 ) -> BoxStream<'static, Result<wire::AppendAnswers, Status>> {
@@ -86,7 +86,7 @@ pub(super) fn answers(
             biased;
             () = turn.over() => Some(Status::aborted("a later attempt of its session has begun")),
             () = answers.closed() => None,
-            ended = appending.run(seen, calls) => ended.err(),
+            ended = appending.run(seen, calls, stopping) => ended.err(),
         };
         if let Some(status) = ended {
             // Whoever takes nothing any more need not be told.
@@ -101,6 +101,7 @@ impl Appending {
         mut self,
         seen: Option<Mark>,
         mut calls: Streaming<wire::AppendCall>,
+        mut stopping: watch::Receiver<bool>,
     ) -> Result<(), Status> {
         if let Err(error) = catch_up(&*self.head, self.shard, seen).await {
             self.broken = Some(Broken {
@@ -108,7 +109,7 @@ impl Appending {
                 what: error.to_string(),
             });
         }
-        let mut open = true;
+        let (mut open, mut stops) = (true, false);
         while open || self.handing.is_some() || !self.under_way.is_empty() {
             let room =
                 self.under_way.len() < HEAD_APPENDS_MAX && self.bytes < HEAD_APPEND_BYTES_MAX;
@@ -116,6 +117,7 @@ impl Appending {
                 biased;
                 Some(done) = self.under_way.next() => self.tell(done).await?,
                 handed = wait(&mut self.handing) => self.take(handed).await?,
+                () = told(&mut stopping), if open => (open, stops) = (false, true),
                 call = calls.message(), if open && room && self.handing.is_none() => {
                     match call? {
                         Some(call) => self.hand(call).await?,
@@ -124,7 +126,7 @@ impl Appending {
                 }
             }
         }
-        Ok(())
+        if stops { Err(super::stops()) } else { Ok(()) }
     }
 
     /// Hands an append to the head, or says why not.
@@ -251,6 +253,12 @@ fn named(error: &HeadError) -> Option<Leader> {
         HeadError::NotLeader { leader, .. } => leader.clone(),
         _ => None,
     }
+}
+
+/// Waits until the service stops.
+async fn told(stopping: &mut watch::Receiver<bool>) {
+    // Its sender is the service: gone, it has stopped.
+    let _ = stopping.wait_for(|stopping| *stopping).await;
 }
 
 /// Waits for ever while there is none.

@@ -1,4 +1,7 @@
 //! One stream of appends to a node.
+//!
+//! Nothing but its beginning is sent before the node has opened its side: a connection that nobody has
+//! taken, such as one to a process that ends just now, leaves nothing in doubt.
 
 use std::fmt;
 use std::future::pending;
@@ -15,7 +18,7 @@ use tonic::transport::Channel;
 use tonic::{Response, Status, Streaming};
 
 use super::gate::Gate;
-use super::search::nothing_done;
+use super::search::{nothing_done, stops};
 use super::ways::Ways;
 use crate::words::Append;
 use crate::words::{Beginning, append_call, beginning};
@@ -45,12 +48,21 @@ enum Answers {
     Open(Box<Streaming<AppendAnswers>>),
 }
 
+/// What comes of a stream.
+#[derive(Debug)]
+pub(super) enum Told {
+    /// Appends may be sent from now on.
+    Opened,
+    Answers(AppendAnswers),
+}
+
 /// Why there are no more answers.
 #[derive(Debug)]
 pub(super) struct Ended {
     pub(super) status: Status,
-    /// Nothing of the stream was listened to.
-    pub(super) refused: bool,
+    /// Nothing that has no answer was taken: nothing of the stream was listened to, or the node stops and
+    /// has answered all that it took.
+    pub(super) took_nothing_more: bool,
 }
 
 impl Link {
@@ -84,10 +96,21 @@ impl Link {
         matches!(self, Self::Down)
     }
 
+    /// Whether the node has yet to open its side.
+    pub(super) const fn is_opening(&self) -> bool {
+        matches!(
+            self,
+            Self::Up(Up {
+                answers: Answers::Opening(_),
+                ..
+            })
+        )
+    }
+
     /// The number of the next message, if there is room for it.
     pub(super) fn place(&self) -> Option<u64> {
         match self {
-            Self::Up(up) if up.messages.capacity() > 0 => Some(up.sent + 1),
+            Self::Up(up) if !self.is_opening() && up.messages.capacity() > 0 => Some(up.sent + 1),
             _ => None,
         }
     }
@@ -99,37 +122,36 @@ impl Link {
         }
     }
 
-    /// What to wait for until there is room.
+    /// What to wait for until there is room; while the stream opens, what it tells.
     pub(super) fn messages(&self) -> Option<mpsc::Sender<AppendCall>> {
         match self {
-            Self::Down => None,
-            Self::Up(up) => Some(up.messages.clone()),
+            Self::Up(up) if !self.is_opening() => Some(up.messages.clone()),
+            _ => None,
         }
     }
 
-    /// The next answers; waits for ever while there is no stream. May be dropped and called again.
-    pub(super) async fn answers(&mut self) -> Result<AppendAnswers, Ended> {
+    /// What comes next; waits for ever while there is no stream. May be dropped and called again.
+    pub(super) async fn told(&mut self) -> Result<Told, Ended> {
         let Self::Up(up) = self else {
             return pending().await;
         };
-        loop {
-            match &mut up.answers {
-                Answers::Opening(opening) => {
-                    let opened = opening.as_mut().await.map_err(|status| Ended {
-                        refused: nothing_done(&status),
-                        status,
-                    });
-                    up.answers = Answers::Open(Box::new(opened?.into_inner()));
-                }
-                Answers::Open(stream) => {
-                    let told = stream.message().await;
-                    let none = || Status::unavailable("the node ended the stream");
-                    let told = told.and_then(|told| told.ok_or_else(none));
-                    return told.map_err(|status| Ended {
-                        status,
-                        refused: false,
-                    });
-                }
+        match &mut up.answers {
+            Answers::Opening(opening) => {
+                let opened = opening.as_mut().await.map_err(|status| Ended {
+                    took_nothing_more: nothing_done(&status),
+                    status,
+                });
+                up.answers = Answers::Open(Box::new(opened?.into_inner()));
+                Ok(Told::Opened)
+            }
+            Answers::Open(stream) => {
+                let told = stream.message().await;
+                let none = || Status::unavailable("the node ended the stream");
+                let told = told.and_then(|told| told.ok_or_else(none));
+                told.map(Told::Answers).map_err(|status| Ended {
+                    took_nothing_more: stops(&status),
+                    status,
+                })
             }
         }
     }

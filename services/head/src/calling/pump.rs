@@ -20,7 +20,7 @@ use esker_types::limits::HEAD_APPEND_STALL_MAX;
 use tokio::sync::mpsc;
 
 use super::backlog::{Backlog, Heard};
-use super::link::{self, Ended, Link};
+use super::link::{self, Ended, Link, Told};
 use super::queue::Letter;
 use super::search::{Miss, Search};
 use super::ways::Ways;
@@ -85,8 +85,9 @@ impl Pump {
             let room = link::room(if blocked { self.link.messages() } else { None });
             tokio::select! {
                 biased;
-                told = self.link.answers() => match told {
-                    Ok(answers) => self.take_answers(answers),
+                told = self.link.told() => match told {
+                    Ok(Told::Opened) => self.heard = self.ways.now(),
+                    Ok(Told::Answers(answers)) => self.take_answers(answers),
                     Err(ended) => self.take_end(&ended),
                 },
                 () = room => {}
@@ -103,7 +104,7 @@ impl Pump {
     fn advance(&mut self, now: Monotonic) -> bool {
         self.backlog.expire(now);
         if !self.link.is_down() {
-            if self.backlog.owes() && now >= self.stalls_at() {
+            if self.awaits() && now >= self.stalls_at() {
                 let silent = Miss::late(HEAD_APPEND_STALL_MAX, true);
                 self.lose("the node has not answered for too long", &silent);
             } else if !self.backlog.owes()
@@ -134,7 +135,7 @@ impl Pump {
         if let Some(expires) = self.backlog.due() {
             due = due.min(expires);
         }
-        if self.backlog.owes() {
+        if self.awaits() {
             due = due.min(self.stalls_at());
         }
         if self.link.is_down() && !self.backlog.is_empty() {
@@ -142,6 +143,11 @@ impl Pump {
         }
         // Timers tell milliseconds: one too early would come back for nothing.
         due.since(now).max(Duration::from_millis(1))
+    }
+
+    /// Whether the node is to say something.
+    fn awaits(&self) -> bool {
+        self.backlog.owes() || self.link.is_opening()
     }
 
     fn stalls_at(&self) -> Monotonic {
@@ -202,8 +208,8 @@ impl Pump {
         let status = &ended.status;
         let passed = self.link.take_down();
         let miss = Miss::of(status, passed > 0, self.ways.now().since(self.opened));
-        if ended.refused {
-            // Whatever has passed, nothing of it was listened to.
+        if ended.took_nothing_more {
+            // Whatever else has passed, nobody took it.
             self.gone(0, status.message(), &miss);
         } else {
             let why = format!("the stream to the node ended: {}", status.message());

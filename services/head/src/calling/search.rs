@@ -94,6 +94,12 @@ pub(super) fn nothing_done(status: &tonic::Status) -> bool {
     matches!(status.code(), Aborted | FailedPrecondition | Unimplemented)
 }
 
+/// Whether `status`, which ends a stream of appends, says that the node stops, and that it has answered
+/// all that it took. Only the service itself says this of a stream that it has opened.
+pub(super) fn stops(status: &tonic::Status) -> bool {
+    status.code() == tonic::Code::FailedPrecondition
+}
+
 impl Search {
     pub(super) fn new(ways: &Arc<Ways>, shard: ShardId) -> Self {
         Self {

@@ -71,12 +71,17 @@ impl Site {
 
     /// Answers at `address` for `head`.
     pub(crate) async fn serve(&self, address: &str, head: Arc<dyn Head>) -> Arc<Refusals> {
+        self.answer(address, head).await.refusals()
+    }
+
+    /// The same; what may be asked to stop.
+    pub(crate) async fn answer(&self, address: &str, head: Arc<dyn Head>) -> Answering {
         let answering = Answering::new(CLUSTER, head);
         let listener = self.env.network.listen(address).await;
         let incoming = transport::incoming(listener.expect("a free address"));
         let server = tuning::peer_server().add_service(answering.service());
         tokio::spawn(server.serve_with_incoming(incoming));
-        answering.refusals()
+        answering
     }
 
     /// A caller that knows `nodes`.

@@ -77,6 +77,52 @@ async fn a_refused_stream_is_no_doubt() {
     }
 }
 
+/// Nor one that breaks before the service has opened it, whoever says so.
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_nobody_opened_is_no_doubt() {
+    for idempotent in [true, false] {
+        let world = World::new(1, &[]).await;
+        let broke = error(Code::Unavailable, Durability::Unknown);
+        world.service.state().append_refusals = [broke].into();
+        let options = ProducerOptions {
+            idempotent,
+            ..small()
+        };
+        let producer = world.producer(options).await;
+        let mut deliveries = Vec::new();
+        for number in 0..6 {
+            deliveries.push(producer.send(wide(0, number)).await.unwrap());
+        }
+        let acked: Vec<_> = (0..6).map(Ok).collect();
+        assert_eq!(outcomes(deliveries).await, acked, "{idempotent}");
+    }
+}
+
+/// A service that stops answers what it has taken, and says that it took nothing else.
+#[tokio::test(start_paused = true)]
+async fn a_service_that_stops_leaves_no_doubt() {
+    for idempotent in [true, false] {
+        let world = World::new(1, &[]).await;
+        let mut seen = 0;
+        world.service.fates(move |_| {
+            seen += 1;
+            if seen == 3 { Fate::Stop } else { Fate::Decide }
+        });
+        let options = ProducerOptions {
+            idempotent,
+            ..small()
+        };
+        let producer = world.producer(options).await;
+        let mut deliveries = Vec::new();
+        for number in 0..6 {
+            deliveries.push(producer.send(wide(0, number)).await.unwrap());
+        }
+        let acked: Vec<_> = (0..6).map(Ok).collect();
+        assert_eq!(outcomes(deliveries).await, acked, "{idempotent}");
+        assert_eq!(world.service.values(TOPIC, 0), numbers(0..6));
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn without_an_id_a_refusal_is_no_reason_to_overtake() {
     let world = World::new(1, &[]).await;

@@ -20,6 +20,9 @@ use crate::site::{SHARD, Site, accepted, batch, make_partition, range, run, stam
 
 const NODES: [&str; 2] = ["node1:7072", "node2:7072"];
 
+/// Less than a node gives it before its process ends.
+const STOPS_WITHIN: Duration = Duration::from_millis(100);
+
 type Queued = Answer<'static, AppendOutcome>;
 
 async fn queue(head: &dyn Head, partition: PartitionId, producer: Option<ProducerStamp>) -> Queued {
@@ -91,6 +94,40 @@ fn what_has_none_is_unknown_and_not_sent_again() {
         assert_eq!(accepted(&next.await.expect("it leads")), range(1, 2));
         assert_eq!(end(&site, partition).await, 2);
     });
+}
+
+/// Not even of those that have no producer.
+#[test]
+fn a_node_that_stops_leaves_nothing_in_doubt() {
+    for after in (0..20).step_by(4) {
+        run(async {
+            let site = Site::start(1).await;
+            let partition = make_partition(&*site.head()).await;
+            // Most are on their way still.
+            let slow = Posed::new(&site.head(), |step| match step {
+                Step::Append => sleep(Duration::from_millis(1)).map(|()| None).boxed(),
+                _ => std::future::ready(None).boxed(),
+            });
+            let stops = site.answer(NODES[0], slow).await;
+            let calling = site.calling(&NODES);
+            let mut answers = Vec::new();
+            for sequence in 0..20 {
+                answers.push(queue(&calling, partition, Some(stamp(1, sequence))).await);
+                answers.push(queue(&calling, partition, None).await);
+            }
+            sleep(Duration::from_millis(after)).await;
+            let stopped = timeout(STOPS_WITHIN, stops.stop()).await;
+            stopped.expect("what it has taken is answered");
+            sleep(Duration::from_millis(1)).await;
+            site.network.cut(NODES[0]);
+            site.serve(NODES[1], site.head()).await;
+            for (at, answer) in (0..).zip(answers) {
+                let outcome = answer.await.expect("the other has taken it");
+                assert_eq!(accepted(&outcome), range(at, at + 1), "{after} ms");
+            }
+            assert_eq!(end(&site, partition).await, 40);
+        });
+    }
 }
 
 #[test]
