@@ -50,3 +50,4 @@ mod away; // the bucket is away
 mod volume; // a great deal, in and out
 mod failing; // the disk fails
 mod days; // of a cluster
+mod upgrade; // what an older version left

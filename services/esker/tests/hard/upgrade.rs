@@ -1,0 +1,114 @@
+//! What an older version left on its disk and in its bucket is read, and goes on, in this one.
+//!
+//! ```text
+//!   golden/format-1 ─► copied ─► this binary: all is there, nothing twice, offsets go on
+//!   ESKER_OLD_BINARY ─► writes ─► stopped, or killed ─► this binary, under the same writers
+//! ```
+//! The golden files are what `writing` wrote by the binary of the tag `format-1`, the last one before there
+//! were clusters; how, says the file beside them.
+
+mod left; // what stands in the golden folder, and what it is to be read as
+mod writing; // who wrote it
+mod reading; // all of a topic
+
+use std::collections::BTreeMap;
+
+use esker_client::v1::append_reply::Result as Answer;
+use esker_client::{Client, Code, Durability, ProducerOptions, Record};
+
+use crate::TURN;
+use crate::clients::connect;
+use crate::cluster::esker;
+use crate::reader::drain;
+use crate::site::Site;
+use left::{Left, Stamped};
+use reading::{read_alone, read_live};
+use writing::{SETTINGS, stamped};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_format_1_left_is_read_and_goes_on() {
+    let _turn = TURN.lock().await;
+    let mut site = Site::new(SETTINGS, None);
+    let mut left = Left::unpack(&site);
+    let mut server = site.spawn();
+    tokio::task::block_in_place(|| server.ready());
+    let client = connect(&site.endpoint()).await;
+    assert_eq!(read_live(&client, &left).await, left.records);
+    let settings = client.admin().describe_topic("gravel").await;
+    assert_eq!(
+        settings.expect("it is there").0.settings["max_batch_bytes"],
+        "65536"
+    );
+    let gone = client.admin().describe_topic("gone").await;
+    assert_eq!(gone.expect_err("it was deleted").code(), Code::UnknownTopic);
+
+    let endpoint = site.endpoint();
+    let mut log = left::log(&endpoint);
+    // Sent again, the last batch of a producer is answered as it was; the next follows it.
+    for producer in left.producers.clone() {
+        let again = stamped(&mut log, &producer, &producer.last, None).await;
+        let Answer::Appended(again) = again else {
+            panic!("{producer:?}: {again:?}");
+        };
+        assert!(again.duplicate, "{producer:?}: {again:?}");
+        assert_eq!(again.base_offset, producer.base, "{producer:?}");
+        let next = producer.next(vec!["goes on".into()]);
+        let Answer::Appended(done) = stamped(&mut log, &next, &next.last, None).await else {
+            panic!("{next:?}");
+        };
+        let end = left.end(&producer.topic, producer.partition);
+        assert_eq!((done.base_offset, done.duplicate), (end, false), "{next:?}");
+        left.add(&producer.topic, producer.partition, "goes on");
+    }
+    fences_stand(&left, &endpoint).await;
+    append_everywhere(&client, &mut left).await;
+
+    drop(server.kill());
+    let mut server = site.spawn();
+    tokio::task::block_in_place(|| server.ready());
+    assert_eq!(read_live(&client, &left).await, left.records);
+    client.admin().flush().await.expect("the bucket is there");
+    for name in left.names() {
+        drain(&client, &name).await;
+    }
+    assert_eq!(read_live(&client, &left).await, left.records);
+    let verified = esker(&["verify", "--content", "--json", "--endpoint", &endpoint]);
+    println!("esker verify --content: {}", verified.expect("all agree"));
+    let errors = server.saying().errors();
+    assert!(errors.is_empty(), "{}", errors.join("\n"));
+    server.stop();
+    let alone = read_alone(&site, &left).await;
+    assert_eq!(alone, left.records);
+}
+
+/// A token that was the highest still is.
+async fn fences_stand(left: &Left, endpoint: &str) {
+    let mut log = left::log(endpoint);
+    let fenced = Stamped::plain(&left.fenced, 0, vec!["an old owner".into()]);
+    let answer = stamped(&mut log, &fenced, &fenced.last, Some(left.token - 1)).await;
+    let Answer::Error(error) = answer else {
+        panic!("{answer:?}");
+    };
+    assert_eq!(error.code(), Code::Fenced, "{error:?}");
+    let durability = Durability::from(error.durability());
+    assert_eq!(durability, Durability::NotWritten, "{error:?}");
+}
+
+async fn append_everywhere(client: &Client, left: &mut Left) {
+    for name in left.names() {
+        let producer = client.producer(&name, ProducerOptions::default()).await;
+        let producer = producer.expect("a producer");
+        for partition in left.partitions(&name) {
+            let value = format!("new, of {name} {partition}");
+            let sent = vec![Record::value(value.clone())];
+            let sent = producer.send_together(Some(partition), sent).await;
+            let acked = sent.expect("taken").await.expect("acknowledged");
+            let end = left.end(&name, partition);
+            assert_eq!(acked.offsets.start().get(), end, "{name} {partition}");
+            left.add(&name, partition, &value);
+        }
+    }
+}
+
+/// Records by offset, by partition, by topic.
+type Records = BTreeMap<String, BTreeMap<u32, BTreeMap<u64, String>>>;
