@@ -15,9 +15,13 @@ mod history; // everything out again, from the start
 mod histogram; // latencies, counted
 
 mod ratios; // a server under load, and the limits of the machine, in one run
+mod cluster; // clusters under load, and the limit of the machine, in one run
+mod site; // a cluster of one's own
+mod process; // a process that was started here
 mod server; // a server of one's own
 mod disk; // what the disk does
 mod wire; // what gRPC over loopback does
+mod sink; // what processes do that only write what they are sent
 mod codec; // what zstd does
 
 use std::io::Write as _;
@@ -55,13 +59,17 @@ enum Action {
     Load(plan::Args),
     /// Load a server of its own; tell figures as ratios to disk, gRPC and zstd
     Ratios(ratios::Args),
+    /// Load clusters of its own; tell figures as ratios to what three processes do that only write
+    Cluster(cluster::Args),
+    #[command(hide = true)]
+    Sink(sink::Args),
 }
 
 impl Args {
     /// Whether it hears by itself that the process is asked to end: it has a topic to delete then, or a
     /// server to stop.
     pub(crate) const fn hears_signals(&self) -> bool {
-        !matches!(self.action, Action::Lines { .. })
+        !matches!(self.action, Action::Lines { .. } | Action::Sink(_))
     }
 }
 
@@ -75,6 +83,8 @@ pub(crate) async fn run(args: Args, shell: &Shell) -> Result<(), Failure> {
         Action::Lines { bytes, seed } => lines(bytes, seed),
         Action::Load(args) => load::run(&args, shell).await,
         Action::Ratios(args) => ratios::run(&args, shell).await,
+        Action::Cluster(args) => cluster::run(&args, shell).await,
+        Action::Sink(args) => sink::run(&args, &shell.env).await,
     }
 }
 

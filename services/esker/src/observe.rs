@@ -1,13 +1,14 @@
 //! Metrics and health over HTTP, for whoever looks after a server.
 //!
 //! ```text
-//!   GET /metrics   Prometheus text        what is counted, as of now
+//!   GET /metrics   Prometheus text        what is counted, as of now; before it is ready, little
 //!   GET /healthz   200                    the process answers
 //!   GET /readyz    200, or 503 and why    reads are taken; with 200, which appends are not
 //! ```
 //! It answers from the first moment on, while the log is still being read.
 
 mod figures; // what is counted, by name
+mod replicas; // how the replicas in this process stand
 mod doors; // who was let in
 mod fullness; // whether a head has room
 
@@ -18,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use esker_env::{Connection, Env, Listener};
+use esker_env::{Connection, Env, Listener, WallMs};
 use esker_proto::Accepting;
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -28,6 +29,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::{Semaphore, watch};
 
 pub(crate) use doors::Doors;
+use figures::Life;
 pub(crate) use figures::{Figures, Log};
 
 /// Connections at once; more wait to be accepted.
@@ -58,6 +60,7 @@ pub(crate) async fn observe(
 ) -> io::Error {
     let mut listener = Accepting::new(listener);
     let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let began = env.clock.wall();
     loop {
         let free = Arc::clone(&connections).acquire_owned().await;
         let free = free.expect("the semaphore is never closed");
@@ -69,7 +72,8 @@ pub(crate) async fn observe(
         tokio::spawn(async move {
             let _free = free;
             // Who goes away, or sends nothing useful, learns nothing: that is all.
-            let _ = tokio::time::timeout(CONNECTION_TIMEOUT, talk(connection, env, stand)).await;
+            let _ =
+                tokio::time::timeout(CONNECTION_TIMEOUT, talk(connection, env, stand, began)).await;
         });
     }
 }
@@ -78,11 +82,12 @@ async fn talk(
     connection: Connection,
     env: Env,
     stand: watch::Receiver<Stand>,
+    began: WallMs,
 ) -> Result<(), hyper::Error> {
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
         let stand = stand.borrow().clone();
         let env = env.clone();
-        async move { Ok::<_, Infallible>(answer(&request, &env, stand).await) }
+        async move { Ok::<_, Infallible>(answer(&request, &env, stand, began).await) }
     });
     hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -92,7 +97,12 @@ async fn talk(
         .await
 }
 
-async fn answer(request: &Request<Incoming>, env: &Env, stand: Stand) -> Response<Full<Bytes>> {
+async fn answer(
+    request: &Request<Incoming>,
+    env: &Env,
+    stand: Stand,
+    began: WallMs,
+) -> Response<Full<Bytes>> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let text = "only GET and HEAD are answered\n";
         return text_of(StatusCode::METHOD_NOT_ALLOWED, text);
@@ -103,15 +113,19 @@ async fn answer(request: &Request<Incoming>, env: &Env, stand: Stand) -> Respons
             None => text_of(StatusCode::OK, ready(&figures.refusing().await)),
             Some(trouble) => text_of(StatusCode::SERVICE_UNAVAILABLE, format!("{trouble}\n")),
         },
-        ("/readyz" | "/metrics", Stand::Starting(what)) => text_of(
+        ("/readyz", Stand::Starting(what)) => text_of(
             StatusCode::SERVICE_UNAVAILABLE,
             format!("starting: {what}\n"),
         ),
-        ("/readyz" | "/metrics", Stand::Stopping) => {
-            text_of(StatusCode::SERVICE_UNAVAILABLE, "stopping\n")
-        }
-        ("/metrics", Stand::Ready(figures)) => {
-            let mut response = text_of(StatusCode::OK, figures.text(env).await);
+        ("/readyz", Stand::Stopping) => text_of(StatusCode::SERVICE_UNAVAILABLE, "stopping\n"),
+        ("/metrics", stand) => {
+            let is_ready = matches!(stand, Stand::Ready(_));
+            let life = Life { began, is_ready };
+            let text = match stand {
+                Stand::Ready(figures) => figures.text(env, life).await,
+                Stand::Starting(_) | Stand::Stopping => life.text(),
+            };
+            let mut response = text_of(StatusCode::OK, text);
             let kind = HeaderValue::from_static(figures::CONTENT);
             response.headers_mut().insert(CONTENT_TYPE, kind);
             response

@@ -5,6 +5,7 @@
     clippy::disallowed_methods,
     reason = "tests start real processes on real files"
 )]
+#![expect(clippy::float_cmp, reason = "figures are counts")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeSet;
@@ -17,6 +18,8 @@ use std::time::{Duration, Instant};
 
 /// How long anything may take before the test gives up.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Of the catalog and of data, unless somebody says otherwise.
+const SHARDS: f64 = 17.0;
 /// Where a container has its configuration.
 const CONFIG: &str = "/etc/esker/esker.toml";
 
@@ -189,6 +192,15 @@ impl Server {
             .collect()
     }
 
+    /// The sum of what stands behind figures whose name begins so.
+    fn sum(&self, name: &str) -> f64 {
+        let (is_there, answer) = self.get("/metrics");
+        assert!(is_there, "{answer}");
+        let lines = answer.lines().filter(|line| line.starts_with(name));
+        let values = lines.filter_map(|line| line.rsplit(' ').next());
+        values.map(|value| value.parse::<f64>().unwrap()).sum()
+    }
+
     /// Stops it as Docker, systemd and Kubernetes do.
     fn stop(mut self) {
         let id = self.child.id().to_string();
@@ -286,6 +298,8 @@ fn the_cluster_of_the_compose_file_is_founded_and_serves() {
     };
     let nodes = ["wal-1", "wal-2", "wal-3"].map(|name| start(name, &of_node(folder, name)));
     assert!(!is_healthy(&compose, &nodes[0]), "nobody has adopted it");
+    assert_eq!(nodes[0].sum("esker_ready "), 0.0);
+    assert!(nodes[0].sum("esker_start_time_seconds ") > 1.7e9);
 
     // At each `docker compose up`.
     let init = command_line(&service(&compose, "init"));
@@ -300,6 +314,8 @@ fn the_cluster_of_the_compose_file_is_founded_and_serves() {
     for node in &nodes {
         node.wait_until_ready();
         assert!(is_healthy(&compose, node));
+        assert_eq!(node.sum("esker_ready "), 1.0);
+        assert_eq!(node.sum("esker_replica_voters{"), 3.0 * SHARDS);
     }
 
     let agents = ["agent-1", "agent-2"].map(|name| start(name, &of_agent(folder, name, &nodes)));
@@ -313,6 +329,14 @@ fn the_cluster_of_the_compose_file_is_founded_and_serves() {
     at(one, &["produce", "hello"], "hello, gravel\n");
     at(other, &["cluster", "flush"], "");
     assert_eq!(at(other, &["consume", "hello"], ""), "hello, gravel\n");
+    // Who leads may change while it is asked.
+    let began = Instant::now();
+    let sum = |name: &str| -> f64 { nodes.iter().map(|node| node.sum(name)).sum() };
+    while sum("esker_replica_leads{") != SHARDS || sum("esker_replica_leaderless{") != 0.0 {
+        assert!(began.elapsed() < PATIENCE, "no shard has one leader");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert!(sum("esker_replica_term{") >= 3.0 * SHARDS);
     let healthy = words(&compose, "test: ").unwrap();
     assert_eq!(healthy[..2], ["CMD", "esker"], "of an agent, {healthy:?}");
     let healthy: Vec<_> = healthy[2..].iter().map(String::as_str).collect();

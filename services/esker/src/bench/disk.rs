@@ -2,19 +2,19 @@
 //! the WAL does.
 
 use std::io::{self, IoSlice};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use esker_env::{Aligned, Clock, Env, Files, OpenMode, WorkersExt};
+use esker_env::{Aligned, Clock, Env, File, Files, OpenMode, WorkersExt};
 
 use super::histogram::Histogram;
 use crate::sample::Lines;
 
 /// Bytes of the file: written again from its start once it is full, as the WAL's files are.
-const FILE_BYTES: u64 = 256 << 20;
+pub(super) const FILE_BYTES: u64 = 256 << 20;
 /// What writes begin at a multiple of, as the WAL's groups do.
-const ALIGNMENT: u64 = 4096;
+pub(super) const ALIGNMENT: u64 = 4096;
 /// Bytes that the file is first written in.
 const CHUNK_BYTES: usize = 1 << 20;
 
@@ -49,7 +49,7 @@ pub(crate) async fn measure(
 fn write(
     files: &dyn Files,
     clock: &dyn Clock,
-    path: &std::path::Path,
+    path: &Path,
     write_bytes: u64,
     lasting: Duration,
 ) -> io::Result<Disk> {
@@ -58,14 +58,8 @@ fn write(
         .next_multiple_of(ALIGNMENT);
     let mut content = vec![0; usize::try_from(write_bytes).unwrap_or(CHUNK_BYTES)];
     Lines::new(1).fill(&mut content);
-    let file = files.open(path, OpenMode::CreateNew)?;
     let mut through = Aligned::new();
-    let mut chunk = vec![0; CHUNK_BYTES];
-    Lines::new(2).fill(&mut chunk);
-    for at in (0..FILE_BYTES).step_by(CHUNK_BYTES) {
-        file.write_past_cache_at(&[IoSlice::new(&chunk)], at, &mut through)?;
-    }
-    file.sync_data()?;
+    let file = written_before(files, path, &mut through)?;
     let mut latency = Histogram::new();
     let (began, mut at, mut written) = (clock.monotonic(), 0, 0);
     loop {
@@ -87,4 +81,20 @@ fn write(
             at = 0;
         }
     }
+}
+
+/// A file of [`FILE_BYTES`], made at `path`.
+pub(super) fn written_before(
+    files: &dyn Files,
+    path: &Path,
+    through: &mut Aligned,
+) -> io::Result<Arc<dyn File>> {
+    let file = files.open(path, OpenMode::CreateNew)?;
+    let mut chunk = vec![0; CHUNK_BYTES];
+    Lines::new(2).fill(&mut chunk);
+    for at in (0..FILE_BYTES).step_by(CHUNK_BYTES) {
+        file.write_past_cache_at(&[IoSlice::new(&chunk)], at, through)?;
+    }
+    file.sync_data()?;
+    Ok(file)
 }

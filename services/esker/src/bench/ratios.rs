@@ -123,7 +123,7 @@ async fn measure(args: &Args, shell: &Shell, scratch: &Path) -> Result<Measured,
     let cache = replay(env, &client, "lines", false)
         .await
         .map_err(reading)?;
-    let most_resident = server.most_resident();
+    let most_resident = server.process.most_resident();
     drop(client);
     drop(server);
     say("gRPC and zstd alone");

@@ -15,12 +15,14 @@ use esker_proto::{transport, tuning};
 use futures::{Stream, StreamExt as _};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
+use tonic::transport::Channel;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::histogram::Histogram;
+use super::sink::Sink;
 
 /// Replies and messages that wait for the transport.
-const MESSAGES_MAX: usize = 64;
+pub(super) const MESSAGES_MAX: usize = 64;
 
 /// What gRPC did.
 #[derive(Clone, Debug)]
@@ -32,10 +34,11 @@ pub(crate) struct Wire {
     pub(crate) round_trip: Histogram,
 }
 
-/// The far end: answers every append at once, and sends the same message for ever.
+/// The far end: answers every append at once, or once it is on a disk, and sends the same message for ever.
 #[derive(Clone, Debug)]
-struct Mirror {
-    message: Bytes,
+pub(super) struct Mirror {
+    pub(super) message: Bytes,
+    pub(super) sink: Option<Sink>,
 }
 
 type Replies<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -49,14 +52,25 @@ impl Log for Mirror {
         &self,
         request: Request<Streaming<v1::AppendRequest>>,
     ) -> Result<Response<Self::AppendStream>, Status> {
-        let replies = request.into_inner().map(|request| {
-            let request = request?;
-            Ok(v1::AppendReply {
-                request_id: request.request_id,
-                result: Some(append_reply::Result::Appended(v1::Appended::default())),
-            })
+        let sink = self.sink.clone();
+        let replies = request.into_inner().map(move |request| {
+            let sink = sink.clone();
+            async move {
+                let request = request?;
+                if let (Some(sink), Some(append_request::Payload::Batch(batch))) =
+                    (sink, request.payload)
+                {
+                    let written = sink.write(batch).await;
+                    written.map_err(|error| Status::unavailable(error.to_string()))?;
+                }
+                Ok(v1::AppendReply {
+                    request_id: request.request_id,
+                    result: Some(append_reply::Result::Appended(v1::Appended::default())),
+                })
+            }
         });
-        Ok(Response::new(Box::pin(replies)))
+        // They are under way together, and answered in order.
+        Ok(Response::new(Box::pin(replies.buffered(MESSAGES_MAX))))
     }
 
     async fn read(
@@ -90,12 +104,43 @@ impl Log for Mirror {
 }
 
 /// A server that ends when it is dropped.
-struct Server(AbortHandle);
+pub(super) struct Server(AbortHandle);
 
 impl Drop for Server {
     fn drop(&mut self) {
         self.0.abort();
     }
+}
+
+type Failed = Box<dyn std::error::Error + Send + Sync>;
+
+/// Serves `mirror` on a free port of loopback: where.
+pub(super) async fn serve(env: &Env, mirror: Mirror) -> Result<(Server, String), Failed> {
+    let listener = env.network.listen("127.0.0.1:0").await?;
+    let address = listener.address().to_owned();
+    let mirror = LogServer::new(mirror)
+        .max_decoding_message_size(tuning::MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(tuning::MESSAGE_BYTES_MAX);
+    let serving = tuning::server()
+        .add_service(mirror)
+        .serve_with_incoming(transport::incoming(listener));
+    Ok((Server(tokio::spawn(serving).abort_handle()), address))
+}
+
+/// To a mirror.
+pub(super) async fn connect(env: &Env, address: &str) -> Result<LogClient<Channel>, Failed> {
+    let endpoint = tuning::endpoint(&format!("http://{address}"))?;
+    let channel = transport::connect(Arc::clone(&env.network), &endpoint).await?;
+    Ok(LogClient::new(channel)
+        .max_decoding_message_size(tuning::MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(tuning::MESSAGE_BYTES_MAX))
+}
+
+/// A message that no codec makes smaller.
+pub(super) fn message(env: &Env, bytes: u64) -> Result<Bytes, Failed> {
+    let mut message = vec![0; usize::try_from(bytes)?];
+    env.entropy.fill(&mut message);
+    Ok(message.into())
 }
 
 /// Sends messages of `bytes` there with at most `in_flight` of them unanswered, and back, each for
@@ -106,27 +151,14 @@ pub(crate) async fn measure(
     in_flight: u64,
     small_bytes: u64,
     lasting: Duration,
-) -> Result<Wire, Box<dyn std::error::Error + Send + Sync>> {
-    let mut message = vec![0; usize::try_from(bytes)?];
-    env.entropy.fill(&mut message);
-    let message = Bytes::from(message);
-    let listener = env.network.listen("127.0.0.1:0").await?;
-    let address = listener.address().to_owned();
+) -> Result<Wire, Failed> {
+    let message = message(env, bytes)?;
     let mirror = Mirror {
         message: message.clone(),
+        sink: None,
     };
-    let mirror = LogServer::new(mirror)
-        .max_decoding_message_size(tuning::MESSAGE_BYTES_MAX)
-        .max_encoding_message_size(tuning::MESSAGE_BYTES_MAX);
-    let serving = tuning::server()
-        .add_service(mirror)
-        .serve_with_incoming(transport::incoming(listener));
-    let _server = Server(tokio::spawn(serving).abort_handle());
-    let endpoint = tuning::endpoint(&format!("http://{address}"))?;
-    let channel = transport::connect(Arc::clone(&env.network), &endpoint).await?;
-    let client = LogClient::new(channel)
-        .max_decoding_message_size(tuning::MESSAGE_BYTES_MAX)
-        .max_encoding_message_size(tuning::MESSAGE_BYTES_MAX);
+    let (_server, address) = serve(env, mirror).await?;
+    let client = connect(env, &address).await?;
     let small = message.slice(..message.len().min(usize::try_from(small_bytes)?));
     let clock = &*env.clock;
     let (in_per_second, _) = there(clock, client.clone(), message, in_flight, lasting).await?;
@@ -140,9 +172,9 @@ pub(crate) async fn measure(
 
 /// Bytes a second, and how long each took to be answered.
 #[expect(clippy::cast_precision_loss, reason = "for a person to read")]
-async fn there(
+pub(super) async fn there(
     clock: &dyn Clock,
-    mut client: LogClient<tonic::transport::Channel>,
+    mut client: LogClient<Channel>,
     message: Bytes,
     in_flight: u64,
     lasting: Duration,
@@ -185,7 +217,7 @@ async fn there(
 #[expect(clippy::cast_precision_loss, reason = "for a person to read")]
 async fn back(
     clock: &dyn Clock,
-    mut client: LogClient<tonic::transport::Channel>,
+    mut client: LogClient<Channel>,
     lasting: Duration,
 ) -> Result<f64, Status> {
     let mut replies = client.read(v1::ReadRequest::default()).await?.into_inner();

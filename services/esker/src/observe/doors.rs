@@ -6,6 +6,7 @@ use std::sync::Arc;
 use esker_proto::tls::{Handshakes, Outcome};
 use esker_walnode::peers::Guard;
 use prometheus_client::encoding::EncodeMetric as _;
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 
 use super::figures::Pen;
@@ -38,7 +39,7 @@ impl Doors {
             return Ok(());
         }
         let help = "TLS handshakes, by listener and by what they came to";
-        pen.family("tls_handshakes", help, |encoder| {
+        pen.family("tls_handshakes", help, MetricType::Counter, |encoder| {
             for (port, handshakes) in &asking {
                 for outcome in Outcome::ALL {
                     let labels = [("port", *port), ("result", outcome.name())];

@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use esker_agent::Traffic;
-use esker_env::{Env, OpenMode};
+use esker_env::{Env, OpenMode, WallMs};
 use esker_log::{Engine, HeadError, Progress};
 use esker_object::Outcomes;
 use esker_types::ShardId;
+use esker_wal::Replica;
 use esker_wal::disk::{Recovery, Wal};
 use esker_walnode::Node;
 use prometheus_client::collector::Collector;
@@ -22,6 +23,7 @@ use prometheus_client::registry::Registry;
 
 use super::doors::Doors;
 use super::fullness::{full, log_full};
+use super::replicas;
 
 /// The format of the text: OpenMetrics, which Prometheus reads.
 pub(super) const CONTENT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -51,6 +53,7 @@ pub(crate) struct Log {
     data_dir: PathBuf,
     /// What its start found.
     start: Recovery,
+    replicas: Vec<Replica>,
 }
 
 /// Figures at one moment.
@@ -70,6 +73,7 @@ impl Log {
             wal: Arc::clone(node.wal()),
             data_dir: data_dir.to_owned(),
             start: node.recovery().clone(),
+            replicas: node.replicas().to_vec(),
         }
     }
 
@@ -131,8 +135,9 @@ impl Figures {
     }
 
     /// All of it, as text.
-    pub(super) async fn text(&self, env: &Env) -> String {
+    pub(super) async fn text(&self, env: &Env, life: Life) -> String {
         let mut registry = Registry::with_prefix("esker");
+        registry.register_collector(Box::new(life));
         if let Some(agent) = &self.agent {
             agent.traffic.register(&mut registry);
         }
@@ -140,9 +145,7 @@ impl Figures {
             Ok(moment) => registry.register_collector(Box::new(moment)),
             Err(error) => tracing::warn!(%error, "figures of the shards are left out"),
         }
-        let mut text = String::new();
-        encode(&mut text, &registry).expect("a string takes every text");
-        text
+        told(&registry)
     }
 
     async fn moment(&self, env: &Env) -> Result<Moment, HeadError> {
@@ -162,6 +165,42 @@ impl Figures {
             doors: self.doors.clone(),
         })
     }
+}
+
+/// A process: which binary, since when, and whether it takes what it is for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Life {
+    pub(super) began: WallMs,
+    pub(super) is_ready: bool,
+}
+
+impl Life {
+    /// All that can be told of a process that is not ready yet, or no longer.
+    pub(super) fn text(self) -> String {
+        let mut registry = Registry::with_prefix("esker");
+        registry.register_collector(Box::new(self));
+        told(&registry)
+    }
+}
+
+impl Collector for Life {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut pen = Pen(encoder);
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        let help = "1, of this version";
+        pen.each("build_info", help, "version", [(version, gauge(1))])?;
+        let began = seconds(self.began.0.saturating_mul(1_000_000));
+        let help = "When the process began, in seconds of the Unix epoch";
+        pen.one("start_time_seconds", help, &ConstGauge::new(began))?;
+        let help = "1 once it is ready, until it is asked to stop";
+        pen.gauge("ready", help, u64::from(self.is_ready))
+    }
+}
+
+fn told(registry: &Registry) -> String {
+    let mut text = String::new();
+    encode(&mut text, registry).expect("a string takes every text");
+    text
 }
 
 /// Bytes of memory that the process holds, where the system tells.
@@ -194,14 +233,14 @@ impl Pen<'_> {
         self.one(name, help, &gauge(value))
     }
 
-    /// Counters under one name, which `each` writes with their labels.
+    /// Figures of one `kind` under one name, which `each` writes with their labels.
     pub(super) fn family(
         &mut self,
         name: &str,
         help: &str,
+        kind: MetricType,
         each: impl FnOnce(&mut MetricEncoder<'_>) -> fmt::Result,
     ) -> fmt::Result {
-        let kind = MetricType::Counter;
         each(&mut self.0.encode_descriptor(name, help, None, kind)?)
     }
 
@@ -227,7 +266,7 @@ impl Pen<'_> {
 }
 
 /// What is there now; figures above what a gauge holds stand at its most.
-fn gauge(value: u64) -> ConstGauge<i64> {
+pub(super) fn gauge(value: u64) -> ConstGauge<i64> {
     ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX))
 }
 
@@ -351,7 +390,13 @@ impl Log {
             "wal_memory_bytes",
             "Entries of the head in memory",
             stats.cached_bytes,
-        )
+        )?;
+        pen.gauge(
+            "wal_queued_bytes",
+            "Entries that wait for the disk",
+            stats.queued_bytes,
+        )?;
+        replicas::figures(&self.replicas, pen)
     }
 }
 

@@ -45,6 +45,14 @@ fn what_went_through_is_counted_and_a_server_that_serves_is_ready() {
     let shards =
         (1..=4).map(|shard| figure(&text, &format!("esker_shard_segments{{shard=\"{shard}\"}}")));
     assert_eq!(shards.sum::<f64>(), 1.0);
+    let leads = |shard| figure(&text, &format!("esker_replica_leads{{shard=\"{shard}\"}}"));
+    assert_eq!((0..=4).map(leads).sum::<f64>(), 5.0);
+    let version = env!("CARGO_PKG_VERSION");
+    let build = format!("esker_build_info{{version=\"{version}\"}}");
+    assert_eq!(
+        (figure(&text, &build), figure(&text, "esker_ready")),
+        (1.0, 1.0)
+    );
     assert!(text.ends_with("# EOF\n"));
 }
 

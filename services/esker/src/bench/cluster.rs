@@ -1,0 +1,435 @@
+//! Clusters of one's own, of one node and of three, of few shards and many, of few partitions and many, each
+//! under the same load, and what the machine can do at most, all in one run.
+//!
+//! ```text
+//!   sinks: three processes that only write ─► for each cluster: idle ─► single appends ─► full speed
+//! ```
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use esker_client::{Client, ProducerOptions, Record};
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
+use serde_json::{Value, json};
+
+use super::histogram::Histogram;
+use super::load::{self, Loaded};
+use super::plan;
+use super::sink;
+use super::site::{Site, Taken};
+use crate::failure::Failure;
+use crate::produce::Codec;
+use crate::run::interrupted;
+use crate::screen;
+use crate::shell::Shell;
+
+/// Bytes of a single append.
+const SINGLE_BYTES: u64 = 4 << 10;
+/// Bytes of a record at full speed.
+const RECORD_BYTES: u64 = 1 << 10;
+/// Partitions that are loaded, where a cluster has not more.
+const PARTITIONS: u32 = 8;
+/// What a cluster needs until nothing moves any more: leadership is even, files are written ahead.
+const CALM: Duration = Duration::from_secs(6);
+/// First records of partitions that are under way.
+const FIRSTS_MAX: usize = 2048;
+/// Nodes, data shards, and partitions that have a record in the bucket and a producer each.
+const CLUSTERS: [(usize, u32, u32); 6] = [
+    (1, 16, PARTITIONS),
+    (3, 4, PARTITIONS),
+    (3, 16, PARTITIONS),
+    (3, 64, PARTITIONS),
+    (3, 16, 1_000),
+    (3, 16, 100_000),
+];
+
+/// Load clusters of its own and measure what three processes do that only write; tell ratios
+///
+/// Each node and the agent is a process of its own, the client is in this one.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Args {
+    /// How long each step measures
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = plan::stretch)]
+    seconds: Duration,
+    /// Values of a batch at full speed, about
+    #[arg(long, value_name = "SIZE", default_value = "256KiB", value_parser = plan::batch_size)]
+    batch_bytes: u64,
+    /// Batches in flight at full speed
+    #[arg(long, value_name = "N", default_value_t = 32)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=1024))]
+    in_flight: u64,
+    /// Where to put the clusters' data: on the disk that is meant [default: the system's temporary
+    /// folder]
+    #[arg(long, value_name = "DIR")]
+    directory: Option<PathBuf>,
+    /// Only clusters of so many nodes, shards and partitions, such as 3,16,8; may be said again
+    /// [default: one node and three, 4, 16 and 64 shards, 8, 1000 and 100000 partitions]
+    #[arg(long = "of", value_name = "N,S,P", value_parser = shape)]
+    of: Vec<Shape>,
+}
+
+/// Of a cluster.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Shape {
+    nodes: usize,
+    shards: u32,
+    partitions: u32,
+}
+
+fn shape(text: &str) -> Result<Shape, String> {
+    let numbers: Result<Vec<u32>, _> = text.split(',').map(str::parse).collect();
+    match numbers.as_deref() {
+        Ok(&[nodes @ 1..=7, shards @ 1..=1024, partitions @ 1..=100_000]) => Ok(Shape {
+            nodes: nodes as usize,
+            shards,
+            partitions,
+        }),
+        _ => Err(
+            "write nodes (1 to 7), data shards (1 to 1024) and partitions (1 to 100000), such \
+                  as 3,16,8"
+                .to_owned(),
+        ),
+    }
+}
+
+pub(crate) async fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
+    let name = format!("esker-clusters-{:016x}", shell.env.entropy.next_u64());
+    let scratch = match &args.directory {
+        Some(directory) => directory.join(name),
+        None => crate::run::scratch(&name).map_err(|error| Failure::new(error.to_string()))?,
+    };
+    let made = shell.env.files.create_dir_all(&scratch);
+    made.map_err(|error| Failure::io(&scratch.display().to_string(), &error))?;
+    let measured = tokio::select! {
+        biased;
+        () = interrupted() => Err(Failure::new("interrupted; nothing was measured")),
+        measured = measure(args, shell, &scratch) => measured,
+    };
+    crate::run::remove(&scratch);
+    let measured = measured?;
+    shell.answer(&measured.object(), || measured.text())
+}
+
+#[derive(Debug)]
+struct Measured {
+    /// Bytes a second that each of three processes takes that only write.
+    limit: f64,
+    clusters: Vec<Cluster>,
+}
+
+/// What a cluster did.
+#[derive(Debug)]
+struct Cluster {
+    shape: Shape,
+    /// Of a core, of all its processes while nothing happens.
+    idle: f64,
+    /// One append at a time.
+    single: Histogram,
+    full: Loaded,
+    /// Seconds of a core, of all its processes, for each MiB.
+    cpu_per_mib: f64,
+    most_resident: u64,
+    /// Bytes that each partition takes of the fullest node, and of the agent; 0 where there are few.
+    of_partition: [f64; 2],
+}
+
+async fn measure(args: &Args, shell: &Shell, scratch: &Path) -> Result<Measured, Failure> {
+    let env = &shell.env;
+    say("three processes that only write");
+    let (bytes, in_flight) = (args.batch_bytes, args.in_flight);
+    let limit = sink::measure(env, scratch, 3, bytes, in_flight, args.seconds).await?;
+    let all = CLUSTERS.map(|(nodes, shards, partitions)| Shape {
+        nodes,
+        shards,
+        partitions,
+    });
+    let shapes = if args.of.is_empty() {
+        &all[..]
+    } else {
+        &args.of
+    };
+    let mut clusters = Vec::new();
+    for (at, shape) in shapes.iter().enumerate() {
+        say(&shape.to_string());
+        let folder = scratch.join(format!("cluster-{at}"));
+        let site = Site::found(env, &folder, shape.nodes, shape.shards).await?;
+        let client = site.client(env).await?;
+        let bench = Bench {
+            args,
+            shell,
+            site: &site,
+            client: &client,
+            shape: *shape,
+        };
+        clusters.push(bench.run().await?);
+        drop(site);
+        crate::run::remove(&folder);
+    }
+    Ok(Measured { limit, clusters })
+}
+
+/// On a terminal, what is being done: it takes a while.
+fn say(what: &str) {
+    if screen::is_apart() {
+        screen::note(&format!("measuring {what}"));
+    }
+}
+
+struct Bench<'a> {
+    args: &'a Args,
+    shell: &'a Shell,
+    site: &'a Site,
+    client: &'a Client,
+    shape: Shape,
+}
+
+impl Bench<'_> {
+    async fn run(&self) -> Result<Cluster, Failure> {
+        let full = self.plan("full", self.shape.partitions);
+        let single = plan::Args {
+            batch_bytes: SINGLE_BYTES,
+            in_flight: 1,
+            ..self.plan("single", PARTITIONS)
+        };
+        for plan in [&full, &single] {
+            load::topic(plan, self.shell, self.client).await?;
+        }
+        tokio::time::sleep(CALM).await;
+        let before = self.site.taken();
+        let of_partition = if self.shape.partitions > PARTITIONS {
+            self.fill("full").await?;
+            tokio::time::sleep(CALM).await;
+            self.of_partition(&before, &self.site.taken())
+        } else {
+            [0.0; 2]
+        };
+        let idle = self.idle().await;
+        let single = self.load(&single).await?.written.latency;
+        let before = self.site.taken().cpu;
+        let full = self.load(&full).await?;
+        let cpu = self.site.taken().cpu - before;
+        Ok(Cluster {
+            shape: self.shape,
+            idle,
+            single,
+            cpu_per_mib: cpu / mib(full.written.all.bytes),
+            full,
+            most_resident: self.site.most_resident(),
+            of_partition,
+        })
+    }
+
+    /// What no codec makes smaller, not compressed, at full speed.
+    fn plan(&self, topic: &str, partitions: u32) -> plan::Args {
+        plan::Args {
+            batch_bytes: self.args.batch_bytes,
+            in_flight: self.args.in_flight,
+            record_bytes: Some(RECORD_BYTES),
+            compression: Some(Codec::None),
+            ..plan::Args::full_speed(topic, partitions, self.args.seconds)
+        }
+    }
+
+    async fn load(&self, plan: &plan::Args) -> Result<Loaded, Failure> {
+        let topic = plan.topic.as_deref().unwrap_or_default();
+        let loaded = load::load(plan, self.shell, self.client, topic).await?;
+        match (loaded.wrong(false), loaded.failed()) {
+            (Some(wrong), _) => Err(Failure::new(wrong)),
+            (None, Some(failure)) => Err(failure),
+            (None, None) => Ok(loaded),
+        }
+    }
+
+    /// Cores that are busy while nothing happens.
+    async fn idle(&self) -> f64 {
+        let clock = &self.shell.env.clock;
+        let (began, before) = (clock.monotonic(), self.site.taken().cpu);
+        tokio::time::sleep(self.args.seconds).await;
+        let lasted = clock.monotonic().since(began);
+        (self.site.taken().cpu - before) / lasted.as_secs_f64()
+    }
+
+    /// A record of an idempotent producer in each partition of `topic`, all in the bucket.
+    async fn fill(&self, topic: &str) -> Result<(), Failure> {
+        let options = ProducerOptions {
+            linger: Duration::ZERO,
+            ..ProducerOptions::default()
+        };
+        let producer = self.client.producer(topic, options).await;
+        let producer = producer.map_err(|error| Failure::writing(&error))?;
+        let mut under_way = FuturesUnordered::new();
+        for partition in 0..self.shape.partitions {
+            let record = vec![Record::value("the first")];
+            let sent = producer.send_together(Some(partition), record).await;
+            under_way.push(sent.map_err(|error| Failure::writing(&error))?);
+            if under_way.len() >= FIRSTS_MAX {
+                settled(under_way.next().await)?;
+            }
+        }
+        while let Some(next) = under_way.next().await {
+            settled(Some(next))?;
+        }
+        let flushed = self.client.admin().flush().await;
+        flushed.map_err(|error| Failure::writing(&error))?;
+        Ok(())
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "for a person to read")]
+    fn of_partition(&self, before: &Taken, after: &Taken) -> [f64; 2] {
+        let each = |before: u64, after: u64| {
+            after.saturating_sub(before) as f64 / f64::from(self.shape.partitions)
+        };
+        let nodes = before.nodes.iter().zip(&after.nodes);
+        let nodes = nodes.map(|(before, after)| each(*before, *after));
+        [nodes.fold(0.0, f64::max), each(before.agent, after.agent)]
+    }
+}
+
+fn settled<T>(outcome: Option<Result<T, esker_client::Error>>) -> Result<(), Failure> {
+    match outcome {
+        Some(Err(error)) => Err(Failure::writing(&error)),
+        Some(Ok(_)) | None => Ok(()),
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "for a person to read")]
+fn mib(bytes: u64) -> f64 {
+    bytes.max(1) as f64 / f64::from(1 << 20)
+}
+
+impl std::fmt::Display for Shape {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            nodes,
+            shards,
+            partitions,
+        } = self;
+        write!(
+            f,
+            "{}, {}, {}",
+            screen::count(*nodes as u64, "node"),
+            screen::count(u64::from(*shards), "data shard"),
+            screen::count(u64::from(*partitions), "partition"),
+        )
+    }
+}
+
+impl Measured {
+    fn ratio(&self, cluster: &Cluster) -> f64 {
+        cluster.full.bytes_per_second() / self.limit
+    }
+
+    fn object(&self) -> Value {
+        let clusters = self.clusters.iter().map(|cluster| {
+            let Shape {
+                nodes,
+                shards,
+                partitions,
+            } = cluster.shape;
+            json!({
+                "nodes": nodes,
+                "data_shards": shards,
+                "partitions": partitions,
+                "mb_per_s": cluster.full.bytes_per_second() / 1e6,
+                "ratio": self.ratio(cluster),
+                "full_speed": cluster.full.written.latency.object(),
+                "single": cluster.single.object(),
+                "cpu_ms_per_mib": cluster.cpu_per_mib * 1e3,
+                "idle_cores": cluster.idle,
+                "most_resident_bytes": cluster.most_resident,
+                "bytes_per_partition": {
+                    "node": cluster.of_partition[0],
+                    "agent": cluster.of_partition[1],
+                },
+            })
+        });
+        json!({
+            "limit_mb_per_s": self.limit / 1e6,
+            "clusters": clusters.collect::<Vec<_>>(),
+        })
+    }
+
+    fn text(&self) -> String {
+        let rows: Vec<_> = self
+            .clusters
+            .iter()
+            .map(|cluster| self.row(cluster))
+            .collect();
+        let heads = [
+            "NODES",
+            "SHARDS",
+            "PARTITIONS",
+            "MB/s",
+            "OF LIMIT",
+            "p50 ms",
+            "p99 ms",
+            "SINGLE p50",
+            "p99 ms",
+            "CPU ms/MiB",
+            "IDLE CPU",
+            "MOST HELD",
+            "NODE B/PART",
+            "AGENT",
+        ];
+        format!(
+            "{}\nthree processes that only write, and sync, take {:.0} MB/s each\n",
+            screen::table(&heads, &rows),
+            self.limit / 1e6,
+        )
+    }
+
+    fn row(&self, cluster: &Cluster) -> Vec<String> {
+        let Shape {
+            nodes,
+            shards,
+            partitions,
+        } = cluster.shape;
+        let latencies = [&cluster.full.written.latency, &cluster.single];
+        let latencies = latencies.map(|of| [of.quantile_ms(500_000), of.quantile_ms(990_000)]);
+        let mut row = vec![
+            nodes.to_string(),
+            shards.to_string(),
+            partitions.to_string(),
+            format!("{:.0}", cluster.full.bytes_per_second() / 1e6),
+            format!("{:.2}", self.ratio(cluster)),
+        ];
+        row.extend(latencies.iter().flatten().map(|ms| format!("{ms:.2}")));
+        row.extend([
+            format!("{:.1}", cluster.cpu_per_mib * 1e3),
+            format!("{:.1} %", cluster.idle * 100.0),
+            screen::bytes(cluster.most_resident),
+        ]);
+        row.extend(cluster.of_partition.map(|bytes| format!("{bytes:.0}")));
+        row
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cluster_is_nodes_shards_and_partitions() {
+        let told = Shape {
+            nodes: 3,
+            shards: 16,
+            partitions: 8,
+        };
+        assert_eq!(shape("3,16,8"), Ok(told));
+        assert_eq!(told.to_string(), "3 nodes, 16 data shards, 8 partitions");
+        for wrong in [
+            "",
+            "3",
+            "3,16",
+            "0,1,1",
+            "3,0,1",
+            "3,1,0",
+            "3,1,100001",
+            "3,16,8,1",
+            "a,b,c",
+        ] {
+            assert!(shape(wrong).is_err(), "{wrong}");
+        }
+    }
+}
