@@ -318,7 +318,7 @@ pub const SNAPSHOT_BYTES_IN_FLIGHT: usize = 4 * MIB;
 pub const SNAPSHOT_PIN_MAX: Duration = Duration::from_secs(60);
 /// How long a node keeps, after it has sent a snapshot, the entries that follow on it: for who takes it to go
 /// on from there, instead of from another snapshot.
-pub const SNAPSHOT_FOLLOW_MAX: Duration = Duration::from_secs(10);
+pub const SNAPSHOT_FOLLOW_MAX: Duration = Duration::from_secs(3);
 /// Nothing is kept for snapshots once less than one part in so many of the WAL's budget is free.
 pub const SNAPSHOT_PIN_SHARE: u64 = 4;
 /// Silence within a snapshot after which it has failed.

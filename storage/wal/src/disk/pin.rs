@@ -57,7 +57,7 @@ impl Drop for Pin {
         let follow = self.clock.monotonic().0.saturating_add(SNAPSHOT_FOLLOW_MAX);
         self.change(|pinned| {
             pinned.from = None;
-            pinned.until = pinned.until.max(Monotonic(follow));
+            pinned.until = Monotonic(follow);
         });
     }
 }

@@ -9,7 +9,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use esker_env::Env;
 use esker_env::sim::{Crash, Sluggish};
-use esker_types::limits::{MIB, SNAPSHOT_BYTES_IN_FLIGHT, SNAPSHOT_PART_BYTES, SNAPSHOT_PIN_MAX};
+use esker_types::limits::{
+    MIB, SNAPSHOT_BYTES_IN_FLIGHT, SNAPSHOT_FOLLOW_MAX, SNAPSHOT_PART_BYTES, SNAPSHOT_PIN_MAX,
+};
 use esker_types::{EntryId, NodeId, RaftIndex};
 use esker_wal::disk::{Body, Checkpoint, Checkpoints};
 use esker_wal::peers::PeerError;
@@ -353,6 +355,14 @@ fn what_is_flushed_while_it_is_sent_is_sent_to_its_end() {
             let wal = trio.replica(leader).wal();
             trio.replica(leader).release();
             assert!(wal.oldest(SHARD).is_none_or(|oldest| oldest.0 > 200));
+            sleep(2 * SNAPSHOT_FOLLOW_MAX).await;
+            let covered = trio.replica(leader).checkpoint().await;
+            for _ in 0..10 {
+                trio.replica(leader).forget().await.expect("raft runs");
+                sleep(Duration::from_millis(20)).await;
+            }
+            let purged = wal.bounds(SHARD).purged.index;
+            assert_eq!(purged, covered.expect("raft runs"), "what follows is kept");
         });
     }
 }
