@@ -2,8 +2,8 @@
 """What no tool of others sees of the files in `deploy`: `deploy.py DEPLOY RULES`.
 
 What a compose file names is there. Every alert has its section in the runbook, in the same order, and
-links to it. Every question of the dashboard is written to RULES, as Prometheus takes them, so that
-promtool can look at it.
+links to it; it fires in a test, and not one evaluation sooner. Every question of the dashboard is written to
+RULES, as Prometheus takes them, so that promtool can look at it.
 """
 
 import json
@@ -18,6 +18,7 @@ def main(deploy: Path, rules: Path) -> None:
     for file in (deploy / "compose.yaml", deploy / "cluster/compose.yaml"):
         compose(file)
     alerts_and_runbook(deploy)
+    alerts_and_tests(deploy / "prometheus")
     rules.write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": asked(deploy)}]}))
 
 
@@ -49,6 +50,42 @@ def alerts_and_runbook(deploy: Path) -> None:
     anchors = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
     for link in re.findall(r"\]\(#([^)]+)\)", runbook):
         expect(link in anchors, f"RUNBOOK.md links to #{link}, which it does not have")
+
+
+def alerts_and_tests(prometheus: Path) -> None:
+    """Each alert fires in a test, not one evaluation sooner, and not while all is well."""
+    rules = (prometheus / "alerts.yml").read_text()
+    alerts = [rule for group in yaml.safe_load(rules)["groups"] for rule in group["rules"]]
+    # Whether it was quiet one evaluation before.
+    fires: dict[str, bool] = {}
+    watched: set[str] = set()
+    for file in sorted((prometheus / "tests").glob("*.yml")):
+        told = yaml.safe_load(file.read_text())
+        step = seconds(told["evaluation_interval"])
+        for test in told["tests"]:
+            looks = test.get("promql_expr_test", [])
+            if any('alertstate="firing"' in look["expr"] and not look.get("exp_samples") for look in looks):
+                watched |= {each["series"].split("{")[0] for each in test["input_series"]}
+            looks = test.get("alert_rule_test", [])
+            at = {(look["alertname"], seconds(look["eval_time"])): look.get("exp_alerts") for look in looks}
+            for (name, when), expected in at.items():
+                if expected:
+                    quiet = (name, when - step) in at and not at[name, when - step]
+                    fires[name] = fires.get(name, False) or quiet
+    for alert in alerts:
+        name = alert["alert"]
+        expect(name in fires, f"{name} fires in no test: prometheus/tests")
+        expect(fires[name], f"no test says that {name} is quiet one evaluation before it fires")
+        asks = set(re.findall(r"\b(?:esker_\w+|up)\b", alert["expr"]))
+        expect(asks <= watched, f"{name} asks for {asks - watched}, which prometheus/tests/healthy.yml does not have")
+    for name in fires:
+        expect(name in {alert["alert"] for alert in alerts}, f"a test is of {name}, which is no alert")
+
+
+def seconds(text: str) -> int:
+    """How long `1h2m3s` is."""
+    units = {"h": 3600, "m": 60, "s": 1}
+    return sum(int(count) * units[unit] for count, unit in re.findall(r"(\d+)([hms])", str(text)))
 
 
 def asked(deploy: Path) -> list[dict[str, str]]:

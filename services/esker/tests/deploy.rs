@@ -267,7 +267,11 @@ fn is_healthy(compose: &str, node: &Server) -> bool {
 fn what_is_asked_for_is_counted(counted: &BTreeSet<String>) {
     for file in [
         "prometheus/alerts.yml",
-        "prometheus/alerts.test.yml",
+        "prometheus/tests/bucket.yml",
+        "prometheus/tests/data.yml",
+        "prometheus/tests/healthy.yml",
+        "prometheus/tests/nodes.yml",
+        "prometheus/tests/processes.yml",
         "grafana/dashboards/esker.json",
         "RUNBOOK.md",
         "README.md",
