@@ -13,6 +13,7 @@ mod node; // a node, whole
 mod directory; // its data directory, taken by one process
 mod hand_over; // what it leads, before it ends or while its disk is slow
 mod balance; // what it leads, beside the others
+mod alike; // whether others hold the same of what it leads
 mod lend; // what its heads may hold
 mod identity; // who a data directory belongs to
 mod disk_id; // which disk that is
@@ -24,6 +25,7 @@ mod slot; // a service that comes later
 mod turns; // whose turn at a job it is
 mod view; // what a shard's state says
 
+pub use alike::Differences;
 pub use directory::Directory;
 pub use disk_id::DiskId;
 pub use identity::{Identity, IdentityError};

@@ -17,6 +17,7 @@ use esker_wal::{Appender, Elsewhere, Error, Keeper, KeeperOptions, ProposeError,
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use crate::alike::{Differences, compare};
 use crate::balance::balance;
 use crate::directory::Directory;
 use crate::hand_over::{hand_over, hand_over_when_slow};
@@ -95,6 +96,7 @@ pub struct Node {
     wal: Arc<Wal>,
     recovery: Recovery,
     replicas: Vec<Replica>,
+    differences: Differences,
     ends: mpsc::Receiver<NodeError>,
     /// Why the log ended. What ends after it ends because of it.
     fatal: mpsc::Receiver<Fatal>,
@@ -122,7 +124,8 @@ impl Node {
         let on_fatal: OnFatal = Arc::new(move |why: &Fatal| {
             let _ = die.try_send(why.clone());
         });
-        let opened = open(env, directory, identity, &options, peers, on_fatal).await?;
+        let ways = Arc::clone(&peers);
+        let opened = open(env, directory, identity, &options, ways, on_fatal).await?;
         let (wal, recovery, replicas) = opened;
         let led = led(env, &replicas, identity, options.head_bytes);
         let clock = Arc::clone(&env.clock);
@@ -141,6 +144,9 @@ impl Node {
         });
         tasks.spawn(hand_over_when_slow(Arc::clone(&wal), replicas.clone()));
         tasks.spawn(balance(identity.node, replicas.clone()));
+        let differences = Differences::default();
+        let (all, found) = (replicas.clone(), differences.clone());
+        tasks.spawn(compare(identity.node, all, peers, found));
         tasks.spawn(own_ids(replicas[0].clone()));
         for Led { replica, appender } in led.clone() {
             if let Some(appender) = appender {
@@ -154,6 +160,7 @@ impl Node {
             wal,
             recovery,
             replicas,
+            differences,
             ends,
             fatal,
             tasks,
@@ -200,6 +207,12 @@ impl Node {
     #[must_use]
     pub fn replicas(&self) -> &[Replica] {
         &self.replicas
+    }
+
+    /// Replicas that were found to differ from what this node leads.
+    #[must_use]
+    pub const fn differences(&self) -> &Differences {
+        &self.differences
     }
 
     /// The heads of its shards.

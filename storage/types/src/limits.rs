@@ -294,6 +294,8 @@ pub const ELECTION_MAX: Duration = Duration::from_millis(600);
 /// How long a follower's turn to campaign lasts once the leader is silent for the longest: two syncs and
 /// round trips, as a rule.
 pub const SUCCESSION_TURN: Duration = Duration::from_millis(60);
+/// Within which each shard's replicas are compared once.
+pub const COMPARE_PERIOD: Duration = Duration::from_secs(600);
 /// How long a leader asks a quorum whether it still leads, and applies what it learns, before it says
 /// that it does not: one that is cut off would ask for ever.
 pub const READ_INDEX_MAX: Duration = Duration::from_secs(3);

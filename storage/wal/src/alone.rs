@@ -6,8 +6,8 @@ use futures::stream::BoxStream;
 
 use crate::disk::Vote;
 use crate::peers::{
-    AppendReplies, AppendReply, AppendRequest, Peer, PeerError, Peers, Said, TransferReply,
-    TransferRequest, VoteReply, VoteRequest,
+    AppendReplies, AppendReply, AppendRequest, Likeness, Peer, PeerError, Peers, Said,
+    TransferReply, TransferRequest, VoteReply, VoteRequest,
 };
 use crate::raft::Snapshot;
 
@@ -44,6 +44,10 @@ impl Peer for Alone {
     }
 
     fn transfer(&self, _request: TransferRequest) -> Said<'_, TransferReply> {
+        nobody()
+    }
+
+    fn likeness(&self) -> Said<'_, Option<Likeness>> {
         nobody()
     }
 }

@@ -6,12 +6,14 @@
 //!   candidate ── vote, or asked beforehand whether it would be given ──► everybody
 //!   leader ── a snapshot with the head that it names ──► who is too far behind
 //!   leader ── lead from now on ──► one follower
+//!          ── what is your state, by its hash? ──► everybody
 //! ```
 //! The ways are built where there is a network. Whatever is said may be lost, late or said twice;
 //! what one stream of appends carries arrives in order or not at all.
 
 use std::fmt;
 
+use esker_shard::StateHash;
 use esker_types::{EntryId, NodeId, ShardId};
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
@@ -49,6 +51,9 @@ pub trait Peer: Send + Sync + 'static {
 
     /// Asks the peer to lead.
     fn transfer(&self, request: TransferRequest) -> Said<'_, TransferReply>;
+
+    /// Asks what its state was when it was last to be compared; `None` if it never was.
+    fn likeness(&self) -> Said<'_, Option<Likeness>>;
 }
 
 /// A peer gave no answer, and why. What was said may have arrived all the same.
@@ -83,6 +88,15 @@ pub enum AppendReply {
     Conflict(EntryId),
     /// It has given a higher vote.
     HigherVote(Vote),
+}
+
+/// A replica's state at one entry: that of every other at this entry is the same.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Likeness {
+    /// The last entry applied to it.
+    pub at: EntryId,
+    /// Its hash.
+    pub hash: StateHash,
 }
 
 /// A candidate's request.

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 
 use crate::Error;
 use crate::disk::{Checkpoints, Wal};
-use crate::peers::Peers;
+use crate::peers::{Likeness, Peers};
 use crate::propose::ProposeError;
 use crate::raft::network::Links;
 use crate::raft::rooms::Rooms;
@@ -42,6 +42,7 @@ pub struct Replica {
     view: watch::Receiver<State>,
     durable: watch::Receiver<Durable>,
     alive: watch::Receiver<()>,
+    likeness: watch::Receiver<Option<Likeness>>,
     /// Who leads, in which term, among whom.
     standing: Standing,
     rooms: Rooms,
@@ -111,6 +112,7 @@ impl Replica {
             view: start.view,
             durable: start.durable,
             alive: start.alive,
+            likeness: start.likeness,
             entropy: Arc::clone(&env.entropy),
         })
     }
@@ -194,6 +196,29 @@ impl Replica {
     #[must_use]
     pub fn watch(&self) -> watch::Receiver<State> {
         self.view.clone()
+    }
+
+    /// Has every replica take the hash of its state, by an entry that changes nothing. Returns what it is
+    /// here.
+    ///
+    /// # Errors
+    /// As [`Replica::propose`].
+    pub async fn compare(&self) -> Result<Likeness, ProposeError> {
+        let level = self.state().level();
+        let command = Command::RaiseLevel { level };
+        let (at, _) = self.propose(&command, Vec::new()).await?.await?;
+        let mut likeness = self.likeness.clone();
+        let taken = likeness.wait_for(|last| last.is_some_and(|last| last.at >= at));
+        match taken.await.ok().and_then(|taken| *taken) {
+            Some(taken) => Ok(taken),
+            None => Err(self.refused("its raft has ended".to_owned())),
+        }
+    }
+
+    /// Its state when it was last to be compared.
+    #[must_use]
+    pub fn likeness(&self) -> Option<Likeness> {
+        *self.likeness.borrow()
     }
 
     /// Waits until its raft has ended.

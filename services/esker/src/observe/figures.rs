@@ -12,7 +12,7 @@ use esker_object::Outcomes;
 use esker_types::ShardId;
 use esker_wal::Replica;
 use esker_wal::disk::{Recovery, Wal};
-use esker_walnode::Node;
+use esker_walnode::{Differences, Node};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder};
@@ -54,6 +54,7 @@ pub(crate) struct Log {
     /// What its start found.
     start: Recovery,
     replicas: Vec<Replica>,
+    differences: Differences,
 }
 
 /// Figures at one moment.
@@ -74,6 +75,7 @@ impl Log {
             data_dir: data_dir.to_owned(),
             start: node.recovery().clone(),
             replicas: node.replicas().to_vec(),
+            differences: node.differences().clone(),
         }
     }
 
@@ -395,6 +397,11 @@ impl Log {
             "wal_queued_bytes",
             "Entries that wait for the disk",
             stats.queued_bytes,
+        )?;
+        pen.count(
+            "replica_differs",
+            "Replicas found to differ from what this node leads",
+            self.differences.count(),
         )?;
         replicas::figures(&self.replicas, pen)
     }

@@ -307,6 +307,11 @@ impl Raft for Answering {
         Ok(Response::new(words::transfer_reply(reply)))
     }
 
+    async fn compare(&self, request: Request<wire::CompareRequest>) -> Reply<wire::CompareReply> {
+        let replica = self.replica(request.metadata())?;
+        Ok(Response::new(words::likeness(replica.likeness())))
+    }
+
     async fn install(
         &self,
         request: Request<Streaming<wire::InstallPart>>,

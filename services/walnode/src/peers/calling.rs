@@ -5,6 +5,7 @@ use std::fmt;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use esker_env::Network;
 use esker_proto::internal::install_part::{Beginning, Part};
@@ -14,8 +15,8 @@ use esker_proto::{transport, tuning};
 use esker_types::{EntryId, NodeId, ShardId};
 use esker_wal::disk::{Body, Vote};
 use esker_wal::peers::{
-    AppendReplies, AppendReply, AppendRequest, Peer, PeerError, Peers, Said, TransferReply,
-    TransferRequest, VoteReply, VoteRequest,
+    AppendReplies, AppendReply, AppendRequest, Likeness, Peer, PeerError, Peers, Said,
+    TransferReply, TransferRequest, VoteReply, VoteRequest,
 };
 use esker_wal::raft::{Outgoing, Snapshot};
 use futures::stream::{self, BoxStream, Stream};
@@ -30,6 +31,9 @@ use super::words::{self, Fault};
 
 /// The network by which a node is reached: over TLS, one that goes to nobody else.
 pub type Ways = Arc<dyn Fn(NodeId) -> Arc<dyn Network> + Send + Sync>;
+
+/// How long a node may take to say what its state was.
+const LIKENESS_MAX: Duration = Duration::from_secs(2);
 
 /// Ways to the other nodes. Clones share the connections.
 #[derive(Clone)]
@@ -189,6 +193,17 @@ impl Peer for Way {
             let reply = self.client()?.transfer(request).await;
             let reply = self.answer(reply)?;
             words::read_transfer_reply(reply).map_err(|fault| unread(self.node, fault))
+        })
+    }
+
+    fn likeness(&self) -> Said<'_, Option<Likeness>> {
+        Box::pin(async move {
+            let mut request = self.request(wire::CompareRequest {});
+            request.set_timeout(LIKENESS_MAX);
+            let reply = tokio::time::timeout(LIKENESS_MAX, self.client()?.compare(request)).await;
+            let late = |_| PeerError(format!("no answer within {LIKENESS_MAX:?}"));
+            let reply = self.answer(reply.map_err(late)?)?;
+            words::read_likeness(&reply).map_err(|fault| unread(self.node, fault))
         })
     }
 }

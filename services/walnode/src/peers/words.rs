@@ -1,10 +1,11 @@
 //! Messages between nodes: as they travel, and as the log means them.
 
 use esker_proto::internal as wire;
+use esker_shard::StateHash;
 use esker_types::{EntryId, RaftIndex, Term};
 use esker_wal::disk::{Body, Vote};
 use esker_wal::peers::{
-    AppendReply, AppendRequest, TransferReply, TransferRequest, VoteReply, VoteRequest,
+    AppendReply, AppendRequest, Likeness, TransferReply, TransferRequest, VoteReply, VoteRequest,
 };
 
 /// What is missing in a message, or is none.
@@ -128,6 +129,26 @@ pub(super) fn read_vote_reply(reply: wire::VoteReply) -> Result<VoteReply, Fault
         granted: reply.granted,
         last: read_id(reply.last),
     })
+}
+
+pub(super) fn likeness(likeness: Option<Likeness>) -> wire::CompareReply {
+    likeness.map_or_else(wire::CompareReply::default, |Likeness { at, hash }| {
+        wire::CompareReply {
+            at: id(at),
+            hash: hash.0.to_be_bytes().to_vec().into(),
+        }
+    })
+}
+
+pub(super) fn read_likeness(reply: &wire::CompareReply) -> Result<Option<Likeness>, Fault> {
+    let at = read_id(reply.at);
+    if at == EntryId::default() {
+        return Ok(None);
+    }
+    let hash = reply.hash[..].try_into();
+    let hash = hash.map_err(|_| "a hash has 16 bytes")?;
+    let hash = StateHash(u128::from_be_bytes(hash));
+    Ok(Some(Likeness { at, hash }))
 }
 
 pub(super) fn transfer(request: TransferRequest) -> wire::TransferRequest {

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use esker_env::{Env, WorkersExt, is_out_of_room};
 use esker_shard::checkpoint::{self, Scope};
-use esker_shard::{Genesis, State};
+use esker_shard::{Command, Genesis, State};
 use esker_types::{EntryId, RaftIndex, Term};
 use futures::{Stream, TryStreamExt as _};
 use openraft::storage::{ApplyResponder, EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
@@ -24,6 +24,7 @@ use super::snapshot::{Head, Snapshot, decode, unflushed};
 use super::types::{Applied, LogId, Payload, TypeConfig, entry_id, log_id};
 use crate::Error;
 use crate::disk::{Checkpoint, Checkpoints, Wal};
+use crate::peers::Likeness;
 
 type StoredMembership = alias::StoredMembershipOf<TypeConfig>;
 type SnapshotMeta = alias::SnapshotMetaOf<TypeConfig>;
@@ -39,6 +40,8 @@ pub struct Machine {
     membership: StoredMembership,
     view: watch::Sender<State>,
     shared: Arc<Shared>,
+    /// Its state when it was last to be compared.
+    likeness: watch::Sender<Option<Likeness>>,
     /// Dropped with the machine, at once: the rest is kept by who builds a checkpoint.
     _alive: watch::Sender<()>,
 }
@@ -78,6 +81,7 @@ pub struct MachineStart {
     /// The state as last applied.
     pub view: watch::Receiver<State>,
     pub(crate) durable: watch::Receiver<Durable>,
+    pub(crate) likeness: watch::Receiver<Option<Likeness>>,
     /// Never changes, and closes once the machine is gone.
     pub(crate) alive: watch::Receiver<()>,
 }
@@ -117,6 +121,7 @@ impl Machine {
         let (view, view_end) = watch::channel(state.clone());
         let (durable, durable_end) = watch::channel(durable);
         let (alive, alive_end) = watch::channel(());
+        let (likeness, likeness_end) = watch::channel(None);
         let current = Mutex::new(current.map(Arc::new));
         let shared = Arc::new(Shared {
             env: env.clone(),
@@ -132,12 +137,14 @@ impl Machine {
             membership,
             view,
             shared,
+            likeness,
             _alive: alive,
         };
         Ok(MachineStart {
             machine,
             view: view_end,
             durable: durable_end,
+            likeness: likeness_end,
             alive: alive_end,
         })
     }
@@ -194,7 +201,11 @@ impl Machine {
                     let what = format!("entry {entry} of {}: {error}", self.state.shard());
                     io::Error::new(io::ErrorKind::InvalidData, what)
                 })?;
-                return Ok(Applied::Outcome(self.state.apply(entry, &command)));
+                let outcome = self.state.apply(entry, &command);
+                if matches!(command, Command::RaiseLevel { .. }) {
+                    self.compare();
+                }
+                return Ok(Applied::Outcome(outcome));
             }
             Payload::Blank => {}
             Payload::Membership(membership) => {
@@ -203,6 +214,23 @@ impl Machine {
         }
         self.state.apply_blank(entry);
         Ok(Applied::Blank)
+    }
+
+    /// Takes the hash of the state as it is now, beside what goes on. These entries are rare.
+    fn compare(&self) {
+        let (state, workers) = (self.state.clone(), Arc::clone(&self.shared.env.workers));
+        let told = self.likeness.clone();
+        tokio::spawn(async move {
+            let at = state.applied();
+            let hash = workers.run(move || state.hash()).await;
+            told.send_if_modified(|last| {
+                let newer = last.is_none_or(|last: Likeness| last.at < at);
+                if newer {
+                    *last = Some(Likeness { at, hash });
+                }
+                newer
+            });
+        });
     }
 
     /// Shows readers the state, then answers those who proposed it.

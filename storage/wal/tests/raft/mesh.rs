@@ -8,8 +8,8 @@ use esker_types::{EntryId, NodeId, ShardId};
 use esker_wal::Replica;
 use esker_wal::disk::{Body, Vote};
 use esker_wal::peers::{
-    AppendReplies, AppendReply, AppendRequest, Peer, PeerError, Peers, Said, TransferReply,
-    TransferRequest, VoteReply, VoteRequest,
+    AppendReplies, AppendReply, AppendRequest, Likeness, Peer, PeerError, Peers, Said,
+    TransferReply, TransferRequest, VoteReply, VoteRequest,
 };
 use esker_wal::raft::Snapshot;
 use futures::StreamExt as _;
@@ -172,5 +172,9 @@ impl Peer for Way {
             let reply = self.end()?.heard_transfer(request).await;
             self.end().and(reply)
         })
+    }
+
+    fn likeness(&self) -> Said<'_, Option<Likeness>> {
+        Box::pin(async move { Ok(self.end()?.likeness()) })
     }
 }

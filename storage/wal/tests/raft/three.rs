@@ -373,3 +373,31 @@ fn a_disk_that_was_set_back_acknowledges_nothing_to_who_knows_better() {
         assert_eq!(trio.head(follower).await, (0..12).collect::<Vec<_>>());
     });
 }
+
+#[test]
+fn replicas_that_applied_the_same_are_alike() {
+    run(async {
+        let trio = Trio::new(900).await;
+        for number in 0..10 {
+            trio.append(number).await;
+        }
+        let leader = trio.leader().await;
+        assert_eq!(trio.replica(leader).likeness(), None);
+        let ours = trio.replica(leader).compare().await.expect("it leads");
+        assert_eq!(ours.at, trio.replica(leader).state().applied());
+        trio.append(10).await;
+        trio.converge().await;
+        sleep(Duration::from_secs(1)).await;
+        for node in trio.up() {
+            assert_eq!(trio.replica(node).likeness(), Some(ours), "{node}");
+        }
+        let follower = trio.follower().await;
+        let refused = trio.replica(follower).compare().await;
+        assert!(
+            matches!(refused, Err(ProposeError::NotLeader { .. })),
+            "{refused:?}"
+        );
+        let again = trio.replica(leader).compare().await.expect("it leads");
+        assert!(again.at > ours.at && again.hash != ours.hash);
+    });
+}

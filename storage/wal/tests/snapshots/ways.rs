@@ -8,8 +8,8 @@ use esker_types::{NodeId, ShardId};
 use esker_wal::Replica;
 use esker_wal::disk::Vote;
 use esker_wal::peers::{
-    AppendReplies, AppendReply, AppendRequest, Peer, PeerError, Peers, Said, TransferReply,
-    TransferRequest, VoteReply, VoteRequest,
+    AppendReplies, AppendReply, AppendRequest, Likeness, Peer, PeerError, Peers, Said,
+    TransferReply, TransferRequest, VoteReply, VoteRequest,
 };
 use esker_wal::raft::Snapshot;
 use futures::StreamExt as _;
@@ -122,5 +122,9 @@ impl Peer for Way {
 
     fn transfer(&self, request: TransferRequest) -> Said<'_, TransferReply> {
         Box::pin(async move { self.end()?.heard_transfer(request).await })
+    }
+
+    fn likeness(&self) -> Said<'_, Option<Likeness>> {
+        Box::pin(async move { Ok(self.end()?.likeness()) })
     }
 }
