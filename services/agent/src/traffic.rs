@@ -45,10 +45,24 @@ enum Result {
     Unknown,
 }
 
+impl Result {
+    const ALL: [Self; 4] = [
+        Self::Appended,
+        Self::Duplicate,
+        Self::NotWritten,
+        Self::Unknown,
+    ];
+}
+
 impl Default for Traffic {
     fn default() -> Self {
+        let appends: Family<Ended, Counter> = Family::default();
+        for result in Result::ALL {
+            // There from the start: a rate takes a counter that comes with its first count for nothing.
+            drop(appends.get_or_create(&Ended { result }));
+        }
         Self {
-            appends: Family::default(),
+            appends,
             appended_bytes: Counter::default(),
             append_seconds: Histogram::new(APPEND_SECONDS),
             appends_held: Held::default(),

@@ -1,7 +1,7 @@
 //! Metrics and health over HTTP, for whoever looks after a server.
 //!
 //! ```text
-//!   GET /metrics   Prometheus text        what is counted, as of now; before it is ready, little
+//!   GET /metrics   Prometheus text        what is counted, as of now; 503 while it is not ready
 //!   GET /healthz   200                    the process answers
 //!   GET /readyz    200, or 503 and why    reads are taken; with 200, which appends are not
 //! ```
@@ -113,18 +113,15 @@ async fn answer(
             None => text_of(StatusCode::OK, ready(&figures.refusing().await)),
             Some(trouble) => text_of(StatusCode::SERVICE_UNAVAILABLE, format!("{trouble}\n")),
         },
-        ("/readyz", Stand::Starting(what)) => text_of(
+        ("/readyz" | "/metrics", Stand::Starting(what)) => text_of(
             StatusCode::SERVICE_UNAVAILABLE,
             format!("starting: {what}\n"),
         ),
-        ("/readyz", Stand::Stopping) => text_of(StatusCode::SERVICE_UNAVAILABLE, "stopping\n"),
-        ("/metrics", stand) => {
-            let is_ready = matches!(stand, Stand::Ready(_));
-            let life = Life { began, is_ready };
-            let text = match stand {
-                Stand::Ready(figures) => figures.text(env, life).await,
-                Stand::Starting(_) | Stand::Stopping => life.text(),
-            };
+        ("/readyz" | "/metrics", Stand::Stopping) => {
+            text_of(StatusCode::SERVICE_UNAVAILABLE, "stopping\n")
+        }
+        ("/metrics", Stand::Ready(figures)) => {
+            let text = figures.text(env, Life { began }).await;
             let mut response = text_of(StatusCode::OK, text);
             let kind = HeaderValue::from_static(figures::CONTENT);
             response.headers_mut().insert(CONTENT_TYPE, kind);

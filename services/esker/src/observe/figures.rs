@@ -4,10 +4,11 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use esker_agent::Traffic;
 use esker_env::{Env, OpenMode, WallMs};
-use esker_log::{Engine, HeadError, Progress};
+use esker_log::{Engine, Progress};
 use esker_object::Outcomes;
 use esker_types::ShardId;
 use esker_wal::Replica;
@@ -27,6 +28,8 @@ use super::replicas;
 
 /// The format of the text: OpenMetrics, which Prometheus reads.
 pub(super) const CONTENT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// How long a shard's leader may take to say how it stands: a scrape waits for it.
+const PROGRESS_MAX: Duration = Duration::from_secs(2);
 /// Bytes of a page of memory, as `/proc` counts them on every platform that is built for.
 const PAGE_BYTES: u64 = 4096;
 
@@ -61,6 +64,8 @@ pub(crate) struct Log {
 #[derive(Debug)]
 struct Moment {
     shards: Vec<(ShardId, Option<String>, Progress)>,
+    /// Shards that gave no answer.
+    unreachable: Vec<ShardId>,
     resident: Option<u64>,
     engine: Option<Engine>,
     log: Option<Log>,
@@ -143,46 +148,44 @@ impl Figures {
         if let Some(agent) = &self.agent {
             agent.traffic.register(&mut registry);
         }
-        match self.moment(env).await {
-            Ok(moment) => registry.register_collector(Box::new(moment)),
-            Err(error) => tracing::warn!(%error, "figures of the shards are left out"),
-        }
-        told(&registry)
+        registry.register_collector(Box::new(self.moment(env).await));
+        let mut text = String::new();
+        encode(&mut text, &registry).expect("a string takes every text");
+        text
     }
 
-    async fn moment(&self, env: &Env) -> Result<Moment, HeadError> {
-        let mut shards = Vec::new();
+    async fn moment(&self, env: &Env) -> Moment {
         let engine = self.agent.as_ref().map(|agent| agent.engine.clone());
+        let mut shards = Vec::new();
+        let mut unreachable = Vec::new();
         if let Some(engine) = &engine {
-            for shard in engine.head().shards() {
-                let progress = engine.head().progress(shard).await?;
-                shards.push((shard, engine.flush_trouble(shard), progress));
+            // Together: one that does not answer keeps nobody from hearing of the others.
+            let asked = engine.head().shards().into_iter().map(|shard| async move {
+                let progress = engine.head().progress(shard);
+                (shard, tokio::time::timeout(PROGRESS_MAX, progress).await)
+            });
+            for (shard, progress) in futures::future::join_all(asked).await {
+                match progress {
+                    Ok(Ok(progress)) => shards.push((shard, engine.flush_trouble(shard), progress)),
+                    Ok(Err(_)) | Err(_) => unreachable.push(shard),
+                }
             }
         }
-        Ok(Moment {
+        Moment {
             shards,
+            unreachable,
             resident: resident(env),
             engine,
             log: self.log.clone(),
             doors: self.doors.clone(),
-        })
+        }
     }
 }
 
-/// A process: which binary, since when, and whether it takes what it is for.
+/// A process: which binary, and since when.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Life {
     pub(super) began: WallMs,
-    pub(super) is_ready: bool,
-}
-
-impl Life {
-    /// All that can be told of a process that is not ready yet, or no longer.
-    pub(super) fn text(self) -> String {
-        let mut registry = Registry::with_prefix("esker");
-        registry.register_collector(Box::new(self));
-        told(&registry)
-    }
 }
 
 impl Collector for Life {
@@ -193,16 +196,8 @@ impl Collector for Life {
         pen.each("build_info", help, "version", [(version, gauge(1))])?;
         let began = seconds(self.began.0.saturating_mul(1_000_000));
         let help = "When the process began, in seconds of the Unix epoch";
-        pen.one("start_time_seconds", help, &ConstGauge::new(began))?;
-        let help = "1 once it is ready, until it is asked to stop";
-        pen.gauge("ready", help, u64::from(self.is_ready))
+        pen.one("start_time_seconds", help, &ConstGauge::new(began))
     }
-}
-
-fn told(registry: &Registry) -> String {
-    let mut text = String::new();
-    encode(&mut text, registry).expect("a string takes every text");
-    text
 }
 
 /// Bytes of memory that the process holds, where the system tells.
@@ -293,6 +288,13 @@ impl Collector for Moment {
 
 impl Moment {
     fn shards(&self, pen: &mut Pen<'_>) -> fmt::Result {
+        let there = self.shards.iter().map(|(shard, ..)| (shard, 1));
+        let not = self.unreachable.iter().map(|shard| (shard, 0));
+        let reachable = there.chain(not);
+        let reachable = reachable.map(|(shard, there)| (shard.0.to_string(), gauge(there)));
+        let help =
+            "1 if the shard's leader said how it stands; if not, its other figures are missing";
+        pen.each("shard_reachable", help, "shard", reachable)?;
         let of = |figure: fn(&Progress) -> u64| {
             let each = self.shards.iter();
             each.map(move |(shard, _, progress)| (shard.0.to_string(), gauge(figure(progress))))
@@ -387,6 +389,11 @@ impl Log {
             "wal_room_bytes",
             "Room above the reserve, for appends",
             self.wal.room(),
+        )?;
+        pen.gauge(
+            "wal_disk_bytes_max",
+            "Bytes of disk that the log may take",
+            self.wal.disk_bytes_max(),
         )?;
         pen.gauge(
             "wal_memory_bytes",

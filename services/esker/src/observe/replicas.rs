@@ -28,12 +28,14 @@ impl Stands {
     fn of(replica: &Replica) -> Self {
         let (shard, members) = (replica.shard(), replica.members());
         let bounds = replica.wal().bounds(shard);
-        let others = members.all.keys();
+        // Who leads lacks nothing.
+        let leader = replica.leader().map(|leader| leader.node);
+        let others = members.all.keys().filter(|node| Some(**node) != leader);
         let lags = others.filter_map(|node| Some((node.to_string(), replica.lag(*node)?)));
         Self {
             shard,
             leads: replica.leads_in().is_some(),
-            leaderless: replica.leader().is_none(),
+            leaderless: leader.is_none(),
             term: bounds.vote.unwrap_or_default().term.0,
             applied: replica.state().applied().index.0,
             last: bounds.last.index.0,

@@ -49,10 +49,12 @@ fn what_went_through_is_counted_and_a_server_that_serves_is_ready() {
     assert_eq!((0..=4).map(leads).sum::<f64>(), 5.0);
     let version = env!("CARGO_PKG_VERSION");
     let build = format!("esker_build_info{{version=\"{version}\"}}");
+    assert_eq!(figure(&text, &build), 1.0);
     assert_eq!(
-        (figure(&text, &build), figure(&text, "esker_ready")),
-        (1.0, 1.0)
+        figure(&text, "esker_append_batches_total{result=\"Unknown\"}"),
+        0.0
     );
+    assert_eq!(figure(&text, "esker_shard_reachable{shard=\"1\"}"), 1.0);
     assert!(text.ends_with("# EOF\n"));
 }
 

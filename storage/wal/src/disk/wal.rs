@@ -251,6 +251,12 @@ impl Wal {
         upto
     }
 
+    /// Bytes of disk that the log may take.
+    #[must_use]
+    pub fn disk_bytes_max(&self) -> u64 {
+        self.shared.options.disk_bytes
+    }
+
     /// A shard's bounds, with what is queued.
     #[must_use]
     pub fn bounds(&self, shard: ShardId) -> LogBounds {
