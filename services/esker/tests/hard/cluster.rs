@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use crate::clients::SOON;
 use crate::net::Net;
 use crate::saying::Saying;
-use crate::server::{Server, binary};
+use crate::server::{Server, binary, old_binary};
 use crate::site::free_port;
 
 /// Shards beside the catalog.
@@ -31,7 +31,10 @@ const OF_AGENTS: &str = "flush = { bytes = \"64KiB\", age = \"50ms\" }\n\
 const SMALL: Settings = Settings {
     nodes: OF_NODES,
     agents: OF_AGENTS,
+    old: false,
 };
+/// The same, started by the older binary.
+pub(crate) const OLD: Settings = Settings { old: true, ..SMALL };
 /// Foundings until nobody else has taken a port meanwhile.
 const FOUNDINGS_MAX: usize = 4;
 /// Entries that a node of a cluster that is well may lack: others write all the time.
@@ -59,6 +62,8 @@ pub(crate) struct Cluster {
 pub(crate) struct Settings {
     pub(crate) nodes: &'static str,
     pub(crate) agents: &'static str,
+    /// Processes begin as the older binary.
+    pub(crate) old: bool,
 }
 
 /// A process that comes back at its address, with what it has on disk.
@@ -70,6 +75,8 @@ pub(crate) struct Process {
     there: Vec<String>,
     port: u16,
     starts: u32,
+    /// What it is started by next.
+    pub(crate) binary: PathBuf,
     pub(crate) server: Option<Server>,
 }
 
@@ -357,6 +364,10 @@ impl Cluster {
             there,
             port,
             starts: 0,
+            binary: match self.settings.old {
+                true => old_binary().expect("it is named"),
+                false => binary(),
+            },
             server: None,
         }
     }
@@ -368,7 +379,8 @@ impl Process {
         self.starts += 1;
         let log = folder.join(format!("{}-{}.log", self.name, self.starts));
         let config = folder.join(format!("{}.toml", self.name));
-        let server = Server::spawn_at(&self.there, &config, &BTreeMap::new(), &log);
+        let none = BTreeMap::new();
+        let server = Server::spawn_at(&self.binary, &self.there, &config, &none, &log);
         self.server = Some(server);
     }
 

@@ -66,8 +66,7 @@ impl Probes {
 
     /// How long after `from`, which is now, every shard has acknowledged an append that began later.
     pub(crate) async fn all_acked_since(&self, from: Instant) -> Duration {
-        let first = BTreeMap::new();
-        *self.heard.round() = Some(Round { from, first });
+        self.listen(from);
         let all = async {
             loop {
                 let more = self.heard.more.notified();
@@ -83,6 +82,18 @@ impl Probes {
         let round = self.heard.round();
         let first = round.as_ref().map(|round| &round.first);
         all.unwrap_or_else(|_| panic!("in {SOON:?}, of {:?} came {first:?}", self.shards))
+    }
+
+    /// From `from` on, which is now, it is noted who is acknowledged what began later.
+    pub(crate) fn listen(&self, from: Instant) {
+        let first = BTreeMap::new();
+        *self.heard.round() = Some(Round { from, first });
+    }
+
+    /// Shards that have acknowledged an append since, and how long after.
+    pub(crate) fn heard(&self) -> BTreeMap<u32, Duration> {
+        let round = self.heard.round();
+        round.as_ref().expect("it listens").first.clone()
     }
 
     /// The longest that any shard's append took since this was asked last: appends to it stood still as

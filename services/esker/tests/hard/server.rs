@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
@@ -29,6 +30,12 @@ pub(crate) fn binary() -> PathBuf {
     named.map_or_else(|| env!("CARGO_BIN_EXE_esker").into(), PathBuf::from)
 }
 
+/// Another, older one, if `ESKER_OLD_BINARY` names it.
+pub(crate) fn old_binary() -> Option<PathBuf> {
+    let named = std::env::var_os("ESKER_OLD_BINARY").filter(|path| !path.is_empty());
+    named.map(PathBuf::from)
+}
+
 /// A running `esker serve`. Dropping it kills it, also when a test panics; when the whole test
 /// process is killed, it goes too.
 pub(crate) struct Server {
@@ -43,19 +50,15 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts it, and does not wait until it is ready. What it says goes to `log`.
-    pub(crate) fn spawn(config: &Path, environment: &BTreeMap<String, String>, log: &Path) -> Self {
-        Self::spawn_at(&[], config, environment, log)
-    }
-
-    /// The same where `there` leads: a command that becomes what is said behind it.
+    /// Starts `binary` where `there` leads, a command that becomes what is said behind it, and does not
+    /// wait until it is ready. What it says goes to `log`.
     pub(crate) fn spawn_at(
+        binary: &Path,
         there: &[String],
         config: &Path,
         environment: &BTreeMap<String, String>,
         log: &Path,
     ) -> Self {
-        let binary = binary();
         let mut words = there.iter().map(OsStr::new).chain([binary.as_os_str()]);
         let mut process = Command::new(words.next().expect("the binary at least"))
             .args(words)
@@ -136,6 +139,21 @@ impl Server {
     /// Where it tells its figures.
     pub(crate) fn metrics(&self) -> String {
         self.metrics.clone().expect("it was ready")
+    }
+
+    /// A figure that it counts.
+    pub(crate) fn figure(&self, name: &str) -> u64 {
+        let address = self.metrics();
+        let mut stream = TcpStream::connect(&address).expect("it listens");
+        let ask = format!("GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+        stream.write_all(ask.as_bytes()).expect("it reads");
+        let mut text = String::new();
+        stream.read_to_string(&mut text).expect("text");
+        let value = text
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        let value = value.unwrap_or_else(|| panic!("no {name} in {text}"));
+        value.parse().expect("a whole number")
     }
 
     /// What it is doing.

@@ -9,7 +9,7 @@ use esker_env::{Entropy as _, OsEntropy};
 use esker_object::minio::Minio;
 use tempfile::TempDir;
 
-use crate::server::Server;
+use crate::server::{Server, binary};
 
 const BUCKET: &str = "bucket";
 /// Ports to draw from: below those that the system gives to outgoing connections and those of the
@@ -54,14 +54,16 @@ impl Site {
 
     /// Starts the server; it is not ready yet.
     pub(crate) fn spawn(&mut self) -> Server {
+        self.spawn_by(&binary())
+    }
+
+    /// The same, by another binary.
+    pub(crate) fn spawn_by(&mut self, binary: &Path) -> Server {
         self.starts += 1;
         let log = self.path(&format!("esker-{}.log", self.starts));
         let environment = self.minio.as_ref().map(Minio::environment);
-        Server::spawn(
-            &self.path("esker.toml"),
-            &environment.unwrap_or_default(),
-            &log,
-        )
+        let (config, environment) = (self.path("esker.toml"), environment.unwrap_or_default());
+        Server::spawn_at(binary, &[], &config, &environment, &log)
     }
 
     /// Where the public API is.

@@ -12,18 +12,30 @@ mod writing; // who wrote it
 mod reading; // all of a topic
 
 use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
+use esker_checker::{Options as Judging, Session, View, check};
 use esker_client::v1::append_reply::Result as Answer;
 use esker_client::{Client, Code, Durability, ProducerOptions, Record};
+use esker_env::sim::SeededEntropy;
 
 use crate::TURN;
-use crate::clients::connect;
+use crate::clients::{Clients, PARTITIONS, TOPIC, connect};
 use crate::cluster::esker;
-use crate::reader::drain;
+use crate::killed::seed;
+use crate::pen::Pen;
+use crate::reader::{drain, read_all, read_bucket};
+use crate::server::old_binary;
 use crate::site::Site;
 use left::{Left, Stamped};
 use reading::{read_alone, read_live};
 use writing::{SETTINGS, stamped};
+
+/// How long each binary has writers.
+const LIFE: Duration = Duration::from_secs(3);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_format_1_left_is_read_and_goes_on() {
@@ -79,6 +91,66 @@ async fn what_format_1_left_is_read_and_goes_on() {
     server.stop();
     let alone = read_alone(&site, &left).await;
     assert_eq!(alone, left.records);
+}
+
+/// In place, under writers and readers: it is stopped, or killed, and this one goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_server_is_followed_by_this_one() {
+    let Some(old) = old_binary() else {
+        println!("left out: ESKER_OLD_BINARY does not name the binary of an older version");
+        return;
+    };
+    for killed in [false, true] {
+        follow(&old, killed).await;
+    }
+}
+
+async fn follow(old: &Path, killed: bool) {
+    let _turn = TURN.lock().await;
+    let random = Arc::new(SeededEntropy::new(seed()));
+    let mut site = Site::new(crate::killed::SETTINGS, None);
+    let pen = Pen::new(&site.path("history.jsonl"));
+    let mut server = site.spawn_by(old);
+    tokio::task::block_in_place(|| server.ready());
+    let endpoints = [site.endpoint()];
+    let mut clients = Clients::come(&endpoints, &random, &pen).await;
+    clients.claim(&endpoints, &random, &pen).await;
+    tokio::time::sleep(LIFE).await;
+    let before = clients.reins.acked.load(Ordering::Relaxed);
+    match killed {
+        true => drop(server.kill()),
+        false => _ = server.stop(),
+    }
+    let mut server = site.spawn();
+    let took = tokio::task::block_in_place(|| server.ready());
+    tokio::time::sleep(LIFE).await;
+    let after = clients.reins.acked.load(Ordering::Relaxed);
+    println!(
+        "killed: {killed}; {before} batches of the old one, {after} in all; ready in {took:?}"
+    );
+    assert!(before > 0 && after > before, "{before}, then {after}");
+    let client = connect(&endpoints[0]).await;
+    let unresolved = clients.settle(&client).await;
+    assert!(unresolved.is_empty(), "{unresolved:?}");
+    let (live, bucket) = (View::new("client", "live"), View::new("direct", "bucket"));
+    let records = read_all(&client, TOPIC, PARTITIONS, Session(300), &pen, &live).await;
+    drain(&client, TOPIC).await;
+    let endpoint = &endpoints[0];
+    let verified = esker(&["verify", "--content", "--json", "--endpoint", endpoint]);
+    println!("esker verify --content: {}", verified.expect("all agree"));
+    let errors = server.saying().errors();
+    assert!(errors.is_empty(), "{}", errors.join("\n"));
+    server.stop();
+    let (url, options) = (site.url(), site.store_options());
+    let alone = read_bucket(&url, &options, TOPIC, Session(302), &pen, &bucket).await;
+    assert_eq!(alone, records);
+    let judging = Judging {
+        final_views: vec![live, bucket],
+        retention: false,
+    };
+    let report = check(&pen.history(), &judging);
+    println!("{report}");
+    assert!(report.is_clean());
 }
 
 /// A token that was the highest still is.

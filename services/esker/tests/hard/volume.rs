@@ -10,8 +10,6 @@
 //! ```
 
 use std::fs::{self, File};
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -98,11 +96,11 @@ fn run(mut site: Site) {
     }
     // No cache, and nothing held in the log: only the bucket can have it.
     let stored = stored_bytes(&site);
-    let before = figure(&server, "esker_bucket_read_bytes_total");
+    let before = server.figure("esker_bucket_read_bytes_total");
     read_back(&site, "consume, bucket alone", &written, samples.as_ref());
     let tenth = esker_to(&["consume", FIRST, "--json"], &site, &site.path("out"));
     assert_eq!(tally(&tenth), first);
-    let served = figure(&server, "esker_bucket_read_bytes_total") - before;
+    let served = server.figure("esker_bucket_read_bytes_total") - before;
     assert!(
         served >= stored / 10 * 9,
         "{served} bytes served, {stored} are there"
@@ -128,8 +126,8 @@ fn restart(site: &mut Site, server: Server) -> (Server, Restart) {
     all_tiered(site, FIRST);
     all_tiered(site, TOPIC);
     let began = Instant::now();
-    while figure(&server, "esker_wal_files") > WAL_FILES_IDLE {
-        let files = figure(&server, "esker_wal_files");
+    while server.figure("esker_wal_files") > WAL_FILES_IDLE {
+        let files = server.figure("esker_wal_files");
         assert!(
             began.elapsed() < RELEASE_WITHIN,
             "{files} files of the log are not released"
@@ -152,8 +150,8 @@ fn restart(site: &mut Site, server: Server) -> (Server, Restart) {
         disk / MIB
     );
     let restart = Restart {
-        bytes: figure(&server, "esker_start_read_bytes"),
-        frames: figure(&server, "esker_start_frames"),
+        bytes: server.figure("esker_start_read_bytes"),
+        frames: server.figure("esker_start_frames"),
     };
     (server, restart)
 }
@@ -329,21 +327,6 @@ fn command(args: &[&str], site: &Site) -> Command {
         .stdin(Stdio::null())
         .stderr(Stdio::piped());
     command
-}
-
-/// A figure that the server counts.
-fn figure(server: &Server, name: &str) -> u64 {
-    let address = server.metrics();
-    let mut stream = TcpStream::connect(&address).expect("it listens");
-    let ask = format!("GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
-    stream.write_all(ask.as_bytes()).expect("it reads");
-    let mut text = String::new();
-    stream.read_to_string(&mut text).expect("text");
-    let value = text
-        .lines()
-        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    let value = value.unwrap_or_else(|| panic!("no {name} in {text}"));
-    value.parse().expect("a whole number")
 }
 
 fn json(bytes: &[u8]) -> Value {

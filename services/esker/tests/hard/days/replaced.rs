@@ -39,6 +39,7 @@ const SETTINGS: Settings = Settings {
     agents: "flush = { bytes = \"4MiB\", age = \"200ms\" }\n\
         cache = { memory = \"32MiB\", backfill_memory = \"32MiB\", disk = \"16MiB\" }\n\
         upkeep = { checkpoint = \"1s\", retention = \"1s\", collect = \"1s\", grace = \"2s\" }\n",
+    old: false,
 };
 /// What stands first in every head, and is deleted: that lets a shard go on, so that it is checkpointed.
 const BALLAST: &str = "ballast";
@@ -121,16 +122,16 @@ async fn all_disks_are_replaced_while_the_head_is_nowhere_else() {
 }
 
 /// A bucket that is a folder.
-struct Bucket(PathBuf);
+pub(super) struct Bucket(pub(super) PathBuf);
 
 impl Bucket {
     /// Whatever it is asked for fails from here on.
-    fn goes_away(&self) {
+    pub(super) fn goes_away(&self) {
         fs::rename(&self.0, self.elsewhere()).expect("it is ours");
         fs::write(&self.0, "").expect("a file in its place");
     }
 
-    fn returns(&self) {
+    pub(super) fn returns(&self) {
         fs::remove_file(&self.0).expect("it is ours");
         fs::rename(self.elsewhere(), &self.0).expect("it is ours");
     }
@@ -229,7 +230,7 @@ fn logs(folder: &Path) -> Vec<PathBuf> {
     paths.filter(is_log).collect()
 }
 
-async fn within(time: Duration, what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+pub(super) async fn within(time: Duration, what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     let waited = async {
         while !is_so().await {
             tokio::time::sleep(Duration::from_millis(100)).await;

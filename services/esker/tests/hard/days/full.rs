@@ -1,0 +1,265 @@
+//! Logs are full, by what the bucket does not take and by what is refused once it is written, on one node, on
+//! two, on all: whoever has room goes on, the others say what is full, and once the bucket is back all drains
+//! unaided.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use esker_client::v1::append_reply::Result as Answer;
+use esker_client::v1::append_request::Payload;
+use esker_client::v1::log_client::LogClient;
+use esker_client::{Client, Code, Durability, v1};
+use esker_env::Env;
+use esker_proto::{transport, tuning};
+use esker_record::codec::Compression;
+use esker_record::{Builder, NewRecord};
+use esker_types::Timestamp;
+use tokio::task::JoinSet;
+use tonic::transport::Channel;
+
+use super::replaced::{Bucket, within};
+use super::{Days, is_short};
+use crate::TURN;
+use crate::clients::{SOON, connect};
+use crate::cluster::{Cluster, DATA_SHARDS, Settings};
+use crate::probe::Probes;
+
+/// A topic that no history is kept of.
+const TOPIC: &str = "flood";
+/// Payload bytes of an append of the flood.
+const BYTES: usize = 4 << 20;
+/// Where no partition ends.
+const NOWHERE: u64 = 1 << 40;
+/// Less room than that is none for who writes as much at once, and all that goes with it.
+const NONE_BYTES: u64 = 2 * BYTES as u64;
+/// How long it is watched while it is full.
+const WATCHED_FOR: Duration = Duration::from_secs(3);
+/// What is kept of a log on a small disk, and on a large one.
+const SMALL: &str =
+    "wal = { disk = \"384MiB\", file = \"48MiB\", head = \"64MiB\", memory = \"16MiB\" }\n";
+const LARGE: Settings = Settings {
+    nodes: "wal = { disk = \"1536MiB\", file = \"48MiB\", head = \"640MiB\", memory = \"16MiB\" }\n",
+    agents: "flush = { bytes = \"4MiB\", age = \"200ms\" }\n\
+        cache = { memory = \"32MiB\", backfill_memory = \"32MiB\", disk = \"16MiB\" }\n\
+        upkeep = { checkpoint = \"1s\", retention = \"1s\", collect = \"1s\", grace = \"2s\" }\n",
+    old: false,
+};
+
+/// What the flood is of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Flood {
+    /// Appends that stay in the head.
+    Kept,
+    /// Appends that are refused by the log once they are written.
+    Refused,
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn logs_full_of_what_was_refused_drain() {
+    let _turn = TURN.lock().await;
+    let settings = Settings {
+        nodes: SMALL,
+        ..LARGE
+    };
+    let cluster = tokio::task::block_in_place(|| Cluster::found_with(settings, 2, None));
+    run(cluster, Flood::Refused, 3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_follower_holds_nobody_up() {
+    with_small(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_full_followers_drain() {
+    with_small(2).await;
+}
+
+/// The first `small` nodes are given small disks, and their logs are full long before the others'.
+async fn with_small(small: usize) {
+    if is_short() {
+        println!("left out of a plain run: it writes a gigabyte; ESKER_KILLS=20 has it run");
+        return;
+    }
+    let _turn = TURN.lock().await;
+    let mut cluster = tokio::task::block_in_place(|| Cluster::found_with(LARGE, 2, None));
+    for at in 0..small {
+        cluster.well().await;
+        tokio::task::block_in_place(|| cluster.stop_node(at));
+        let path = cluster.config_of(&cluster.nodes[at].name);
+        let config = fs::read_to_string(&path).expect("it is ours");
+        fs::write(&path, config.replace(LARGE.nodes, SMALL)).expect("it is ours");
+        cluster.start_node(at);
+    }
+    run(cluster, Flood::Kept, small).await;
+}
+
+/// Floods until the logs of the first `small` nodes are full, while the bucket is away.
+async fn run(cluster: Cluster, flood: Flood, small: usize) {
+    let what = format!("{small} logs full of what is {flood:?}");
+    let mut days = Days::over(&what, cluster).await;
+    let standing = days.well().await;
+    let probes = Probes::come(&days.cluster.endpoints(), DATA_SHARDS).await;
+    let bucket = Bucket(days.cluster.path("bucket"));
+    bucket.goes_away();
+    let began = Instant::now();
+    let floods = Floods::come(&days.cluster.endpoints(), flood).await;
+    within(4 * SOON, "the logs are full", async || {
+        days.cluster.all_live();
+        (0..small).all(|at| room(&days.cluster, at) < NONE_BYTES)
+    })
+    .await;
+    println!("{what}: full after {:?}", began.elapsed());
+    probes.listen(Instant::now());
+    tokio::time::sleep(WATCHED_FOR).await;
+    days.cluster.all_live();
+    let heard = probes.heard();
+    let rooms: Vec<_> = (0..3).map(|at| room(&days.cluster, at) >> 20).collect();
+    let led: BTreeMap<_, _> = standing
+        .leaders
+        .iter()
+        .map(|(shard, id)| (*shard, days.cluster.node(&standing, id)))
+        .collect();
+    println!(
+        "{what}: MiB of room {rooms:?}, led by {led:?}; in {WATCHED_FOR:?} appends to {heard:?}"
+    );
+    let refusals = floods.end().await;
+    println!("{what}: {refusals:#?}");
+    if flood == Flood::Kept && small == 1 {
+        // Who leads on a large disk has a quorum with room.
+        let after = days.cluster.standing().expect("a majority is there");
+        for (shard, id) in after.leaders.iter().filter(|(shard, _)| **shard > 0) {
+            let at = days.cluster.node(&after, id);
+            assert!(
+                at < small || heard.contains_key(shard),
+                "{shard}: {heard:?}"
+            );
+        }
+    }
+    bucket.returns();
+    let back = Instant::now();
+    let all = probes.all_acked_since(back).await;
+    println!("{what}: the bucket is back, every shard takes appends after {all:?}");
+    probes.end().await;
+    within(2 * SOON, "the logs have room", async || {
+        (0..3).all(|at| room(&days.cluster, at) > 8 * NONE_BYTES)
+    })
+    .await;
+    println!("{what}: all logs have room after {:?}", back.elapsed());
+    days.finish().await;
+    // One who asked for room was told that there was none, what of, and what to do.
+    let told = |what: &str| refusals.keys().any(|told| told.contains(what));
+    assert!(told("room") || told("unflushed bytes"), "{refusals:#?}");
+    assert!(
+        told("retry once the bucket has taken some"),
+        "{refusals:#?}"
+    );
+}
+
+/// Those who flood every shard, and go on where they are refused for want of room.
+struct Floods {
+    tasks: JoinSet<()>,
+    refusals: Arc<Mutex<BTreeMap<String, u32>>>,
+}
+
+impl Floods {
+    async fn come(endpoints: &[String], flood: Flood) -> Self {
+        let client = connect(&endpoints[0]).await;
+        let settings = BTreeMap::from([("max_batch_bytes".into(), (2 * BYTES).to_string())]);
+        let admin = client.admin();
+        let topic = admin.create_topic(TOPIC, DATA_SHARDS * 2, &settings).await;
+        topic.expect("a topic");
+        let (mut tasks, refusals) = (JoinSet::new(), Arc::default());
+        let partitions = of_each_shard(&client).await;
+        for (partition, endpoint) in partitions.into_iter().zip(endpoints.iter().cycle()) {
+            let endpoint = tuning::endpoint(endpoint).expect("an address");
+            let log = LogClient::new(transport::channel(Env::real().network, &endpoint));
+            tasks.spawn(pour(log, partition, flood, Arc::clone(&refusals)));
+        }
+        Self { tasks, refusals }
+    }
+
+    /// Ends them. What they were told for want of room, and how often.
+    async fn end(mut self) -> BTreeMap<String, u32> {
+        self.tasks.shutdown().await;
+        self.refusals.lock().expect("no panic").clone()
+    }
+}
+
+/// A partition on each shard.
+async fn of_each_shard(client: &Client) -> BTreeSet<u32> {
+    let (_, partitions) = client
+        .admin()
+        .describe_topic(TOPIC)
+        .await
+        .expect("the topic");
+    let of: BTreeMap<_, _> = partitions
+        .iter()
+        .map(|of| (of.shard, of.partition))
+        .collect();
+    assert_eq!(of.len(), DATA_SHARDS as usize, "every shard has one");
+    of.into_values().collect()
+}
+
+async fn pour(
+    log: LogClient<Channel>,
+    partition: u32,
+    flood: Flood,
+    refusals: Arc<Mutex<BTreeMap<String, u32>>>,
+) {
+    let mut value = vec![0; BYTES];
+    Env::real().entropy.fill(&mut value);
+    let mut builder = Builder::new(Compression::None, 2 * BYTES);
+    builder
+        .push(&NewRecord::value(Timestamp(1000), &value))
+        .expect("it fits");
+    let batch = builder.finish(None).expect("not empty").into_bytes();
+    loop {
+        let request = v1::AppendRequest {
+            request_id: 1,
+            topic: TOPIC.to_owned(),
+            partition,
+            payload: Some(Payload::Batch(batch.clone())),
+            expected_end: (flood == Flood::Refused).then_some(NOWHERE),
+            ..v1::AppendRequest::default()
+        };
+        let mut log = log.clone();
+        let told = async {
+            let replies = log.append(futures::stream::iter([request])).await;
+            replies?.into_inner().message().await
+        };
+        let Ok(Some(reply)) = told.await else {
+            continue;
+        };
+        let Some(Answer::Error(error)) = reply.result else {
+            continue;
+        };
+        if error.code() == Code::ExpectedEnd {
+            continue;
+        }
+        // No answer in time is no refusal.
+        if matches!(error.code(), Code::HeadFull | Code::DiskFull) {
+            let durability = Durability::from(error.durability());
+            assert_eq!(durability, Durability::NotWritten, "{error:?}");
+            assert!(error.retriable, "{error:?}");
+            assert!(error.limit.is_some() && error.value.is_some(), "{error:?}");
+        }
+        let told = format!(
+            "{:?} {}, {:?} of {:?}: {}",
+            error.code(),
+            error.retriable,
+            error.value,
+            error.limit,
+            error.message
+        );
+        *refusals.lock().expect("no panic").entry(told).or_default() += 1;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Bytes of room that a node says its log has for appends.
+fn room(cluster: &Cluster, at: usize) -> u64 {
+    tokio::task::block_in_place(|| cluster.nodes[at].running().figure("esker_wal_room_bytes"))
+}
