@@ -8,12 +8,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use esker_env::Env;
-use esker_env::sim::{Inline, SeededEntropy, SimClock, SimDisk, SimNetwork};
-use esker_shard::{Command, Genesis, Outcome};
-use esker_types::limits::GIB;
+use bytes::Bytes;
+use esker_env::sim::{Inline, SeededEntropy, SimClock, SimDisk, SimNetwork, Sluggish};
+use esker_env::{Env, Workers};
+use esker_shard::{Append, AppendBatch, Command, Genesis, Outcome, PutTopic, TopicConfig};
+use esker_types::limits::{GIB, INSTALL_STALL_MAX};
 use esker_types::{
-    ClusterId, EntryId, Incarnation, LeaderEpoch, NodeId, RaftIndex, ShardId, ShardTime, Term,
+    ClusterId, ContentHash, EntryId, Incarnation, LeaderEpoch, NodeId, Offset, PartitionId,
+    PartitionIndex, RaftIndex, ShardId, ShardTime, Term, Timestamp, TopicId, TopicName,
+    TopicVersion,
 };
 use esker_wal::Replica;
 use esker_wal::disk::{Checkpoints, Vote, Wal, WalOptions};
@@ -23,8 +26,23 @@ use futures::{StreamExt as _, stream};
 use tokio::time::{sleep, timeout};
 
 const SHARD: ShardId = ShardId(1);
+const SHARDS: u32 = 4;
 const NODES: [u64; 3] = [1, 2, 3];
 const PATIENCE: Duration = Duration::from_secs(30);
+/// A head of twenty MiB.
+const BATCHES: u64 = 200;
+const BATCH_BYTES: usize = 100 << 10;
+
+fn partition() -> PartitionId {
+    let topic = TopicId::new(Incarnation::FIRST, 1).expect("a small sequence");
+    let index = PartitionIndex(0);
+    PartitionId { topic, index }
+}
+
+fn batch_of(number: u64) -> Bytes {
+    let bytes = number.to_le_bytes().into_iter().cycle();
+    bytes.take(BATCH_BYTES).collect()
+}
 
 fn id(sequence: u64) -> NodeId {
     NodeId::new(Incarnation::FIRST, sequence).expect("a small sequence")
@@ -43,7 +61,9 @@ fn credentials(node: NodeId) -> Credentials {
 }
 
 struct Node {
+    /// Of the first shard.
     replica: Replica,
+    replicas: BTreeMap<ShardId, Replica>,
     refusals: Arc<Refusals>,
 }
 
@@ -69,19 +89,27 @@ impl Cluster {
             .keys()
             .map(|node| (*node, address(*node)))
             .collect();
-        let founded = cluster.nodes[&id(1)].replica.found(&voters).await;
-        founded.expect("nobody has a log");
+        for replica in cluster.nodes[&id(1)].replicas.values() {
+            let founded = replica.found(&voters).await;
+            founded.expect("nobody has a log");
+        }
         cluster
     }
 
     /// Who leads by the word of a quorum.
     async fn leader(&self) -> &Replica {
+        self.leader_of(SHARD).await
+    }
+
+    /// The same of any shard.
+    async fn leader_of(&self, shard: ShardId) -> &Replica {
         let found = timeout(PATIENCE, async {
             loop {
                 for node in self.nodes.values() {
-                    let asked = timeout(Duration::from_secs(1), node.replica.read_index());
+                    let replica = &node.replicas[&shard];
+                    let asked = timeout(Duration::from_secs(1), replica.read_index());
                     if matches!(asked.await, Ok(Ok(_))) {
-                        return &node.replica;
+                        return replica;
                     }
                 }
                 sleep(Duration::from_millis(20)).await;
@@ -106,6 +134,61 @@ impl Cluster {
         assert_eq!(outcome, Outcome::Ticked);
     }
 
+    /// Has `node` lead `shard`.
+    async fn lead(&self, shard: ShardId, node: NodeId) {
+        let led = timeout(PATIENCE, async {
+            while self.nodes[&node].replicas[&shard].leads_in().is_none() {
+                let leader = self.leader_of(shard).await;
+                // Refused, or not come to pass: the next look tells.
+                let _ = leader.hand_over(node).await;
+                sleep(Duration::from_millis(200)).await;
+            }
+        });
+        led.await.expect("it is as good as the others");
+    }
+
+    async fn put_topic(&self, shard: ShardId) {
+        let put = Command::PutTopic(PutTopic {
+            topic: partition().topic,
+            name: TopicName::new("t").expect("a name"),
+            version: TopicVersion(1),
+            config: TopicConfig::default(),
+            partitions: vec![partition().index],
+        });
+        let outcome = self.leader_of(shard).await.propose(&put, Vec::new()).await;
+        let (_, outcome) = outcome.expect("there is room").await.expect("applied");
+        assert!(matches!(outcome, Outcome::TopicPut { .. }), "{outcome:?}");
+    }
+
+    /// Appends a batch, the first at offset 0.
+    async fn append(&self, shard: ShardId, number: u64) {
+        let batch = AppendBatch {
+            partition: partition(),
+            bytes: u32::try_from(BATCH_BYTES).expect("small"),
+            records: 1,
+            base_timestamp: Timestamp(0),
+            max_timestamp: Timestamp(0),
+            producer: None,
+            hash: ContentHash(u128::from(number)),
+            expected_end: None,
+            fencing: None,
+        };
+        let (time, batches) = (ShardTime(number), vec![batch]);
+        let append = Command::Append(Append { time, batches });
+        let leader = self.leader_of(shard).await;
+        let outcome = leader.propose(&append, vec![batch_of(number)]).await;
+        let (_, outcome) = outcome.expect("there is room").await.expect("applied");
+        assert!(matches!(outcome, Outcome::Appended(_)), "{outcome:?}");
+    }
+
+    /// Somebody who does not lead, once all are the same.
+    async fn follower(&self) -> NodeId {
+        self.converge().await;
+        let mut nodes = self.nodes.iter();
+        let follows = nodes.find(|(_, node)| node.replica.leads_in().is_none());
+        *follows.expect("two follow").0
+    }
+
     /// Waits until all have the same state.
     async fn converge(&self) {
         let upto = self.leader().await.read_index().await.expect("it leads");
@@ -126,18 +209,25 @@ impl Cluster {
 
 impl Node {
     async fn start(node: NodeId, network: &SimNetwork) -> Self {
+        // The last has a disk that takes its time.
+        let slow = || Arc::new(Sluggish::new(node.as_u64(), Duration::from_millis(50)));
+        let workers: Arc<dyn Workers> = match node.sequence() {
+            3 => slow(),
+            _ => Arc::new(Inline),
+        };
         let env = Env {
             clock: Arc::new(SimClock::following_tokio()),
             entropy: Arc::new(SeededEntropy::new(node.as_u64())),
             files: Arc::new(SimDisk::new(node.as_u64()).mount()),
-            workers: Arc::new(Inline),
+            workers,
             network: Arc::new(network.clone()),
         };
         let checkpoints = Checkpoints::open(&env, Path::new("/checkpoints")).expect("a folder");
         let options = WalOptions {
             file_bytes: 2 << 20,
             group_bytes: 512 << 10,
-            disk_bytes: 64 << 20,
+            disk_bytes: 256 << 20,
+            shards: SHARDS as usize,
             ..WalOptions::default()
         };
         let opened = Wal::open(
@@ -148,17 +238,21 @@ impl Node {
             Arc::new(|_: &_| {}),
         );
         let (wal, _) = opened.await.expect("an empty disk");
-        let genesis = Genesis {
-            shard: SHARD,
-            incarnation: Incarnation::FIRST,
-            epoch_base: LeaderEpoch(0),
-            data_shards: 1,
-        };
         let peers = Arc::new(Calling::new(Arc::clone(&env.network), credentials(node)));
-        let replica = Replica::open(&env, wal, checkpoints, node, genesis, peers)
-            .await
-            .expect("it opens");
-        let answering = Answering::new(credentials(node), [replica.clone()], GIB);
+        let mut replicas = BTreeMap::new();
+        for shard in (1..=SHARDS).map(ShardId) {
+            let genesis = Genesis {
+                shard,
+                incarnation: Incarnation::FIRST,
+                epoch_base: LeaderEpoch(0),
+                data_shards: SHARDS,
+            };
+            let (wal, checkpoints) = (Arc::clone(&wal), checkpoints.clone());
+            let peers = Arc::<Calling>::clone(&peers);
+            let opened = Replica::open(&env, wal, checkpoints, node, genesis, peers);
+            replicas.insert(shard, opened.await.expect("it opens"));
+        }
+        let answering = Answering::new(credentials(node), replicas.values().cloned(), GIB);
         let refusals = answering.refusals();
         let listener = env
             .network
@@ -166,7 +260,11 @@ impl Node {
             .await
             .expect("a free address");
         tokio::spawn(answering.serve(listener));
-        Self { replica, refusals }
+        Self {
+            replica: replicas[&SHARD].clone(),
+            replicas,
+            refusals,
+        }
     }
 }
 
@@ -222,6 +320,85 @@ fn who_was_away_gets_a_snapshot_over_the_wire() {
         cluster.converge().await;
         // It has a checkpoint that it did not make.
         assert!(away.replica.checkpointed().0 >= covered);
+    });
+}
+
+/// Many times what either end holds of it.
+#[test]
+fn a_large_head_goes_over_the_wire_piece_by_piece() {
+    run(async {
+        let cluster = Cluster::founded().await;
+        cluster.put_topic(SHARD).await;
+        let late = cluster.follower().await;
+        cluster.network.refuse(&address(late), true);
+        cluster.network.cut(&address(late));
+        for number in 0..BATCHES {
+            cluster.append(SHARD, number).await;
+        }
+        let leader = cluster.leader().await;
+        let covered = leader.checkpoint().await.expect("room for it");
+        let forgotten = timeout(PATIENCE, async {
+            while leader.wal().bounds(SHARD).purged.index < covered {
+                leader.forget().await.expect("raft runs");
+                sleep(Duration::from_millis(10)).await;
+            }
+        });
+        forgotten.await.expect("the log below a checkpoint goes");
+        let replica = &cluster.nodes[&late].replica;
+        cluster.network.refuse(&address(late), false);
+        cluster.converge().await;
+        assert!(replica.checkpointed().0 >= covered, "it came by entries");
+        let state = replica.state();
+        let data = state.data().expect("a data shard");
+        for number in 0..BATCHES {
+            let offset = Offset::new(number).expect("small");
+            let position = data.head_lookup(partition(), offset);
+            let batch = replica.read_batch(&position.expect("in the head")).await;
+            assert_eq!(batch.expect("readable").expect("held"), batch_of(number));
+        }
+    });
+}
+
+/// A node takes one snapshot at a time. Those that wait must not take up the connection by what they have
+/// sent already, or the first would not get through, nor anything else.
+#[test]
+fn large_heads_of_many_shards_come_one_after_the_other() {
+    run(async {
+        let cluster = Cluster::founded().await;
+        // All over one connection.
+        let (leads, late) = (id(1), id(3));
+        for shard in (1..=SHARDS).map(ShardId) {
+            cluster.lead(shard, leads).await;
+        }
+        cluster.network.refuse(&address(late), true);
+        cluster.network.cut(&address(late));
+        let shards = || (1..=SHARDS).map(ShardId);
+        let mut covered = BTreeMap::new();
+        for shard in shards() {
+            cluster.put_topic(shard).await;
+            for number in 0..BATCHES / 2 {
+                cluster.append(shard, number).await;
+            }
+            let leader = cluster.leader_of(shard).await;
+            let last = leader.checkpoint().await.expect("room for it");
+            let forgotten = timeout(PATIENCE, async {
+                while leader.wal().bounds(shard).purged.index < last {
+                    leader.forget().await.expect("raft runs");
+                    sleep(Duration::from_millis(10)).await;
+                }
+            });
+            forgotten.await.expect("the log below a checkpoint goes");
+            covered.insert(shard, last);
+        }
+        cluster.network.refuse(&address(late), false);
+        let installed = timeout(INSTALL_STALL_MAX, async {
+            for (shard, replica) in &cluster.nodes[&late].replicas {
+                while replica.checkpointed().0 < covered[shard] {
+                    sleep(Duration::from_millis(10)).await;
+                }
+            }
+        });
+        installed.await.expect("nothing of them stands still");
     });
 }
 

@@ -12,6 +12,7 @@ use esker_proto::internal::install_part::{Beginning, Part};
 use esker_proto::internal::raft_client::RaftClient;
 use esker_proto::internal::{self as wire};
 use esker_proto::{transport, tuning};
+use esker_types::limits::INSTALLS_MAX;
 use esker_types::{EntryId, NodeId, ShardId};
 use esker_wal::disk::{Body, Vote};
 use esker_wal::peers::{
@@ -21,6 +22,7 @@ use esker_wal::peers::{
 use esker_wal::raft::{Outgoing, Snapshot};
 use futures::stream::{self, BoxStream, Stream};
 use futures::{FutureExt as _, StreamExt as _};
+use tokio::sync::Semaphore;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
@@ -64,13 +66,13 @@ impl Calling {
     }
 
     /// The connection to `node`, made when it is first used, and the beats that go over it.
-    fn line(&self, node: NodeId, address: &str) -> Result<(Channel, Pulse), PeerError> {
+    fn line(&self, node: NodeId, address: &str) -> Result<Line, PeerError> {
         let lines = self.lines.lock();
         let mut lines = lines.expect("nothing panics under this lock");
         if let Some(line) = lines.get(&node)
             && line.address == address
         {
-            return Ok((line.channel.clone(), line.pulse.clone()));
+            return Ok(line.clone());
         }
         let endpoint = tuning::peer_endpoint(&format!("http://{address}"));
         let none = |error| PeerError(format!("`{address}` of node {node} is no address: {error}"));
@@ -79,21 +81,32 @@ impl Calling {
         let pulse = Pulse::start(node, channel.clone(), credentials, reach);
         let line = Line {
             address: address.to_owned(),
-            channel: channel.clone(),
-            pulse: pulse.clone(),
+            channel,
+            pulse,
+            snapshots: Arc::new(Semaphore::new(INSTALLS_MAX)),
         };
-        lines.insert(node, line);
-        Ok((channel, pulse))
+        lines.insert(node, line.clone());
+        Ok(line)
     }
 }
 
 /// What is shared by all that is said to a node.
+#[derive(Clone)]
 struct Line {
     /// Where it was last said to listen.
     address: String,
     channel: Channel,
     pulse: Pulse,
+    /// As many as it takes at once: what others had sent already would fill the connection until it is their
+    /// turn, and nothing else got through.
+    snapshots: Arc<Semaphore>,
 }
+
+// One that has sent all that may be sent before it is read leaves room for everything else.
+const _: () = assert!(
+    (INSTALLS_MAX + 1) * tuning::STREAM_WINDOW_BYTES as usize
+        <= tuning::CONNECTION_WINDOW_BYTES as usize
+);
 
 impl fmt::Debug for Calling {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -122,8 +135,8 @@ struct Way {
 
 impl Way {
     fn client(&self) -> Result<RaftClient<Channel>, PeerError> {
-        let (channel, _) = self.calling.line(self.node, &self.address)?;
-        Ok(RaftClient::new(channel)
+        let line = self.calling.line(self.node, &self.address)?;
+        Ok(RaftClient::new(line.channel)
             .max_decoding_message_size(tuning::PEER_MESSAGE_BYTES_MAX)
             .max_encoding_message_size(tuning::PEER_MESSAGE_BYTES_MAX))
     }
@@ -164,8 +177,8 @@ impl Peer for Way {
 
     fn beat(&self, request: AppendRequest) -> Said<'_, AppendReply> {
         Box::pin(async move {
-            let (_, pulse) = self.calling.line(self.node, &self.address)?;
-            pulse.beat(self.shard, request).await
+            let line = self.calling.line(self.node, &self.address)?;
+            line.pulse.beat(self.shard, request).await
         })
     }
 
@@ -181,10 +194,15 @@ impl Peer for Way {
     }
 
     fn install(&self, leader: Vote, snapshot: Snapshot) -> Said<'_, Vote> {
+        let line = self.calling.line(self.node, &self.address);
         let client = self.client();
         let request = self.request(());
         let to = (self.node, self.calling.reach.clone());
-        installed(to, client, request, leader, snapshot).boxed()
+        Box::pin(async move {
+            let snapshots = line?.snapshots;
+            let _turn = snapshots.acquire().await.expect("nobody closes it");
+            installed(to, client, request, leader, snapshot).await
+        })
     }
 
     fn transfer(&self, request: TransferRequest) -> Said<'_, TransferReply> {

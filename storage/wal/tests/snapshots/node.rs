@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use esker_env::Env;
+use esker_env::{Env, Lock};
 use esker_shard::Genesis;
 use esker_types::{Incarnation, LeaderEpoch, NodeId, ShardId};
 use esker_wal::disk::{Checkpoints, Wal, WalOptions};
@@ -104,8 +104,9 @@ impl Cluster {
     }
 
     /// Has nothing more of a node that was stopped.
-    pub(crate) fn forget(&mut self, node: NodeId) {
+    pub(crate) async fn forget(&mut self, node: NodeId) {
         let of = self.nodes.remove(&node).expect("it is known");
+        drop(ended(&of.folder).await);
         std::fs::remove_dir_all(of.folder).expect("it is ours");
     }
 
@@ -146,16 +147,7 @@ impl Cluster {
 impl Running {
     async fn start(node: NodeId, folder: &Path, ways: &Ways, counts: &Arc<Counts>) -> Self {
         let env = Env::real();
-        let lock = timeout(PATIENCE, async {
-            loop {
-                // Until the last thread of its life before has ended.
-                match env.files.lock(&folder.join("lock")) {
-                    Ok(lock) => return lock,
-                    Err(_) => sleep(LOOK).await,
-                }
-            }
-        });
-        let lock = lock.await.expect("nobody else has it");
+        let lock = ended(folder).await;
         let checkpoints = Checkpoints::open(&env, &folder.join("checkpoints")).expect("a folder");
         let covered = checkpoints.indexes().expect("readable").into_iter();
         let covered = covered.map(|(shard, id)| (shard, id.index)).collect();
@@ -184,6 +176,19 @@ impl Running {
         let keeping = tokio::spawn(keep(keeper, replicas.clone(), Arc::clone(counts)));
         Self { replicas, keeping }
     }
+}
+
+/// Waits until the last thread of a node's life before has ended, which may still write; its lock.
+async fn ended(folder: &Path) -> Box<dyn Lock> {
+    let lock = timeout(PATIENCE, async {
+        loop {
+            match Env::real().files.lock(&folder.join("lock")) {
+                Ok(lock) => return lock,
+                Err(_) => sleep(LOOK).await,
+            }
+        }
+    });
+    lock.await.expect("it ends")
 }
 
 /// Keeps a node's log small, and counts the checkpoints that it made itself.

@@ -27,7 +27,7 @@ pub(crate) async fn round(cluster: &mut Cluster, counts: &Counts, number: u64) {
         .collect();
     cluster.stop(node).await;
     if number % REPLACED_ONE_IN == 1 {
-        cluster.forget(node);
+        cluster.forget(node).await;
         let new = cluster.enlist().await;
         join_all(shards().map(|shard| replace(&cluster.ways, shard, node, new))).await;
         Counts::add(&counts.replaced, 1);
