@@ -272,6 +272,7 @@ fn what_is_asked_for_is_counted(counted: &BTreeSet<String>) {
         "prometheus/tests/healthy.yml",
         "prometheus/tests/nodes.yml",
         "prometheus/tests/processes.yml",
+        "prometheus/tests/replicas.yml",
         "grafana/dashboards/esker.json",
         "RUNBOOK.md",
         "README.md",
