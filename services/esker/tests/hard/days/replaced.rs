@@ -33,7 +33,7 @@ const MIB: u64 = 1 << 20;
 /// What a node keeps of the head in memory by its settings.
 const NAMED_BYTES: u64 = 16 * MIB;
 /// What a node takes beside: its code, its threads, what is in flight between nodes, and parts of snapshots.
-const UNNAMED_BYTES: u64 = 144 * MIB;
+const UNNAMED_BYTES: u64 = 176 * MIB;
 const SETTINGS: Settings = Settings {
     nodes: "wal = { disk = \"3GiB\", file = \"48MiB\", head = \"1GiB\", memory = \"16MiB\" }\n",
     agents: "flush = { bytes = \"4MiB\", age = \"200ms\" }\n\
@@ -45,6 +45,9 @@ const SETTINGS: Settings = Settings {
 const BALLAST: &str = "ballast";
 /// What a node says of a snapshot that it was sent.
 const INSTALLED: &str = "a snapshot of another node is installed";
+
+/// What one says that a snapshot was not sent to in time.
+const STOOD_STILL: &str = "nothing of it came for";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn all_disks_are_replaced_while_the_head_is_nowhere_else() {
@@ -103,6 +106,8 @@ async fn all_disks_are_replaced_while_the_head_is_nowhere_else() {
         head_bytes(&client).await >= mib * MIB,
         "nothing was flushed"
     );
+    let stood = said(&days.cluster, STOOD_STILL);
+    assert!(stood.is_empty(), "a snapshot stood still: {stood:#?}");
     bucket.returns();
     let nodes = days.cluster.nodes.iter();
     most.extend(nodes.map(|node| node.running().rss_max()));
@@ -212,15 +217,26 @@ async fn head_bytes(client: &Client) -> u64 {
 /// Snapshots that all nodes ever were sent, and bytes of their heads.
 fn installed(cluster: &Cluster) -> (u64, u64) {
     let (mut snapshots, mut bytes) = (0, 0);
-    for path in logs(&cluster.path("")) {
-        let log = fs::read_to_string(path).expect("it is ours");
-        for line in log.lines().filter(|line| line.contains(INSTALLED)) {
-            let said: serde_json::Value = serde_json::from_str(line).expect("it is a line");
-            snapshots += 1;
-            bytes += said["fields"]["head_bytes"].as_u64().expect("a number");
-        }
+    for line in said(cluster, INSTALLED) {
+        let said: serde_json::Value = serde_json::from_str(&line).expect("it is a line");
+        snapshots += 1;
+        bytes += said["fields"]["head_bytes"].as_u64().expect("a number");
     }
     (snapshots, bytes)
+}
+
+/// Lines with `what` in the logs of all processes that there were.
+fn said(cluster: &Cluster, what: &str) -> Vec<String> {
+    let mut said = Vec::new();
+    for path in logs(&cluster.path("")) {
+        let log = fs::read_to_string(path).expect("it is ours");
+        said.extend(
+            log.lines()
+                .filter(|line| line.contains(what))
+                .map(str::to_owned),
+        );
+    }
+    said
 }
 
 fn logs(folder: &Path) -> Vec<PathBuf> {
