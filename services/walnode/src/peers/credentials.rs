@@ -10,6 +10,13 @@ pub(super) const FROM: &str = "esker-from";
 const DISK: &str = "esker-disk";
 const TO: &str = "esker-to";
 const SHARD: &str = "esker-shard";
+const VERSION: &str = "esker-peers";
+
+/// Which version of what nodes say to each other this binary speaks. One that changes a message so that
+/// an older binary would misread it takes the next number, and speaks the older to who is older.
+const SPOKEN: u32 = 1;
+/// The oldest that it still understands.
+const UNDERSTOOD: u32 = 1;
 
 /// A node, as it shows itself to others.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -34,6 +41,7 @@ impl Credentials {
         put(DISK, format!("{:032x}", self.disk));
         put(TO, to.as_u64().to_string());
         put(SHARD, shard.0.to_string());
+        put(VERSION, SPOKEN.to_string());
     }
 
     /// Reads who calls and about which shard; why not, if this node is not meant.
@@ -55,9 +63,30 @@ impl Credentials {
                 "the call says that it is of {from}, and so is this node"
             ));
         }
+        understood(from, shown)?;
         u128::from_str_radix(text(shown, DISK)?, 16).map_err(|_| unreadable(DISK))?;
         Ok((from, ShardId(number(shown, SHARD)?)))
     }
+}
+
+/// Whether `from` speaks a version that this binary understands; those that name none speak the first.
+fn understood(from: NodeId, shown: &MetadataMap) -> Result<(), String> {
+    let version = match shown.get(VERSION) {
+        None => 1,
+        Some(_) => number(shown, VERSION)?,
+    };
+    if (UNDERSTOOD..=SPOKEN).contains(&version) {
+        return Ok(());
+    }
+    let older = if version > SPOKEN {
+        "this node"
+    } else {
+        "that one"
+    };
+    Err(format!(
+        "{from} speaks version {version} of what nodes say to each other, this node understands \
+         {UNDERSTOOD} to {SPOKEN}: restart {older} with a newer binary"
+    ))
 }
 
 fn text<'a>(shown: &'a MetadataMap, name: &'static str) -> Result<&'a str, String> {
@@ -77,4 +106,40 @@ fn node(shown: &MetadataMap, name: &'static str) -> Result<NodeId, String> {
 
 fn unreadable(name: &str) -> String {
     format!("{name} of the call cannot be read")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_that_is_not_understood_is_refused() {
+        let of = |node| Credentials {
+            cluster: ClusterId(7),
+            node: NodeId::from_u64((1_u64 << 32) | node).expect("a node's"),
+            disk: 9,
+        };
+        let (caller, called) = (of(1), of(2));
+        let mut shown = MetadataMap::new();
+        caller.show(called.node, ShardId(3), &mut shown);
+        let known = Ok((caller.node, ShardId(3)));
+        assert_eq!(called.check(&shown), known);
+        shown.insert(VERSION, AsciiMetadataValue::from_static("2"));
+        let refused = called.check(&shown).expect_err("nobody speaks it yet");
+        assert!(
+            refused.ends_with("restart this node with a newer binary"),
+            "{refused}"
+        );
+        shown.insert(VERSION, AsciiMetadataValue::from_static("0"));
+        let refused = called.check(&shown).expect_err("nobody ever spoke it");
+        assert!(
+            refused.ends_with("restart that one with a newer binary"),
+            "{refused}"
+        );
+        shown.insert(VERSION, AsciiMetadataValue::from_static("one"));
+        called.check(&shown).expect_err("no number");
+        // Binaries from before versions were named.
+        shown.remove(VERSION);
+        assert_eq!(called.check(&shown), known);
+    }
 }
