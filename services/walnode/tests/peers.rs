@@ -403,6 +403,33 @@ fn large_heads_of_many_shards_come_one_after_the_other() {
 }
 
 #[test]
+fn whoever_applied_the_same_says_that_its_state_is_the_same() {
+    run(async {
+        let cluster = Cluster::founded().await;
+        cluster.tick(1).await;
+        let leader = cluster.leader().await;
+        let peers = Calling::new(Arc::new(cluster.network.clone()), credentials(id(9)));
+        let likeness = async |node: NodeId| {
+            let peer = peers.peer(SHARD, node, &address(node));
+            peer.likeness().await.expect("it answers")
+        };
+        for node in cluster.nodes.keys() {
+            assert_eq!(likeness(*node).await, None, "nobody has asked for it");
+        }
+        let ours = leader.compare().await.expect("it leads");
+        cluster.converge().await;
+        for node in cluster.nodes.keys() {
+            let same = timeout(PATIENCE, async {
+                while likeness(*node).await != Some(ours) {
+                    sleep(Duration::from_millis(20)).await;
+                }
+            });
+            same.await.expect("all have applied the same");
+        }
+    });
+}
+
+#[test]
 fn who_is_not_meant_hears_nothing() {
     run(async {
         let cluster = Cluster::start().await;

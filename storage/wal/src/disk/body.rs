@@ -28,6 +28,9 @@ impl PartialEq for Body {
 
 impl Eq for Body {}
 
+/// What an entry takes in memory beside its bytes: this, its place in the books, and what the allocator adds.
+/// Of small entries it is the most.
+pub(crate) const BESIDE_BYTES: usize = 256;
 /// Bytes of the head's length.
 const LENGTH_BYTES: usize = 4;
 
@@ -140,9 +143,14 @@ impl Body {
         parts
     }
 
-    /// Bytes it keeps in memory.
+    /// Its bytes, as they are written.
     pub(crate) fn weight(&self) -> usize {
         self.framed_head.len() + self.payload_bytes
+    }
+
+    /// Bytes that it takes in memory, about.
+    pub(crate) fn memory(&self) -> usize {
+        self.weight() + BESIDE_BYTES
     }
 }
 
