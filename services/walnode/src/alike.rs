@@ -64,11 +64,15 @@ pub(crate) async fn compare(
             for _ in 0..ASKED_MAX {
                 for node in waiting.clone() {
                     let peer = peers.peer(replica.shard(), node, &others[&node]);
-                    // Whoever gives no answer is another's concern.
-                    let theirs = peer.likeness().await.ok().flatten();
-                    if let Some(theirs) = theirs.filter(|theirs| theirs.at >= ours.at) {
-                        waiting.remove(&node);
-                        judge(replica.shard(), node, ours, theirs, &differences);
+                    match peer.likeness().await {
+                        Ok(Some(theirs)) if theirs.at >= ours.at => {
+                            waiting.remove(&node);
+                            judge(replica.shard(), node, ours, theirs, &differences);
+                        }
+                        // It is behind.
+                        Ok(_) => {}
+                        // Whoever gives no answer is another's concern, and compared another time.
+                        Err(_) => _ = waiting.remove(&node),
                     }
                 }
                 if waiting.is_empty() {

@@ -15,6 +15,7 @@ use openraft::errors::{Fatal, RaftError};
 use openraft::metrics::RaftServerMetrics;
 use openraft::{BasicNode, SnapshotPolicy};
 use tokio::sync::watch;
+use tokio::task::AbortHandle;
 
 use crate::Error;
 use crate::disk::{Checkpoints, Wal};
@@ -30,6 +31,8 @@ pub(crate) type Raft = openraft::Raft<TypeConfig, Machine>;
 /// Who leads, in which term, among whom, and every change of it.
 pub(crate) type Standing = WatchReceiverOf<TypeConfig, RaftServerMetrics<TypeConfig>>;
 
+/// How long the hash of a state may take.
+const LIKENESS_PATIENCE: Duration = Duration::from_secs(60);
 /// How long to wait for a checkpoint before it is asked for again.
 const CHECKPOINT_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -47,7 +50,17 @@ pub struct Replica {
     standing: Standing,
     rooms: Rooms,
     heard: Heard,
+    _succeeding: Arc<Task>,
     entropy: Arc<dyn Entropy>,
+}
+
+/// A task that has raft at hand, and ends with the last clone of its replica.
+struct Task(AbortHandle);
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 /// An accepted batch, as its producer sent it.
@@ -84,29 +97,33 @@ impl Replica {
             .map_err(|error| refused(&error))?;
         let start = Machine::open(env, Arc::clone(&wal), checkpoints, genesis).await?;
         start.machine.is_backed()?;
+        // An installed checkpoint may have become durable, and the purge behind it not: raft would go on from
+        // a log that ends below what it has applied.
+        let applied = start.machine.state().applied();
+        if wal.bounds(shard).last.index < applied.index {
+            wal.purge(shard, applied);
+        }
         let store = LogStore::new(Arc::clone(&wal), shard);
         let rooms = Rooms::default();
         let links = Links {
             shard,
             peers,
             rooms: rooms.clone(),
+            kept: Arc::default(),
         };
         let raft = Raft::new(node.as_u64(), Arc::new(config), links, store, start.machine);
         // Whatever raft spawns here draws from this seed.
         let raft = Runtime::scope(env.entropy.next_u64(), raft).await;
         let raft = raft.map_err(|error| refused(&error))?;
         let (standing, heard) = (raft.server_metrics(), Heard::new());
-        tokio::spawn(succeed(
-            shard,
-            raft.clone(),
-            standing.clone(),
-            heard.clone(),
-        ));
+        let succeeding = succeed(shard, raft.clone(), standing.clone(), heard.clone());
+        let succeeding = Task(tokio::spawn(succeeding).abort_handle());
         Ok(Self {
             shard,
             standing,
             rooms,
             heard,
+            _succeeding: Arc::new(succeeding),
             raft,
             wal,
             view: start.view,
@@ -209,9 +226,10 @@ impl Replica {
         let (at, _) = self.propose(&command, Vec::new()).await?.await?;
         let mut likeness = self.likeness.clone();
         let taken = likeness.wait_for(|last| last.is_some_and(|last| last.at >= at));
-        match taken.await.ok().and_then(|taken| *taken) {
+        let taken = tokio::time::timeout(LIKENESS_PATIENCE, taken).await;
+        match taken.ok().and_then(Result::ok).and_then(|taken| *taken) {
             Some(taken) => Ok(taken),
-            None => Err(self.refused("its raft has ended".to_owned())),
+            None => Err(self.refused("the hash of its state was not taken".to_owned())),
         }
     }
 

@@ -220,7 +220,9 @@ impl Peer for Way {
             request.set_timeout(LIKENESS_MAX);
             let reply = tokio::time::timeout(LIKENESS_MAX, self.client()?.compare(request)).await;
             let late = |_| PeerError(format!("no answer within {LIKENESS_MAX:?}"));
-            let reply = self.answer(reply.map_err(late)?)?;
+            // An older binary does not know the call; whether it is there, others tell.
+            let none = |status: Status| PeerError(status.message().to_owned());
+            let reply = reply.map_err(late)?.map_err(none)?.into_inner();
             words::read_likeness(&reply).map_err(|fault| unread(self.node, fault))
         })
     }

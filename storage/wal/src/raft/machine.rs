@@ -42,6 +42,8 @@ pub struct Machine {
     shared: Arc<Shared>,
     /// Its state when it was last to be compared.
     likeness: watch::Sender<Option<Likeness>>,
+    /// Held while a hash is being taken.
+    comparing: Arc<tokio::sync::Mutex<()>>,
     /// Dropped with the machine, at once: the rest is kept by who builds a checkpoint.
     _alive: watch::Sender<()>,
 }
@@ -138,6 +140,7 @@ impl Machine {
             view,
             shared,
             likeness,
+            comparing: Arc::default(),
             _alive: alive,
         };
         Ok(MachineStart {
@@ -216,11 +219,16 @@ impl Machine {
         Ok(Applied::Blank)
     }
 
-    /// Takes the hash of the state as it is now, beside what goes on. These entries are rare.
+    /// Takes the hash of the state as it is now, beside what goes on, unless another is being taken: of many
+    /// such entries in a row, as after a long absence, one is enough.
     fn compare(&self) {
+        let Ok(turn) = Arc::clone(&self.comparing).try_lock_owned() else {
+            return;
+        };
         let (state, workers) = (self.state.clone(), Arc::clone(&self.shared.env.workers));
         let told = self.likeness.clone();
         tokio::spawn(async move {
+            let _turn = turn;
             let at = state.applied();
             let hash = workers.run(move || state.hash()).await;
             told.send_if_modified(|last| {
@@ -300,12 +308,14 @@ impl RaftStateMachine<TypeConfig> for Machine {
                 "a snapshot said to be at {last} is {shard} at {applied}"
             )));
         }
-        if let Head::Staged(staged, _) = snapshot.head() {
-            self.shared.wal.adopt(staged);
-        }
         self.shared
             .make_current(Arc::new(snapshot.checkpoint().clone()), &state)
             .await?;
+        // Not before: a part of the log is moved when its file is the oldest, and what was moved counts at a
+        // start whether or not its checkpoint came to be.
+        if let Head::Staged(staged, _) = snapshot.head() {
+            self.shared.wal.adopt(staged);
+        }
 
         self.state = state;
         self.membership = membership;

@@ -1,15 +1,16 @@
 //! openraft's network over [`Peers`]: what it says in their words, and what it hears in its own.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
 use std::iter;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
 
 use esker_types::limits::{ELECTION_MAX, REPLICATION_STALL_MAX};
-use esker_types::{EntryId, NodeId, ShardId};
+use esker_types::{EntryId, NodeId, RaftIndex, ShardId, Term};
 use futures::stream::BoxStream;
 use futures::{StreamExt as _, stream};
 use openraft::base::{BoxFuture, OptionalSend};
@@ -45,6 +46,8 @@ pub(crate) struct Links {
     pub(crate) peers: Arc<dyn Peers>,
     /// What they say of their room.
     pub(crate) rooms: Rooms,
+    /// What they have acknowledged.
+    pub(crate) kept: Arc<Mutex<BTreeMap<u64, Kept>>>,
 }
 
 /// The way to one of them; none, if its id is no node's.
@@ -68,7 +71,12 @@ impl RaftNetworkFactory<TypeConfig> for Links {
             room: self.rooms.of(target),
             beats: false,
             answered: Instant::now(),
-            kept: Kept::of(self.shard, target),
+            kept: {
+                let kept = self.kept.lock();
+                let mut kept = kept.expect("nothing panics under this lock");
+                let of = kept.entry(target);
+                of.or_insert_with(|| Kept::of(self.shard, target)).clone()
+            },
         }
     }
 
@@ -90,6 +98,7 @@ impl RaftNetworkV2<TypeConfig> for Link {
         option: RPCOption,
     ) -> Rpc<AppendEntriesResponse<TypeConfig>> {
         let request = said(&request);
+        let term = request.vote.term;
         let peer = self.peer()?;
         let answered = async {
             if request.entries.is_empty() {
@@ -110,7 +119,7 @@ impl RaftNetworkV2<TypeConfig> for Link {
             Ok(_) => self.answered = Instant::now(),
             Err(_) => self.room.silent(),
         }
-        let reply = reply.and_then(|reply| self.kept.held(reply));
+        let reply = reply.and_then(|reply| self.kept.held(term, reply));
         self.room.heard(&reply);
         match reply.and_then(heard) {
             Ok(reply) => Ok(AppendEntriesResponse::from(reply)),
@@ -134,7 +143,10 @@ impl RaftNetworkV2<TypeConfig> for Link {
             let (count, end) = (Arc::clone(&asked), Arc::clone(&asked));
             let requests = input.map(move |request| {
                 count.requests.fetch_add(1, Ordering::Relaxed);
-                said(&request)
+                let request = said(&request);
+                // A stream is one leader's, in one term.
+                count.term.store(request.vote.term.0, Ordering::Relaxed);
+                request
             });
             let ended = stream::poll_fn(move |_| {
                 end.ended.store(true, Ordering::Relaxed);
@@ -251,40 +263,49 @@ impl Link {
 /// What a follower has acknowledged to this leader, held against what it says later: openraft takes for
 /// granted that it keeps it, and would go on asking from where it does not. Clones share it.
 #[derive(Clone, Debug)]
-struct Kept(Arc<Keeping>);
-
-#[derive(Debug)]
-struct Keeping {
+pub(crate) struct Kept {
     shard: ShardId,
     node: u64,
-    /// Up to this index.
-    upto: AtomicU64,
-    told: AtomicBool,
+    acknowledged: Arc<Mutex<Acknowledged>>,
+}
+
+/// In a term: by the next leader's log some of it may be cut off.
+#[derive(Clone, Copy, Default, Debug)]
+struct Acknowledged {
+    term: Term,
+    upto: RaftIndex,
+    /// That it lacks some of it was said.
+    told: bool,
 }
 
 impl Kept {
     fn of(shard: ShardId, node: u64) -> Self {
-        Self(Arc::new(Keeping {
+        let acknowledged = Arc::default();
+        Self {
             shard,
             node,
-            upto: AtomicU64::new(0),
-            told: AtomicBool::new(false),
-        }))
+            acknowledged,
+        }
     }
 
-    /// The reply; an error in its place if it lacks what was acknowledged.
-    fn held(&self, reply: AppendReply) -> Result<AppendReply, PeerError> {
-        let keeping = &*self.0;
+    /// The reply to a leader of `term`; an error in its place if it lacks what was acknowledged then.
+    fn held(&self, term: Term, reply: AppendReply) -> Result<AppendReply, PeerError> {
+        let known = self.acknowledged.lock();
+        let mut known = known.expect("nothing panics under this lock");
+        if known.term != term {
+            *known = Acknowledged {
+                term,
+                ..Acknowledged::default()
+            };
+        }
         match reply {
-            AppendReply::Matched { upto, .. } => {
-                keeping.upto.fetch_max(upto.index.0, Ordering::Relaxed);
-            }
-            AppendReply::Conflict(at) if at.index.0 <= keeping.upto.load(Ordering::Relaxed) => {
-                let what = format!("it lacks entry {at}, which it had acknowledged");
-                if !keeping.told.swap(true, Ordering::Relaxed) {
-                    let (shard, node) = (keeping.shard, NodeId::from_u64(keeping.node));
-                    tracing::error!(%shard, ?node, %at, "a node lacks an entry that it had acknowledged: its disk was set back, or does not keep what it says it does. It is sent nothing more by this leader; remove it from the cluster, and add it with another disk");
+            AppendReply::Matched { upto, .. } => known.upto = known.upto.max(upto.index),
+            AppendReply::Conflict(at) if at.index <= known.upto => {
+                if !std::mem::replace(&mut known.told, true) {
+                    let (shard, node) = (self.shard, NodeId::from_u64(self.node));
+                    tracing::error!(%shard, ?node, %at, "a node lacks an entry that it had acknowledged: its disk was set back, or does not keep what it says it does. Its acknowledgements count no more until another leads; remove it from the cluster, and add it with another disk");
                 }
+                let what = format!("it lacks entry {at}, which it had acknowledged");
                 return Err(PeerError(what));
             }
             AppendReply::Conflict(_) | AppendReply::HigherVote(_) => {}
@@ -297,6 +318,7 @@ impl Kept {
 #[derive(Debug, Default)]
 struct Asked {
     requests: AtomicU64,
+    term: AtomicU64,
     ended: AtomicBool,
 }
 
@@ -333,7 +355,8 @@ impl Watched {
         stream::unfold(Some(self), async |watched| {
             let mut watched = watched?;
             let reply = watched.next().await?;
-            let reply = reply.and_then(|reply| watched.kept.held(reply));
+            let term = Term(watched.asked.term.load(Ordering::Relaxed));
+            let reply = reply.and_then(|reply| watched.kept.held(term, reply));
             watched.room.heard(&reply);
             let reply = match reply.and_then(heard) {
                 Ok(reply) => Ok(reply),
@@ -455,8 +478,6 @@ pub(crate) fn replied(reply: &StreamAppendResult<TypeConfig>, room: u64) -> Appe
 
 #[cfg(test)]
 mod tests {
-    use esker_types::{RaftIndex, Term};
-
     use super::*;
     use crate::disk::{Body, Vote};
 
