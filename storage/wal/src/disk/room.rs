@@ -12,11 +12,12 @@
 //! - an append leaves the whole reserve behind it;
 //! - a command that makes room leaves what a file's worth of moved entries takes;
 //! - moved entries leave what raft itself writes without asking: votes, truncations, purges,
-//!   blank and membership entries, seals, and the framing of promised entries.
+//!   blank and membership entries, seals, and the framing of promised entries;
+//! - so does the head of a snapshot, which is asked for as a whole before any of it is written: a log
+//!   that is full to the brim, of a node that fell behind, is let go of by it alone.
 //!
 //! A follower's entries ask at the door, before raft sees them, which takes an entry that its log
-//! refuses for a broken disk: they may take what commands may, and no more. Installed ones do not
-//! ask, and are the one way to a stall, which `watch` ends aloud.
+//! refuses for a broken disk: they may take what commands may, and no more.
 //!
 //! Only files that are there count: the disk may hold fewer than the budget says. Whoever finds
 //! room in the budget and none yet in files waits until they are written.
@@ -45,6 +46,8 @@ pub(crate) enum Purpose {
     Command,
     /// What a leader has written already, whatever it is.
     Replicated,
+    /// The head of a snapshot.
+    Installed,
 }
 
 /// There is no room. Nothing was written.
@@ -88,6 +91,7 @@ impl Reserve {
         match purpose {
             Purpose::Append => self.total(),
             Purpose::Command | Purpose::Replicated => self.moved + self.raft,
+            Purpose::Installed => self.raft,
         }
     }
 }
@@ -223,6 +227,20 @@ impl Shared {
             {
                 return Err(self.full(room));
             }
+        }
+    }
+
+    /// Whether there is room for `bytes`, or will be once the files are written that the budget allows.
+    /// Takes nothing.
+    pub(crate) fn has_room(&self, purpose: Purpose, bytes: u64) -> Result<(), Full> {
+        let room = {
+            let queue = self.queue();
+            let kept = queue.owed() + self.measures.reserve.behind(purpose);
+            self.measures.in_the_end(&self.files()).saturating_sub(kept)
+        };
+        match bytes <= room {
+            true => Ok(()),
+            false => Err(self.full(room)),
         }
     }
 

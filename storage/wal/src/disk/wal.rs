@@ -440,6 +440,11 @@ impl Wal {
         self.shared.promise(purpose, bytes).await
     }
 
+    /// Whether there is room for `bytes`, or will be. Takes nothing.
+    pub(crate) fn has_room(&self, purpose: Purpose, bytes: u64) -> Result<(), Full> {
+        self.shared.has_room(purpose, bytes)
+    }
+
     /// What `entries` that weigh `bytes` together, queued in one step, take on disk at most.
     pub(crate) fn step_disk_bytes(&self, entries: usize, bytes: usize) -> u64 {
         let framed = entries * FRAME_HEADER_BYTES + bytes;

@@ -7,11 +7,14 @@ use std::sync::{Arc, Mutex};
 use esker_env::WorkersExt as _;
 use esker_shard::State;
 use esker_types::limits::{SNAPSHOT_BYTES_IN_FLIGHT, SNAPSHOT_PART_BYTES};
-use esker_types::{EntryId, RaftIndex};
+use esker_types::{EntryId, RaftIndex, ShardId};
 use tokio::sync::Semaphore;
 
 use super::snapshot::{Snapshot, decode, unflushed};
-use crate::disk::{Body, Checkpoint, Purpose, Staged, Wal};
+use crate::disk::{Body, Checkpoint, Full, Purpose, Staged, Wal};
+
+/// What describes a batch in its entry, at most, and its share of what else the entry says.
+const DESCRIPTION_BYTES: u64 = 256;
 
 /// A snapshot of which some has come.
 #[derive(Debug)]
@@ -40,6 +43,14 @@ impl Incoming {
         let decode =
             move || decode(&checkpoint).map(|state| (checkpoint, unflushed(&state), state));
         let (checkpoint, named, state) = wal.workers().run(decode).await?;
+        // All of it, before any: what was written of one that does not fit would take room from the next.
+        let size = state.head_size();
+        let described = size.batches.saturating_mul(DESCRIPTION_BYTES);
+        let bytes = usize::try_from(size.bytes.saturating_add(described)).unwrap_or(usize::MAX);
+        let needed = wal.step_disk_bytes(named.len(), bytes);
+        let shard = checkpoint.shard;
+        let room = wal.has_room(Purpose::Installed, needed);
+        room.map_err(|full| no_room(shard, &full, needed))?;
         Ok(Self {
             staged: Arc::new(Staged::new(checkpoint.shard)),
             wal,
@@ -105,20 +116,12 @@ impl Incoming {
 
     /// Queues what has come.
     async fn stage(&mut self) -> io::Result<()> {
-        let Some((first, _)) = self.part.first() else {
+        if self.part.is_empty() {
             return Ok(());
-        };
+        }
         let needed = self.wal.step_disk_bytes(self.part.len(), self.part_bytes);
-        let promise = self.wal.promise(Purpose::Replicated, needed).await;
-        let promise = promise.map_err(|full| {
-            let (shard, room) = (self.checkpoint.shard, full.room);
-            let what = format!(
-                "the WAL has {room} bytes of room for entry {first} of the head of {shard} and those that \
-                 come with it, which need {needed}; nothing of the snapshot was installed; retry once the \
-                 bucket has taken some"
-            );
-            io::Error::new(io::ErrorKind::StorageFull, what)
-        })?;
+        let promise = self.wal.promise(Purpose::Installed, needed).await;
+        let promise = promise.map_err(|full| no_room(self.checkpoint.shard, &full, needed))?;
         let turn = self.room_for(self.part_bytes).await?;
         self.has_failed()?;
         self.part[0].1.hold(promise);
@@ -147,4 +150,14 @@ impl Incoming {
             .clone()
             .map_or(Ok(()), |what| Err(io::Error::other(what)))
     }
+}
+
+fn no_room(shard: ShardId, full: &Full, needed: u64) -> io::Error {
+    let room = full.room;
+    let what = format!(
+        "the WAL has {room} bytes of room for the head of {shard}, or a part of it, which needs {needed}; \
+         nothing of the snapshot was installed; {}",
+        Full::what_to_do(full.disk_full),
+    );
+    io::Error::new(io::ErrorKind::StorageFull, what)
 }
