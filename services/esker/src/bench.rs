@@ -25,11 +25,13 @@ mod sink; // what processes do that only write what they are sent
 mod codec; // what zstd does
 
 use std::io::Write as _;
+use std::path::Path;
 
 use clap::Subcommand;
 
 use crate::config::Size;
 use crate::failure::{Failure, of_stdout};
+use crate::run::interrupted;
 use crate::sample::Lines;
 use crate::screen;
 use crate::shell::Shell;
@@ -70,6 +72,37 @@ impl Args {
     /// server to stop.
     pub(crate) const fn hears_signals(&self) -> bool {
         !matches!(self.action, Action::Lines { .. } | Action::Sink(_))
+    }
+}
+
+/// What `measure` finds in a folder of its own, made in `directory` or with the system's temporary files, and
+/// removed again.
+async fn in_scratch<T>(
+    shell: &Shell,
+    kind: &str,
+    directory: Option<&Path>,
+    measure: impl AsyncFnOnce(&Path) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let name = format!("esker-{kind}-{:016x}", shell.env.entropy.next_u64());
+    let scratch = match directory {
+        Some(directory) => directory.join(name),
+        None => crate::run::scratch(&name).map_err(|error| Failure::new(error.to_string()))?,
+    };
+    let made = shell.env.files.create_dir_all(&scratch);
+    made.map_err(|error| Failure::io(&scratch.display().to_string(), &error))?;
+    let measured = tokio::select! {
+        biased;
+        () = interrupted() => Err(Failure::new("interrupted; nothing was measured")),
+        measured = measure(&scratch) => measured,
+    };
+    crate::run::remove(&scratch);
+    measured
+}
+
+/// On a terminal, what is being done: it takes a while.
+fn say(what: &str) {
+    if screen::is_apart() {
+        screen::note(&format!("measuring {what}"));
     }
 }
 

@@ -15,7 +15,7 @@ use esker_types::{NodeId, ShardId};
 use esker_wal::Replica;
 use esker_wal::peers::{Likeness, Peers};
 
-/// How long a replica that is behind is asked again before it is left out.
+/// How often a replica that is behind is asked before it is left out.
 const ASKED_MAX: u32 = 20;
 /// Between two times that it is asked.
 const ASKED_REST: Duration = Duration::from_millis(500);

@@ -163,11 +163,14 @@ impl Replica {
             .install_full_snapshot(raft_vote(leader), snapshot)
             .await;
         let reply = installed.map_err(|error| PeerError(error.to_string()))?;
-        tracing::info!(
-            %shard, %last, head_entries = entries, head_bytes = bytes,
-            "a snapshot of another node is installed"
-        );
-        Ok(vote_of(&reply.vote))
+        let vote = vote_of(&reply.vote);
+        if vote == leader {
+            tracing::info!(
+                %shard, %last, head_entries = entries, head_bytes = bytes,
+                "a snapshot of another node is installed"
+            );
+        }
+        Ok(vote)
     }
 
     /// Hears who is to lead; campaigns if it is this node.

@@ -330,8 +330,8 @@ impl Replica {
         Ok(last)
     }
 
-    /// Lets raft forget what lies below the durable checkpoint, less what is kept for others. Raft may not know of the
-    /// checkpoint yet, and then does less or nothing: it is asked again until it has.
+    /// Lets raft forget what lies below the durable checkpoint, less what is kept for others. Raft may not
+    /// know of the checkpoint yet, and then does less or nothing: it is asked again until it has.
     ///
     /// # Errors
     /// [`Error::Raft`] if raft ended.

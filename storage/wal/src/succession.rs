@@ -1,7 +1,7 @@
 //! Who campaigns once a leader is silent: its followers, one after the other, as soon as its lease is over.
 //!
 //! ```text
-//!   heard last ─────── ELECTION_MAX, the lease ───────┤ first │ second │ first │ second │ … raft's own timers
+//!   heard last ─────── ELECTION_MAX, the lease ───────┤ first │ second │ first │ second │ … a rest, and again
 //! ```
 //! Raft by itself waits for another [`ELECTION_MIN`](esker_types::limits::ELECTION_MIN) to [`ELECTION_MAX`]
 //! on top of the lease, so that followers do not campaign together and divide the votes. Taking turns does
@@ -25,7 +25,8 @@ use crate::replica::{Raft, Standing};
 
 /// A leader's request is heard here a moment before raft knows of it, which renews the lease then.
 const MARGIN: Duration = Duration::from_millis(20);
-/// Turns of a follower while nobody is heard; after that raft's own timers go on.
+/// Turns of a follower before it rests for [`ELECTION_MIN`] while nobody is heard. Raft's own timers go on
+/// beside them.
 const TURNS_MAX: u32 = 4;
 
 /// When a leader was heard last. Clones share it.
@@ -74,7 +75,7 @@ pub(crate) async fn succeed(shard: ShardId, raft: Raft, mut standing: Standing, 
             sleep(SUCCESSION_TURN * turn.of).await;
         }
         if heard.last() == last {
-            // Raft's own timers are next, or somebody was elected and is heard soon.
+            // Raft's own timers have their turn, or somebody was elected and is heard soon.
             sleep(ELECTION_MIN).await;
         }
     }

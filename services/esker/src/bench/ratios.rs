@@ -19,9 +19,9 @@ use super::load::{self, Loaded};
 use super::plan;
 use super::server::Server;
 use super::wire::{self, Wire};
+use super::{in_scratch, say};
 use crate::failure::Failure;
 use crate::produce::Codec;
-use crate::run::interrupted;
 use crate::screen;
 use crate::shell::Shell;
 
@@ -52,20 +52,9 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
-    let name = format!("esker-ratios-{:016x}", shell.env.entropy.next_u64());
-    let scratch = match &args.directory {
-        Some(directory) => directory.join(name),
-        None => crate::run::scratch(&name).map_err(|error| Failure::new(error.to_string()))?,
-    };
-    let made = shell.env.files.create_dir_all(&scratch);
-    made.map_err(|error| Failure::io(&scratch.display().to_string(), &error))?;
-    let measured = tokio::select! {
-        biased;
-        () = interrupted() => Err(Failure::new("interrupted; nothing was measured")),
-        measured = measure(args, shell, &scratch) => measured,
-    };
-    crate::run::remove(&scratch);
-    let measured = measured?;
+    let directory = args.directory.as_deref();
+    let measure = async |scratch: &Path| measure(args, shell, scratch).await;
+    let measured = in_scratch(shell, "ratios", directory, measure).await?;
     shell.answer(&measured.object(), || measured.text())
 }
 
@@ -141,13 +130,6 @@ async fn measure(args: &Args, shell: &Shell, scratch: &Path) -> Result<Measured,
         zstd: zstd.map_err(|error| Failure::new(format!("zstd: {error}")))?,
         most_resident,
     })
-}
-
-/// On a terminal, what is being done: it takes a while.
-fn say(what: &str) {
-    if screen::is_apart() {
-        screen::note(&format!("measuring {what}"));
-    }
 }
 
 struct Bench<'a> {

@@ -111,8 +111,7 @@ impl Site {
         while !self.agent.is_ready(env).await {
             if env.clock.monotonic().since(began) > READY_MAX {
                 let text = format!("a cluster of our own is not ready after {READY_MAX:?}");
-                let next =
-                    "`esker serve` with a configuration in its folder, kept with --keep, says why";
+                let next = "a cluster by hand, as README has it, says why";
                 return Err(Failure::new(text).and_next(next.to_owned()));
             }
             tokio::time::sleep(LOOK).await;

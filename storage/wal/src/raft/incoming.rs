@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 use super::snapshot::{Snapshot, decode, unflushed};
 use crate::disk::{Body, Checkpoint, Full, Purpose, Staged, Wal};
 
-/// What describes a batch in its entry, at most, and its share of what else the entry says.
+/// What describes a batch in its entry, and its share of what else the entry says: about, and rather more.
 const DESCRIPTION_BYTES: u64 = 256;
 
 /// A snapshot of which some has come.
@@ -38,7 +38,7 @@ impl Incoming {
     /// Begins to take the snapshot that `checkpoint` is of.
     ///
     /// # Errors
-    /// `InvalidData` if its state is none, or another's.
+    /// `InvalidData` if its state is none, or another's; `StorageFull` if the log has no room for its head.
     pub async fn begin(wal: Arc<Wal>, checkpoint: Checkpoint) -> io::Result<Self> {
         let decode =
             move || decode(&checkpoint).map(|state| (checkpoint, unflushed(&state), state));

@@ -292,7 +292,11 @@ impl Kept {
     fn held(&self, term: Term, reply: AppendReply) -> Result<AppendReply, PeerError> {
         let known = self.acknowledged.lock();
         let mut known = known.expect("nothing panics under this lock");
-        if known.term != term {
+        if term < known.term {
+            // Of a stream that a former term has left behind.
+            return Ok(reply);
+        }
+        if term > known.term {
             *known = Acknowledged {
                 term,
                 ..Acknowledged::default()
