@@ -275,20 +275,36 @@ pub(crate) fn write_repeated(
 /// What the file system says; the old content then still stands, unless only the last step (the
 /// sync of the directory) failed: then it is one of the two. Of a sync it is a [`FailedSync`].
 pub fn replace_file(files: &dyn Files, path: &Path, parts: &[IoSlice<'_>]) -> io::Result<()> {
-    let directory = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
     let mut name = path
         .file_name()
         .ok_or(io::ErrorKind::InvalidInput)?
         .to_owned();
     name.push(".tmp");
-    let temporary = directory.join(name);
-    match files.remove(&temporary) {
+    let temporary = path.with_file_name(name);
+    write_file(files, &temporary, parts)?;
+    rename_file(files, &temporary, path)
+}
+
+/// Writes `parts` as the whole file `path`, anew, and syncs them. Its name may still be lost.
+///
+/// # Errors
+/// What the file system says; a part of the file may be there then. Of a sync it is a [`FailedSync`].
+pub fn write_file(files: &dyn Files, path: &Path, parts: &[IoSlice<'_>]) -> io::Result<()> {
+    match files.remove(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let file = files.open(&temporary, OpenMode::CreateNew)?;
+    let file = files.open(path, OpenMode::CreateNew)?;
     file.write_all_at(parts, 0)?;
-    file.sync_data().map_err(FailedSync::of)?;
-    files.rename(&temporary, path)?;
+    file.sync_data().map_err(FailedSync::of)
+}
+
+/// Puts the file `from`, which is synced, in the place of `to`, durably. Both are in one folder.
+///
+/// # Errors
+/// As [`replace_file`].
+pub fn rename_file(files: &dyn Files, from: &Path, to: &Path) -> io::Result<()> {
+    let directory = to.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    files.rename(from, to)?;
     files.sync_dir(directory).map_err(FailedSync::of)
 }

@@ -25,7 +25,7 @@ pub use clock::{Clock, Monotonic, WallMs};
 pub use entropy::Entropy;
 pub use files::{
     Aligned, DIRECT_ALIGN, FailedSync, File, Files, Lock, OpenMode, Space, is_out_of_room,
-    replace_file,
+    rename_file, replace_file, write_file,
 };
 pub use network::{Connection, Duplex, Listener, Network, Pending, passes};
 pub use real::{OsEntropy, SystemClock, SystemFiles, Tcp, Threads};

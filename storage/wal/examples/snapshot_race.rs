@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 use esker_env::Env;
 use esker_shard::{Command, Genesis};
 use esker_types::{Incarnation, LeaderEpoch, ShardId, ShardTime};
-use esker_wal::disk::{Checkpoints, Wal, WalOptions};
+use esker_wal::disk::{Checkpoint, Checkpoints, Wal, WalOptions};
 use esker_wal::raft::types::{Proposal, RaftVote, Runtime, TypeConfig};
 use esker_wal::raft::{Incoming, LogStore, Machine, Snapshot};
 use futures::{StreamExt as _, stream};
@@ -55,11 +55,11 @@ static INSTALLED: AtomicU64 = AtomicU64::new(0);
 struct Peers(Arc<[OnceLock<Started>; REPLICAS]>);
 
 /// A replica, and its log.
-type Started = (Raft, Arc<Wal>);
+type Started = (Raft, Arc<Wal>, Checkpoints);
 
 impl Peers {
     fn raft(&self, node: u64) -> Option<Raft> {
-        let (raft, _) = self.0[usize::try_from(node).ok()?].get()?;
+        let (raft, ..) = self.0[usize::try_from(node).ok()?].get()?;
         Some(raft.clone())
     }
 }
@@ -139,8 +139,8 @@ impl RaftNetworkV2<TypeConfig> for Link {
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
         let raft = self.raft().map_err(StreamingError::Unreachable)?;
         let target = usize::try_from(self.target).expect("few");
-        let (_, wal) = self.peers.0[target].get().expect("it is there");
-        let carried = carried(&snapshot.snapshot, Arc::clone(wal)).await;
+        let (_, wal, checkpoints) = self.peers.0[target].get().expect("it is there");
+        let carried = carried(&snapshot.snapshot, wal, checkpoints).await;
         let snapshot = alias::SnapshotOf::<TypeConfig, _> {
             meta: snapshot.meta,
             snapshot: carried.map_err(|error| StreamingError::Network(network(&error)))?,
@@ -151,10 +151,15 @@ impl RaftNetworkV2<TypeConfig> for Link {
     }
 }
 
-/// The snapshot as it comes to the node that has `wal`.
-async fn carried(snapshot: &Snapshot, wal: Arc<Wal>) -> std::io::Result<Snapshot> {
+/// The snapshot as it comes to the node that has `wal` and `checkpoints`.
+async fn carried(
+    snapshot: &Snapshot,
+    wal: &Arc<Wal>,
+    checkpoints: &Checkpoints,
+) -> std::io::Result<Snapshot> {
     let outgoing = snapshot.leave().await?;
-    let mut incoming = Incoming::begin(wal, outgoing.checkpoint().clone()).await?;
+    let checkpoint = Checkpoint::clone(outgoing.checkpoint());
+    let mut incoming = Incoming::begin(Arc::clone(wal), checkpoints.clone(), checkpoint).await?;
     let mut head = outgoing.head();
     while let Some(entry) = head.next().await {
         let (id, body) = entry?;
@@ -183,7 +188,7 @@ async fn replica(node: u64, peers: &Peers, entries_per_snapshot: u64) -> (Raft, 
         epoch_base: LeaderEpoch(0),
         data_shards: 1,
     };
-    let machine = Machine::open(&env, Arc::clone(&wal), checkpoints, genesis)
+    let machine = Machine::open(&env, Arc::clone(&wal), checkpoints.clone(), genesis)
         .await
         .expect("new");
     let config = openraft::Config {
@@ -203,7 +208,7 @@ async fn replica(node: u64, peers: &Peers, entries_per_snapshot: u64) -> (Raft, 
         .await
         .expect("it starts");
     let place = &peers.0[usize::try_from(node).expect("few")];
-    let set = place.set((raft.clone(), Arc::clone(&wal)));
+    let set = place.set((raft.clone(), Arc::clone(&wal), checkpoints));
     assert!(set.is_ok(), "each node starts once");
     (raft, wal)
 }

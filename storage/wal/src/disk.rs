@@ -37,7 +37,7 @@ mod writer; // the one writer
 
 pub use body::Body;
 pub use book::{LogBounds, Vote};
-pub use checkpoint::{Checkpoint, Checkpoints};
+pub use checkpoint::{Checkpoint, Checkpoints, Prepared};
 pub use inspect::{FileReport, FrameReport, GroupReport};
 pub use options::{Fatal, OnFatal, Stats, WalOptions};
 pub(crate) use pin::Pin;

@@ -128,7 +128,7 @@ impl Replica {
     ///
     /// # Errors
     /// If its state or its membership is none, if the head is not the one that the state names, or fails on
-    /// its way, if the log has no room for it, or raft has ended. Nothing of it counts then.
+    /// its way, if the log has no room for it, or the disk none for its state, or raft has ended. Nothing of it counts then.
     pub async fn heard_snapshot(
         &self,
         leader: Vote,
@@ -148,7 +148,8 @@ impl Replica {
             return Ok(vote);
         }
         let (meta, last) = (snapshot_meta(&checkpoint).map_err(failed)?, checkpoint.last);
-        let incoming = Incoming::begin(Arc::clone(self.wal()), checkpoint).await;
+        let (wal, checkpoints) = (Arc::clone(self.wal()), self.checkpoints().clone());
+        let incoming = Incoming::begin(wal, checkpoints, checkpoint).await;
         let mut incoming = incoming.map_err(failed)?;
         let (mut entries, mut bytes) = (0u64, 0u64);
         while let Some(entry) = head.next().await {

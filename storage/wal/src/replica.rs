@@ -42,6 +42,7 @@ pub struct Replica {
     shard: ShardId,
     raft: Raft,
     wal: Arc<Wal>,
+    checkpoints: Checkpoints,
     view: watch::Receiver<State>,
     durable: watch::Receiver<Durable>,
     alive: watch::Receiver<()>,
@@ -95,7 +96,8 @@ impl Replica {
         let config = raft_config(shard)
             .validate()
             .map_err(|error| refused(&error))?;
-        let start = Machine::open(env, Arc::clone(&wal), checkpoints, genesis).await?;
+        let (log, kept) = (Arc::clone(&wal), checkpoints.clone());
+        let start = Machine::open(env, log, kept, genesis).await?;
         start.machine.is_backed()?;
         // An installed checkpoint may have become durable, and the purge behind it not: raft would go on from
         // a log that ends below what it has applied.
@@ -126,6 +128,7 @@ impl Replica {
             _succeeding: Arc::new(succeeding),
             raft,
             wal,
+            checkpoints,
             view: start.view,
             durable: start.durable,
             alive: start.alive,
@@ -380,6 +383,10 @@ impl Replica {
 
     pub(crate) const fn raft(&self) -> &Raft {
         &self.raft
+    }
+
+    pub(crate) const fn checkpoints(&self) -> &Checkpoints {
+        &self.checkpoints
     }
 
     pub(crate) const fn heard(&self) -> &Heard {

@@ -3,6 +3,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use esker_log::{Answer, Head, HeadError, Leader, Mark};
 use esker_proto::internal as wire;
@@ -22,6 +23,8 @@ use crate::words::{self, Append, Call};
 
 /// Messages of answers that wait for the caller.
 const ANSWERS_WAITING: usize = 16;
+/// How long the last word of a stream waits for who reads the ones before it.
+const LAST_WORD_MAX: Duration = Duration::from_secs(1);
 /// Answers of one message.
 const ANSWERS_JOINED_MAX: usize = 1024;
 
@@ -80,6 +83,8 @@ pub(super) fn answers(
         bytes: 0,
         broken: None,
     };
+    // The service has stopped once nobody listens for it: not before the last word is on its way.
+    let heard = stopping.clone();
     tokio::spawn(async move {
         turn.come().await;
         let ended = tokio::select! {
@@ -88,10 +93,13 @@ pub(super) fn answers(
             () = answers.closed() => None,
             ended = appending.run(seen, calls, stopping) => ended.err(),
         };
+        // A later attempt need not wait for it.
+        drop(turn);
         if let Some(status) = ended {
             // Whoever takes nothing any more need not be told.
-            let _ = answers.try_send(Err(status));
+            let _ = tokio::time::timeout(LAST_WORD_MAX, answers.send(Err(status))).await;
         }
+        drop(heard);
     });
     ReceiverStream::new(told).boxed()
 }

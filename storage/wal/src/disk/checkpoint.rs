@@ -6,15 +6,18 @@
 //!   magic 8 │ version u32 │ shard u32 │ term u64 │ index u64 │ membership length u32 │ state length u64 │
 //!   membership │ state │ crc u32
 //! ```
-//! Little-endian. The CRC-32C covers all before it. Membership and state are opaque here. It
-//! becomes current in one step, the rename: after a crash there is the old one or the new one.
+//! Little-endian. The CRC-32C covers all before it. Membership and state are opaque here. It is
+//! written beside the old one and becomes current in one step, the rename: after a crash there is the
+//! old one or the new one.
 
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::{Buf, BufMut, Bytes};
 use crc_fast::{CrcAlgorithm, Digest};
-use esker_env::{Env, OpenMode, is_out_of_room, replace_file};
+use esker_env::{Env, OpenMode, rename_file, write_file};
 use esker_types::{EntryId, RaftIndex, ShardId, Term};
 
 use crate::Error;
@@ -23,6 +26,8 @@ const MAGIC: &[u8; 8] = b"ESKERLCP";
 /// The version this binary writes; it reads no other.
 const VERSION: u32 = 1;
 const FIXED_BYTES: usize = 8 + 4 + 4 + 8 + 8 + 4 + 8;
+/// What a name ends in that is not current.
+const BESIDE: &str = ".tmp";
 /// Bytes of a checkpoint that a start is willing to read: ten thousand partitions take a few MiB.
 const CHECKPOINT_BYTES_MAX: u64 = 4 << 30;
 
@@ -82,10 +87,22 @@ impl Checkpoint {
 pub struct Checkpoints {
     env: Env,
     directory: PathBuf,
+    /// Written so far: each has a name of its own until it is current.
+    written: Arc<AtomicU64>,
+}
+
+/// A checkpoint that is on disk and not current yet. Let go of, it is gone.
+#[derive(Debug)]
+pub struct Prepared {
+    env: Env,
+    beside: PathBuf,
+    path: PathBuf,
+    placed: AtomicBool,
 }
 
 impl Checkpoints {
-    /// The checkpoints in `directory`, which is made if missing.
+    /// The checkpoints in `directory`, which is made if missing, and which nobody else uses. What was being
+    /// written when a process died is removed: it takes room.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -93,14 +110,22 @@ impl Checkpoints {
         let made = env.files.create_dir_all(directory);
         // What is listed now must not be taken back by a power cut later.
         let named = made.and_then(|()| env.files.sync_dir(directory));
-        named.map_err(|source| Error::Io {
-            doing: "making",
-            path: directory.to_owned(),
-            source,
-        })?;
+        named.map_err(|source| io_error("making", directory, source))?;
+        let listed = env.files.list(directory);
+        let listed = listed.map_err(|source| io_error("listing", directory, source))?;
+        let half = |path: &PathBuf| {
+            path.as_os_str()
+                .as_encoded_bytes()
+                .ends_with(BESIDE.as_bytes())
+        };
+        for path in listed.into_iter().filter(half) {
+            let removed = env.files.remove(&path);
+            removed.map_err(|source| io_error("removing", &path, source))?;
+        }
         Ok(Self {
             env: env.clone(),
             directory: directory.to_owned(),
+            written: Arc::default(),
         })
     }
 
@@ -110,17 +135,25 @@ impl Checkpoints {
     /// [`Error::Io`]; then the old one, or this one, is current. If there was no room for it, the
     /// old one is, and nothing is left behind. After an `esker_env::FailedSync` the node must end.
     pub fn save(&self, checkpoint: &Checkpoint) -> Result<(), Error> {
-        let path = self.path(checkpoint.shard);
-        let state_bytes: usize = checkpoint.state.iter().map(Bytes::len).sum();
-        let mut head = Vec::with_capacity(FIXED_BYTES);
-        head.put_slice(MAGIC);
-        head.put_u32_le(VERSION);
-        head.put_u32_le(checkpoint.shard.0);
-        head.put_u64_le(checkpoint.last.term.0);
-        head.put_u64_le(checkpoint.last.index.0);
-        head.put_u32_le(u32::try_from(checkpoint.membership.len()).expect("a few nodes"));
-        head.put_u64_le(state_bytes as u64);
+        self.prepare(checkpoint)?.make_current()
+    }
 
+    /// Writes `checkpoint` beside the current one of its shard: whatever room it needs, it has.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; then nothing is left behind. After an `esker_env::FailedSync` the node must end.
+    pub fn prepare(&self, checkpoint: &Checkpoint) -> Result<Prepared, Error> {
+        let path = self.path(checkpoint.shard);
+        let number = self.written.fetch_add(1, Ordering::Relaxed);
+        let beside = path.with_extension(format!("ckp.{number}{BESIDE}"));
+        // From here on, so that what there was room for does not stay: others need it more.
+        let prepared = Prepared {
+            env: self.env.clone(),
+            beside,
+            path,
+            placed: AtomicBool::new(false),
+        };
+        let head = head(checkpoint);
         let mut digest = Digest::new(CrcAlgorithm::Crc32Iscsi);
         let mut parts = vec![IoSlice::new(&head), IoSlice::new(&checkpoint.membership)];
         parts.extend(checkpoint.state.iter().map(|part| IoSlice::new(part)));
@@ -129,14 +162,9 @@ impl Checkpoints {
             .expect("a CRC-32 has 32 bits")
             .to_le_bytes();
         parts.push(IoSlice::new(&crc));
-        replace_file(&*self.env.files, &path, &parts).map_err(|source| {
-            if is_out_of_room(&source) {
-                // What there was room for takes room that others need more. It is overwritten by
-                // the next one otherwise.
-                drop(self.env.files.remove(&path.with_extension("ckp.tmp")));
-            }
-            io_error("writing", &path, source)
-        })
+        let written = write_file(&*self.env.files, &prepared.beside, &parts);
+        written.map_err(|source| io_error("writing", &prepared.beside, source))?;
+        Ok(prepared)
     }
 
     /// The current checkpoint of `shard`, if it ever had one.
@@ -187,6 +215,46 @@ impl Checkpoints {
     }
 }
 
+impl Prepared {
+    /// Makes it the current checkpoint of its shard, durably; once.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; then the old one, or this one, is current. After an `esker_env::FailedSync` the
+    /// node must end.
+    pub fn make_current(&self) -> Result<(), Error> {
+        if self.placed.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let renamed = rename_file(&*self.env.files, &self.beside, &self.path);
+        renamed.map_err(|source| io_error("renaming", &self.beside, source))?;
+        self.placed.store(true, Ordering::Release);
+        Ok(())
+    }
+}
+
+impl Drop for Prepared {
+    fn drop(&mut self) {
+        if !*self.placed.get_mut() {
+            // At the latest, the next start does it.
+            drop(self.env.files.remove(&self.beside));
+        }
+    }
+}
+
+/// What stands before membership and state.
+fn head(checkpoint: &Checkpoint) -> Vec<u8> {
+    let state_bytes: usize = checkpoint.state.iter().map(Bytes::len).sum();
+    let mut head = Vec::with_capacity(FIXED_BYTES);
+    head.put_slice(MAGIC);
+    head.put_u32_le(VERSION);
+    head.put_u32_le(checkpoint.shard.0);
+    head.put_u64_le(checkpoint.last.term.0);
+    head.put_u64_le(checkpoint.last.index.0);
+    head.put_u32_le(u32::try_from(checkpoint.membership.len()).expect("a few nodes"));
+    head.put_u64_le(state_bytes as u64);
+    head
+}
+
 fn io_error(doing: &'static str, path: &Path, source: io::Error) -> Error {
     Error::Io {
         doing,
@@ -234,10 +302,8 @@ fn decode(bytes: &Bytes) -> Option<Checkpoint> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use esker_env::FailedSync;
     use esker_env::sim::Crash;
+    use esker_env::{FailedSync, is_out_of_room};
 
     use super::*;
 

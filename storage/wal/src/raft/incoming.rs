@@ -1,5 +1,5 @@
-//! A snapshot on its way in: its head goes to the disk as it comes, beside the log. Let go of before it is
-//! whole, it was never there.
+//! A snapshot on its way in: its checkpoint and, as it comes, its head go to the disk, beside the current one
+//! and beside the log. Let go of before it is whole, it was never there; whole, it needs no more room.
 
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -10,8 +10,8 @@ use esker_types::limits::{SNAPSHOT_BYTES_IN_FLIGHT, SNAPSHOT_PART_BYTES};
 use esker_types::{EntryId, RaftIndex, ShardId};
 use tokio::sync::Semaphore;
 
-use super::snapshot::{Snapshot, decode, unflushed};
-use crate::disk::{Body, Checkpoint, Full, Purpose, Staged, Wal};
+use super::snapshot::{Received, Snapshot, decode, unflushed};
+use crate::disk::{Body, Checkpoint, Checkpoints, Full, Prepared, Purpose, Staged, Wal};
 
 /// What describes a batch in its entry, and its share of what else the entry says: about, and rather more.
 const DESCRIPTION_BYTES: u64 = 256;
@@ -20,7 +20,8 @@ const DESCRIPTION_BYTES: u64 = 256;
 #[derive(Debug)]
 pub struct Incoming {
     wal: Arc<Wal>,
-    checkpoint: Checkpoint,
+    checkpoint: Arc<Checkpoint>,
+    prepared: Prepared,
     state: State,
     /// The entries that its head names, and how many of them have come.
     named: Vec<RaftIndex>,
@@ -35,11 +36,17 @@ pub struct Incoming {
 }
 
 impl Incoming {
-    /// Begins to take the snapshot that `checkpoint` is of.
+    /// Begins to take the snapshot that `checkpoint` is of, and writes that beside the current one of
+    /// `checkpoints`.
     ///
     /// # Errors
-    /// `InvalidData` if its state is none, or another's; `StorageFull` if the log has no room for its head.
-    pub async fn begin(wal: Arc<Wal>, checkpoint: Checkpoint) -> io::Result<Self> {
+    /// `InvalidData` if its state is none, or another's; `StorageFull` if the log has no room for its head,
+    /// or the disk none for `checkpoint`; what the disk said. A sync that failed ends the log.
+    pub async fn begin(
+        wal: Arc<Wal>,
+        checkpoints: Checkpoints,
+        checkpoint: Checkpoint,
+    ) -> io::Result<Self> {
         let decode =
             move || decode(&checkpoint).map(|state| (checkpoint, unflushed(&state), state));
         let (checkpoint, named, state) = wal.workers().run(decode).await?;
@@ -51,10 +58,20 @@ impl Incoming {
         let shard = checkpoint.shard;
         let room = wal.has_room(Purpose::Installed, needed);
         room.map_err(|full| no_room(shard, &full, needed))?;
+        let checkpoint = Arc::new(checkpoint);
+        let prepare = {
+            let (checkpoint, wal) = (Arc::clone(&checkpoint), Arc::clone(&wal));
+            move || {
+                let prepared = checkpoints.prepare(&checkpoint);
+                prepared.inspect_err(|error| wal.end_at(error))
+            }
+        };
+        let prepared = wal.workers().run(prepare).await?;
         Ok(Self {
-            staged: Arc::new(Staged::new(checkpoint.shard)),
+            staged: Arc::new(Staged::new(shard)),
             wal,
             checkpoint,
+            prepared,
             state,
             named,
             came: 0,
@@ -111,7 +128,12 @@ impl Incoming {
         self.stage().await?;
         self.room_for(SNAPSHOT_BYTES_IN_FLIGHT).await?.forget();
         self.has_failed()?;
-        Ok(Snapshot::received(self.checkpoint, self.state, self.staged))
+        let received = Received {
+            staged: self.staged,
+            prepared: self.prepared,
+            state: self.state,
+        };
+        Ok(Snapshot::received(self.checkpoint, received))
     }
 
     /// Queues what has come.

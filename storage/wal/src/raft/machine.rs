@@ -20,7 +20,7 @@ use openraft::{OptionalSend, alias};
 use tokio::sync::watch;
 
 use super::membership;
-use super::snapshot::{Head, Snapshot, decode, unflushed};
+use super::snapshot::{Head, Received, Snapshot, decode, unflushed};
 use super::types::{Applied, LogId, Payload, TypeConfig, entry_id, log_id};
 use crate::Error;
 use crate::disk::{Checkpoint, Checkpoints, Wal};
@@ -298,9 +298,9 @@ impl RaftStateMachine<TypeConfig> for Machine {
         }
         let invalid = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
         let membership = membership_of(snapshot.checkpoint()).map_err(invalid)?;
-        let state = match snapshot.head() {
-            Head::Staged(_, state) => State::clone(state),
-            Head::Here(_) => decode(snapshot.checkpoint())?,
+        let (state, received) = match snapshot.head() {
+            Head::Received(received) => (received.state.clone(), Some(Arc::clone(received))),
+            Head::Here(_) => (decode(snapshot.checkpoint())?, None),
         };
         if state.applied() != last || state.shard() != self.state.shard() {
             let (shard, applied) = (state.shard(), state.applied());
@@ -308,13 +308,14 @@ impl RaftStateMachine<TypeConfig> for Machine {
                 "a snapshot said to be at {last} is {shard} at {applied}"
             )));
         }
+        let checkpoint = Arc::clone(snapshot.checkpoint());
         self.shared
-            .make_current(Arc::new(snapshot.checkpoint().clone()), &state)
+            .make_current(checkpoint, received.clone(), &state)
             .await?;
         // Not before: a part of the log is moved when its file is the oldest, and what was moved counts at a
         // start whether or not its checkpoint came to be.
-        if let Head::Staged(staged, _) = snapshot.head() {
-            self.shared.wal.adopt(staged);
+        if let Some(received) = received {
+            self.shared.wal.adopt(&received.staged);
         }
 
         self.state = state;
@@ -369,7 +370,7 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
         });
         let made = self
             .shared
-            .make_current(Arc::clone(&checkpoint), &self.state);
+            .make_current(Arc::clone(&checkpoint), None, &self.state);
         match made.await {
             Ok(current) => self.shared.raft_snapshot(current),
             Err(error) if is_out_of_room(&error) => self.shared.postpone(checkpoint, &error),
@@ -383,11 +384,12 @@ impl Shared {
         self.current.lock().expect("nothing panics under this lock")
     }
 
-    /// Makes `checkpoint`, which is of `state`, durable and current. An older one than the current
-    /// is left aside: builder and installer may overtake each other.
+    /// Makes `checkpoint`, which is of `state`, durable and current; one that was `received` is on disk. An
+    /// older one than the current is left aside: builder and installer may overtake each other.
     async fn make_current(
         &self,
         checkpoint: Arc<Checkpoint>,
+        received: Option<Arc<Received>>,
         state: &State,
     ) -> io::Result<Arc<Checkpoint>> {
         let _turn = self.turn.lock().await;
@@ -402,7 +404,10 @@ impl Shared {
             let (checkpoints, checkpoint) = (self.checkpoints.clone(), Arc::clone(&checkpoint));
             let wal = Arc::clone(&self.wal);
             move || {
-                let saved = checkpoints.save(&checkpoint);
+                let saved = match received {
+                    Some(received) => received.prepared.make_current(),
+                    None => checkpoints.save(&checkpoint),
+                };
                 saved.inspect_err(|error| wal.end_at(error))
             }
         };

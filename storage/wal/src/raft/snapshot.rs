@@ -19,7 +19,7 @@ use esker_types::{EntryId, RaftIndex, RaftRange, ShardId};
 use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
 
-use crate::disk::{Body, Checkpoint, Pin, Staged, Wal};
+use crate::disk::{Body, Checkpoint, Pin, Prepared, Staged, Wal};
 
 /// What openraft hands around as a snapshot. Clones share it.
 #[derive(Clone, Debug)]
@@ -33,8 +33,18 @@ pub struct Snapshot {
 pub(super) enum Head {
     /// In this node's own log.
     Here(Arc<Wal>),
-    /// They came along, all that this state names, and are on disk.
-    Staged(Arc<Staged>, Box<State>),
+    /// They came along.
+    Received(Arc<Received>),
+}
+
+/// What came from another node. All of it is on disk, and counts for nothing yet.
+#[derive(Debug)]
+pub(super) struct Received {
+    /// The entries that `state` names.
+    pub(super) staged: Arc<Staged>,
+    /// The checkpoint.
+    pub(super) prepared: Prepared,
+    pub(super) state: State,
 }
 
 impl Snapshot {
@@ -46,17 +56,17 @@ impl Snapshot {
         }
     }
 
-    /// One that came from another node, of `state`, with all that its head names.
-    pub(super) fn received(checkpoint: Checkpoint, state: State, staged: Arc<Staged>) -> Self {
+    /// One that came from another node.
+    pub(super) fn received(checkpoint: Arc<Checkpoint>, received: Received) -> Self {
         Self {
-            checkpoint: Arc::new(checkpoint),
-            head: Head::Staged(staged, Box::new(state)),
+            checkpoint,
+            head: Head::Received(Arc::new(received)),
         }
     }
 
     /// The state, encoded, and what raft adds to it.
     #[must_use]
-    pub fn checkpoint(&self) -> &Checkpoint {
+    pub const fn checkpoint(&self) -> &Arc<Checkpoint> {
         &self.checkpoint
     }
 

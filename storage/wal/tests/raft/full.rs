@@ -25,6 +25,8 @@ use esker_wal::{
     Replica, Share,
 };
 
+use super::world::crowd;
+
 const SHARDS: u32 = 8;
 const FILE_BYTES: u64 = 256 << 10;
 /// Longer than anything waits that is not stalled.
@@ -425,14 +427,6 @@ fn a_shard_that_cannot_flush_stops_alone() {
     });
 }
 
-/// Somebody else takes all that is free on the disk.
-fn crowd(world: &World) {
-    let capacity = 1 << 40;
-    world.disk.set_capacity(capacity);
-    let free = world.disk.space(Path::new("/")).expect("told").free;
-    world.disk.set_capacity(capacity - free);
-}
-
 #[test]
 fn a_disk_that_somebody_else_fills_costs_no_node_its_life() {
     for checkpointed in [false, true] {
@@ -449,7 +443,7 @@ fn a_disk_that_somebody_else_fills_costs_no_node_its_life() {
             }
             let mut ends = vec![0; SHARDS as usize];
             let before: Vec<_> = checkpoints(&node);
-            crowd(&world);
+            crowd(&world.disk);
             // What appends leave to do, checkpoints among it, goes on around them.
             for round in 0..3 {
                 let (taken, refusals) = node.fill(9000).await;

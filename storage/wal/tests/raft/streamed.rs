@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use esker_env::Env;
 use esker_env::sim::{Crash, Sluggish};
+use esker_env::{Env, Files as _};
 use esker_types::limits::{
     MIB, SNAPSHOT_BYTES_IN_FLIGHT, SNAPSHOT_FOLLOW_MAX, SNAPSHOT_PART_BYTES, SNAPSHOT_PIN_MAX,
 };
@@ -21,7 +21,7 @@ use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
 use super::trio::{PATIENCE, Trio};
-use super::world::{SHARD, World, batch, payload, run};
+use super::world::{SHARD, World, batch, crowd, payload, run};
 
 /// Bytes of a batch of a large head, and how many there are: the head is many times what may be held of it.
 const BATCH_BYTES: usize = 200 << 10;
@@ -114,10 +114,11 @@ fn of_a_head_of_any_size_no_more_than_the_bound_is_held() {
         let bound = SNAPSHOT_BYTES_IN_FLIGHT + SNAPSHOT_PART_BYTES + ENTRY_BYTES;
         assert!(bytes > 5 * bound, "{bytes} bytes of head");
         let mut world = large(2);
-        let (_env, wal) = slow(&mut world).await;
+        let (env, wal) = slow(&mut world).await;
+        let checkpoints = Checkpoints::open(&env, Path::new("/checkpoints")).expect("none");
         let (held, indexes): (Held, Vec<_>) =
             (Held::default(), head.iter().map(|(id, _)| *id).collect());
-        let begun = Incoming::begin(Arc::clone(&wal), checkpoint).await;
+        let begun = Incoming::begin(Arc::clone(&wal), checkpoints, checkpoint).await;
         let mut incoming = begun.expect("a state");
         for (id, body) in &head {
             let taken = incoming.take(*id, held.counted(body)).await;
@@ -145,12 +146,14 @@ fn a_head_that_the_state_does_not_name_is_refused_and_one_that_ends_early() {
         let mut world = large(3);
         let env = world.env();
         let (wal, _) = world.open(&env, Default::default()).await.expect("empty");
-        let begin = || Incoming::begin(Arc::clone(&wal), checkpoint.clone());
+        let checkpoints = Checkpoints::open(&env, Path::new("/checkpoints")).expect("none");
+        let begin = || Incoming::begin(Arc::clone(&wal), checkpoints.clone(), checkpoint.clone());
         let (id, body) = &head[1];
         let mut incoming = begin().await.expect("a state");
         let error = incoming.take(*id, body.clone()).await;
         let error = error.expect_err("it is not the first").to_string();
         assert!(error.contains("does not go on with entry"), "{error}");
+        drop(incoming);
 
         let mut incoming = begin().await.expect("a state");
         for (id, body) in &head[..7] {
@@ -162,8 +165,10 @@ fn a_head_that_the_state_does_not_name_is_refused_and_one_that_ends_early() {
 
         let mut other = checkpoint.clone();
         other.last.index = other.last.index.next();
-        let error = Incoming::begin(Arc::clone(&wal), other).await;
+        let error = Incoming::begin(Arc::clone(&wal), checkpoints.clone(), other).await;
         error.expect_err("its state is at another entry");
+        let left = env.files.list(Path::new("/checkpoints")).expect("listed");
+        assert!(left.is_empty(), "checkpoints that never were: {left:?}");
     });
 }
 
@@ -177,9 +182,11 @@ fn a_log_without_room_for_a_head_says_so_before_it_takes_any() {
         world.options.disk_bytes = 4 * world.options.file_bytes;
         let env = world.env();
         let (wal, _) = world.open(&env, Default::default()).await.expect("empty");
+        let checkpoints = Checkpoints::open(&env, Path::new("/checkpoints")).expect("none");
         let written = wal.stats().bytes;
         for _ in 0..100 {
-            let begun = Incoming::begin(Arc::clone(&wal), checkpoint.clone()).await;
+            let (wal, checkpoints) = (Arc::clone(&wal), checkpoints.clone());
+            let begun = Incoming::begin(wal, checkpoints, checkpoint.clone()).await;
             let error = begun.expect_err("it is larger than the log");
             assert_eq!(error.kind(), std::io::ErrorKind::StorageFull, "{error}");
             assert!(
@@ -311,6 +318,44 @@ fn a_head_whose_leader_dies_or_fails_leaves_nothing_and_the_next_one_comes() {
                 trio.start(leader).await;
             }
             trio.converge().await;
+        });
+    }
+}
+
+/// A disk without room for the state says so while nothing depends on it, and never to raft.
+#[test]
+fn a_disk_that_others_fill_before_or_while_a_snapshot_comes_costs_no_node_its_life() {
+    for (seed, early) in [(730, true), (731, false)] {
+        run(async {
+            let (mut trio, late) = with_one_behind(seed, 60).await;
+            let (stopped, goes_on, begun) = stops_after(&trio, 30);
+            trio.start(late).await;
+            if early {
+                crowd(trio.disk(late));
+                let taken = timeout(Duration::from_secs(2), stopped.notified());
+                taken.await.expect_err("its head is not read");
+                assert!(begun.load(Ordering::Relaxed) > 0, "it was sent");
+                trio.disk(late).set_capacity(1 << 40);
+            } else {
+                told(&stopped).await;
+                crowd(trio.disk(late));
+                goes_on.notify_one();
+            }
+            trio.append(60).await;
+            trio.converge().await;
+            let once = begun.load(Ordering::Relaxed) == 1;
+            assert!(early || once, "whole, it needs no more room");
+            trio.disk(late).set_capacity(1 << 40);
+            trio.crash(late, Crash::PowerCut).await;
+            trio.start(late).await;
+            trio.converge().await;
+            assert_eq!(trio.head(late).await, (0..=60).collect::<Vec<_>>());
+            let left = trio.disk(late).mount().list(Path::new("/checkpoints"));
+            assert_eq!(
+                left.expect("listed").len(),
+                1,
+                "one checkpoint, and nothing beside it"
+            );
         });
     }
 }

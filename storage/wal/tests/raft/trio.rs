@@ -105,6 +105,11 @@ impl Trio {
         }
     }
 
+    /// What `node` writes to.
+    pub(crate) fn disk(&self, node: NodeId) -> &SimDisk {
+        &self.members[&node].world.disk
+    }
+
     /// The disk of `node` as it is now.
     pub(crate) fn image(&self, node: NodeId, seed: u64) -> SimDisk {
         self.members[&node].world.disk.fork(seed)

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use esker_env::Env;
 use esker_env::sim::{Inline, SeededEntropy, SimClock, SimDisk, SimNetwork};
+use esker_env::{Env, Files as _};
 use esker_shard::{
     AppendBatch, AppendOutcome, Command, CommitSegment, Genesis, ObjectChecksum, Outcome, PutTopic,
     TopicConfig,
@@ -33,6 +33,14 @@ pub(crate) fn partition() -> PartitionId {
         topic: topic(),
         index: PartitionIndex(0),
     }
+}
+
+/// Somebody else takes all that is free on `disk`.
+pub(crate) fn crowd(disk: &SimDisk) {
+    let capacity = 1 << 40;
+    disk.set_capacity(capacity);
+    let free = disk.space(Path::new("/")).expect("told").free;
+    disk.set_capacity(capacity - free);
 }
 
 /// A disk, and how the logs on it are laid out.
