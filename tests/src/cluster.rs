@@ -49,6 +49,8 @@ static CLUSTERS: AtomicU64 = AtomicU64::new(0);
 #[derive(Debug)]
 pub struct Cluster {
     pub network: SimNetwork,
+    /// Everywhere, whoever is restarted.
+    clock: Arc<SimClock>,
     keeper: KeeperOptions,
     bucket: String,
     seed: u64,
@@ -114,6 +116,7 @@ impl Cluster {
         let number = CLUSTERS.fetch_add(1, Ordering::Relaxed);
         let mut cluster = Self {
             network: SimNetwork::new(),
+            clock: Arc::new(SimClock::following_tokio()),
             keeper,
             bucket: format!("cluster-{seed}-{number}"),
             seed,
@@ -141,7 +144,7 @@ impl Cluster {
         let of_host: u64 = host.bytes().map(u64::from).sum();
         let seed = self.seed << 24 | of_host << 12 | life;
         Env {
-            clock: Arc::new(SimClock::following_tokio()),
+            clock: Arc::<SimClock>::clone(&self.clock),
             entropy: Arc::new(SeededEntropy::new(seed)),
             files: Arc::new(SimDisk::new(seed).mount()),
             workers: Arc::new(Inline),

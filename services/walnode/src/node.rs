@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use esker_env::Env;
 use esker_shard::{Catalog, Command, Genesis, State};
-use esker_types::limits::HEARTBEAT;
+use esker_types::limits::{CLOCK_ASKED_REST, HEARTBEAT};
 use esker_types::{LeaderEpoch, NodeId, ShardId, ShardTime};
 use esker_wal::disk::{Checkpoints, Fatal, OnFatal, Recovery, Wal, WalOptions};
 use esker_wal::peers::Peers;
@@ -390,10 +390,16 @@ async fn own_ids(catalog: Replica) {
 /// appends.
 async fn take_office(replica: Replica, appender: Appender) {
     let mut known = None;
-    while let Some(term) = replica.leads_anew(known).await {
-        match appender.take_office().await {
-            Ok(()) => known = Some(term),
-            Err(_) => tokio::time::sleep(HEARTBEAT).await,
+    loop {
+        let anew = tokio::time::timeout(CLOCK_ASKED_REST, replica.leads_anew(known));
+        match anew.await {
+            Ok(None) => break,
+            Ok(Some(term)) => match appender.take_office().await {
+                Ok(()) => known = Some(term),
+                Err(_) => tokio::time::sleep(HEARTBEAT).await,
+            },
+            // Clocks may have been set right meanwhile.
+            Err(_) => appender.ask_clocks_again().await,
         }
     }
     // Its end is told by others.

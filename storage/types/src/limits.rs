@@ -339,6 +339,10 @@ pub const FSYNC_FATAL: Duration = Duration::from_secs(30);
 
 /// How far a leader's wall clock may leave its monotonic clock before shard time stops.
 pub const CLOCK_SKEW_MAX: Duration = Duration::from_secs(10);
+/// How long a voter may take to say what its wall clock says.
+pub const CLOCK_ASKED_MAX: Duration = Duration::from_secs(1);
+/// How often a leader whose clock no quorum agreed with asks again.
+pub const CLOCK_ASKED_REST: Duration = Duration::from_secs(10);
 /// How far a wall clock may be ahead of a shard's time when its only voter starts: a week's
 /// standstill. Beyond it the clock is no evidence, and shard time waits for an operator.
 pub const CLOCK_GAP_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);

@@ -1,5 +1,6 @@
 //! The peers of a single voter: none. Whoever asks for one has a membership that says otherwise.
 
+use esker_env::WallMs;
 use esker_types::{NodeId, ShardId};
 use futures::future::{BoxFuture, FutureExt as _, ready};
 use futures::stream::BoxStream;
@@ -44,6 +45,10 @@ impl Peer for Alone {
     }
 
     fn transfer(&self, _request: TransferRequest) -> Said<'_, TransferReply> {
+        nobody()
+    }
+
+    fn clock(&self) -> Said<'_, WallMs> {
         nobody()
     }
 

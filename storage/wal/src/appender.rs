@@ -204,6 +204,12 @@ impl Appender {
         self.office.hold().await.map(|_| ())
     }
 
+    /// Asks the other voters for their clocks once more, if time stands still since this replica took office
+    /// because too few agreed with its own.
+    pub async fn ask_clocks_again(&self) {
+        self.office.ask_again().await;
+    }
+
     /// The time that an entry would be stamped with now; `None` before this replica ever led.
     #[must_use]
     pub fn time(&self) -> Option<Stamp> {

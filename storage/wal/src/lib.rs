@@ -13,6 +13,7 @@
 
 mod appender; // the leader's queue, joined into entries
 mod office; // leading, term by term
+mod agreed; // the wall clocks of a quorum
 mod shard_clock; // shard time as its leader tells it
 mod replica; // one replica of one shard
 mod propose; // commands handed to raft, and what becomes of them

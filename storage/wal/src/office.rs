@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use esker_env::Clock;
-use esker_types::limits::{CLOCK_GAP_MAX, READ_INDEX_MAX};
+use esker_types::limits::{CLOCK_GAP_MAX, CLOCK_SKEW_MAX, READ_INDEX_MAX};
 use esker_types::{NodeId, RaftIndex, ShardTime, Term};
 use openraft::ReadPolicy;
 use openraft::async_runtime::watch::WatchReceiver as _;
@@ -174,11 +174,52 @@ impl Office {
             return Ok(term);
         }
         self.replica.read_index().await?;
+        let (time, tells) = self.time().await;
         if self.replica.leads_in() != Some(term) {
             return Err(self.replica.not_leader());
         }
-        self.begin(term);
+        self.begin(term, time, tells);
         Ok(term)
+    }
+
+    /// The clock of an office that begins now, and whether it tells time: a gap that a single voter
+    /// would not close, or that is more than the clocks of nodes may be apart, is closed if those of a
+    /// quorum agree.
+    async fn time(&self) -> (ShardClock, bool) {
+        let time = self.replica.state().time();
+        let elsewhere = (self.elsewhere)();
+        let alone = self.replica.votes_alone();
+        let gap_max = if alone { CLOCK_GAP_MAX } else { CLOCK_SKEW_MAX };
+        let (wall, monotonic) = (self.clock.wall(), self.clock.monotonic());
+        let mut clock = ShardClock::take_office(wall, monotonic, time, elsewhere, gap_max);
+        if clock.waits() && !alone && self.replica.clocks_agree().await {
+            // One that is far behind is not accepted: told below.
+            let _ = clock.accept(self.clock.wall(), self.clock.monotonic());
+        }
+        let tells = !clock.waits();
+        (clock, tells)
+    }
+
+    /// Asks the clocks of the others once more, if time stands still since the office began. Does nothing
+    /// for who votes alone.
+    pub(crate) async fn ask_again(&self) {
+        let waits = |held: &mut Option<Held>| held.filter(|held| held.time.waits());
+        let Some(Held { term, .. }) = self.lock(waits) else {
+            return;
+        };
+        let leads = self.replica.leads_in() == Some(term);
+        if !leads || self.replica.votes_alone() || !self.replica.clocks_agree().await {
+            return;
+        }
+        let accepted = self.lock(|held| {
+            let held = held.as_mut().filter(|held| held.term == term)?;
+            let (wall, monotonic) = (self.clock.wall(), self.clock.monotonic());
+            held.time.accept(wall, monotonic).ok()
+        });
+        if accepted.is_some() {
+            let shard = self.replica.shard();
+            tracing::info!(%shard, "the wall clocks of a quorum agree: time goes on");
+        }
     }
 
     /// The time that an entry would be stamped with now; `None` before the office was ever held.
@@ -197,11 +238,7 @@ impl Office {
         })
     }
 
-    fn begin(&self, term: Term) {
-        let time = self.replica.state().time();
-        let elsewhere = (self.elsewhere)();
-        let (wall, monotonic) = (self.clock.wall(), self.clock.monotonic());
-        let time = ShardClock::take_office(wall, monotonic, time, elsewhere);
+    fn begin(&self, term: Term, time: ShardClock, tells: bool) {
         let begun = self.lock(|held| {
             let newer = held.is_none_or(|held| held.term < term);
             if newer {
@@ -209,9 +246,12 @@ impl Office {
             }
             newer
         });
-        if begun && let Some(Stamp::Stopped { skew, .. }) = self.stamp() {
+        if begun
+            && !tells
+            && let Some(Stamp::Stopped { skew, .. }) = self.stamp()
+        {
             let shard = self.replica.shard();
-            tracing::error!(%shard, ?skew, limit = ?CLOCK_GAP_MAX, "the wall clock is far ahead of the last entry, or behind it: expiry and retention stand still, appends go on; set the clock right or, after a long standstill, `esker cluster time --accept`");
+            tracing::error!(%shard, ?skew, limit = ?CLOCK_GAP_MAX, "the wall clock is far ahead of the last entry, or behind it, and no clocks of other voters agree with it: expiry and retention stand still, appends go on; set the clock right or, after a long standstill, `esker cluster time --accept`");
         }
     }
 

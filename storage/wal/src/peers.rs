@@ -6,13 +6,14 @@
 //!   candidate ── vote, or asked beforehand whether it would be given ──► everybody
 //!   leader ── a snapshot with the head that it names ──► who is too far behind
 //!   leader ── lead from now on ──► one follower
-//!          ── what is your state, by its hash? ──► everybody
+//!          ── what is your state, by its hash? and what is the time? ──► everybody
 //! ```
 //! The ways are built where there is a network. Whatever is said may be lost, late or said twice;
 //! what one stream of appends carries arrives in order or not at all.
 
 use std::fmt;
 
+use esker_env::WallMs;
 use esker_shard::StateHash;
 use esker_types::{EntryId, NodeId, ShardId};
 use futures::future::BoxFuture;
@@ -51,6 +52,9 @@ pub trait Peer: Send + Sync + 'static {
 
     /// Asks the peer to lead.
     fn transfer(&self, request: TransferRequest) -> Said<'_, TransferReply>;
+
+    /// Asks what its wall clock says.
+    fn clock(&self) -> Said<'_, WallMs>;
 
     /// Asks what its state was when it was last to be compared; `None` if it never was.
     fn likeness(&self) -> Said<'_, Option<Likeness>>;

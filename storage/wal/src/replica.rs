@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use esker_env::{Entropy, Env};
+use esker_env::{Clock, Entropy, Env};
 use esker_shard::{Command, Genesis, HeadBatch, HeadEntry, HeadPosition, State};
 use esker_types::limits::{ELECTION_MAX, ELECTION_MIN, HEARTBEAT};
 use esker_types::{ContentHash, NodeId, RaftIndex, ShardId};
@@ -53,6 +53,9 @@ pub struct Replica {
     heard: Heard,
     _succeeding: Arc<Task>,
     entropy: Arc<dyn Entropy>,
+    clock: Arc<dyn Clock>,
+    node: NodeId,
+    peers: Arc<dyn Peers>,
 }
 
 /// A task that has raft at hand, and ends with the last clone of its replica.
@@ -109,7 +112,7 @@ impl Replica {
         let rooms = Rooms::default();
         let links = Links {
             shard,
-            peers,
+            peers: Arc::clone(&peers),
             rooms: rooms.clone(),
             kept: Arc::default(),
         };
@@ -134,6 +137,9 @@ impl Replica {
             alive: start.alive,
             likeness: start.likeness,
             entropy: Arc::clone(&env.entropy),
+            clock: Arc::clone(&env.clock),
+            node,
+            peers,
         })
     }
 
@@ -383,6 +389,18 @@ impl Replica {
 
     pub(crate) const fn raft(&self) -> &Raft {
         &self.raft
+    }
+
+    pub(crate) const fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
+    }
+
+    pub(crate) const fn node(&self) -> NodeId {
+        self.node
+    }
+
+    pub(crate) const fn peers(&self) -> &Arc<dyn Peers> {
+        &self.peers
     }
 
     pub(crate) const fn checkpoints(&self) -> &Checkpoints {

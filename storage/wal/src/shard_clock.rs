@@ -16,8 +16,8 @@ pub struct ShardClock {
     began: (WallMs, Monotonic),
     began_at: ShardTime,
     last: ShardTime,
-    /// The wall clock was too far ahead or behind when the office began, and still is.
-    waits: bool,
+    /// The wall clock was further ahead or behind than this when the office began, and still is.
+    waits: Option<Duration>,
 }
 
 /// The wall clock is behind the shard's time, which never goes back: nothing can be accepted.
@@ -65,15 +65,15 @@ impl Stamp {
 impl ShardClock {
     /// A leader takes office over a shard whose time is `time`, zero if it has none yet: then the
     /// latest `elsewhere`, of the node's other shards, is what its wall clock is held against. A
-    /// gap of up to [`CLOCK_GAP_MAX`] is closed in one step. A larger one may be a long standstill
-    /// or a clock that is wrong, now or before, and a single voter has no other clock to ask: time
-    /// stands still until the gap is smaller, or accepted.
+    /// gap of up to `gap_max` is closed in one step. A larger one may be a long standstill or a clock
+    /// that is wrong, now or before: time stands still until the gap is smaller, or accepted.
     #[must_use]
     pub fn take_office(
         wall: WallMs,
         monotonic: Monotonic,
         time: ShardTime,
         elsewhere: ShardTime,
+        gap_max: Duration,
     ) -> Self {
         // Late rather than early: what is stamped with a time long gone would expire at once.
         let known = if time == ShardTime::ZERO {
@@ -82,14 +82,14 @@ impl ShardClock {
             time
         };
         let apart = apart(wall, known, known);
-        if known == ShardTime::ZERO || apart <= CLOCK_GAP_MAX {
+        if known == ShardTime::ZERO || apart <= gap_max {
             return Self::begin(wall, monotonic, time);
         }
         Self {
             began: (WallMs(known.0), monotonic),
             began_at: known,
             last: known,
-            waits: true,
+            waits: Some(gap_max),
         }
     }
 
@@ -99,11 +99,17 @@ impl ShardClock {
             began: (wall, monotonic),
             began_at,
             last: began_at,
-            waits: false,
+            waits: None,
         }
     }
 
-    /// An operator accepts the wall clock as it is: the office begins anew.
+    /// Whether it stands still since the office began.
+    #[must_use]
+    pub const fn waits(&self) -> bool {
+        self.waits.is_some()
+    }
+
+    /// An operator, or the clocks of a quorum, accept the wall clock as it is: the office begins anew.
     ///
     /// # Errors
     /// [`Behind`] by more than [`CLOCK_GAP_MAX`]; nothing has changed.
@@ -120,10 +126,10 @@ impl ShardClock {
     /// The time to stamp on the next entry.
     pub fn stamp(&mut self, wall: WallMs, monotonic: Monotonic) -> Stamp {
         let measured = monotonic.since(self.began.1);
-        if self.waits {
+        if let Some(gap_max) = self.waits {
             let due = self.began_at.after(measured);
             let gap = apart(wall, self.began_at, due);
-            if gap > CLOCK_GAP_MAX {
+            if gap > gap_max {
                 return Stamp::Stopped {
                     at: self.last,
                     skew: gap,
@@ -166,7 +172,11 @@ mod tests {
     const T0: u64 = 1_700_000_000_000;
 
     fn clock() -> ShardClock {
-        ShardClock::take_office(WallMs(T0), at(0), ShardTime::ZERO, ShardTime::ZERO)
+        take_office(T0, ShardTime::ZERO, ShardTime::ZERO)
+    }
+
+    fn take_office(wall: u64, time: ShardTime, elsewhere: ShardTime) -> ShardClock {
+        ShardClock::take_office(WallMs(wall), at(0), time, elsewhere, CLOCK_GAP_MAX)
     }
 
     fn at(ms: u64) -> Monotonic {
@@ -232,8 +242,7 @@ mod tests {
 
     #[test]
     fn an_office_begins_at_the_shards_time_even_if_the_wall_clock_is_behind() {
-        let mut clock =
-            ShardClock::take_office(WallMs(T0), at(0), ShardTime(T0 + 5_000), ShardTime(0));
+        let mut clock = take_office(T0, ShardTime(T0 + 5_000), ShardTime(0));
         assert_eq!(
             clock.stamp(WallMs(T0 + 1), at(1)).time(),
             ShardTime(T0 + 5_000)
@@ -243,8 +252,7 @@ mod tests {
     #[test]
     fn a_clock_far_ahead_at_a_start_waits_until_it_is_right_or_accepted() {
         let gap = u64::try_from(CLOCK_GAP_MAX.as_millis()).expect("small");
-        let start =
-            |wall| ShardClock::take_office(WallMs(wall), at(0), ShardTime(T0), ShardTime(0));
+        let start = |wall| take_office(wall, ShardTime(T0), ShardTime(0));
         let mut near = start(T0 + gap);
         let stamp = near.stamp(WallMs(T0 + gap + 5), at(5));
         assert_eq!(stamp, Stamp::Time(ShardTime(T0 + gap + 5)));
@@ -275,8 +283,7 @@ mod tests {
     #[test]
     fn a_shard_without_a_time_goes_by_the_others_of_its_node() {
         let gap = u64::try_from(CLOCK_GAP_MAX.as_millis()).expect("small");
-        let start =
-            |wall| ShardClock::take_office(WallMs(wall), at(0), ShardTime::ZERO, ShardTime(T0));
+        let start = |wall| take_office(wall, ShardTime::ZERO, ShardTime(T0));
         assert_eq!(
             start(T0 + gap).stamp(WallMs(T0 + gap), at(0)),
             Stamp::Time(ShardTime(T0 + gap))
@@ -303,7 +310,7 @@ mod tests {
         let gap = u64::try_from(CLOCK_GAP_MAX.as_millis()).expect("small");
         let years = 64 * 52 * gap;
         let time = ShardTime(T0 + years);
-        let mut clock = ShardClock::take_office(WallMs(T0), at(0), time, time);
+        let mut clock = take_office(T0, time, time);
         let behind = |ms| Duration::from_millis(years - ms);
         for ms in [0, 5_000, 2 * gap] {
             let stopped = Stamp::Stopped {
@@ -317,5 +324,26 @@ mod tests {
         assert!(refused.to_string().contains("never goes back"), "{refused}");
         let stamp = clock.stamp(WallMs(T0 + years - gap), at(4 * gap));
         assert_eq!(stamp, Stamp::Time(time), "it has come near enough");
+    }
+    /// Who votes with others asks them, and closes no gap of hours by itself.
+    #[test]
+    fn a_smaller_bound_makes_smaller_gaps_wait() {
+        let hour = 3_600_000;
+        for wall in [T0 + hour, T0 - hour] {
+            let mut clock = ShardClock::take_office(
+                WallMs(wall),
+                at(0),
+                ShardTime(T0),
+                ShardTime(0),
+                CLOCK_SKEW_MAX,
+            );
+            assert!(clock.waits());
+            let stamp = clock.stamp(WallMs(wall), at(0));
+            assert!(matches!(stamp, Stamp::Stopped { .. }), "{stamp:?}");
+            clock.accept(WallMs(wall), at(0)).expect("a quorum agrees");
+            assert!(!clock.waits());
+            let due = ShardTime(T0.max(wall));
+            assert_eq!(clock.stamp(WallMs(wall), at(0)), Stamp::Time(due));
+        }
     }
 }

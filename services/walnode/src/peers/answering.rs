@@ -312,6 +312,11 @@ impl Raft for Answering {
         Ok(Response::new(words::likeness(replica.likeness())))
     }
 
+    async fn clock(&self, request: Request<wire::ClockRequest>) -> Reply<wire::ClockReply> {
+        let unix_ms = self.replica(request.metadata())?.wall().0;
+        Ok(Response::new(wire::ClockReply { unix_ms }))
+    }
+
     async fn install(
         &self,
         request: Request<Streaming<wire::InstallPart>>,

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use esker_env::Network;
+use esker_env::{Network, WallMs};
 use esker_proto::internal::install_part::{Beginning, Part};
 use esker_proto::internal::raft_client::RaftClient;
 use esker_proto::internal::{self as wire};
@@ -211,6 +211,16 @@ impl Peer for Way {
             let reply = self.client()?.transfer(request).await;
             let reply = self.answer(reply)?;
             words::read_transfer_reply(reply).map_err(|fault| unread(self.node, fault))
+        })
+    }
+
+    fn clock(&self) -> Said<'_, WallMs> {
+        Box::pin(async move {
+            let request = self.request(wire::ClockRequest {});
+            let reply = self.client()?.clock(request).await;
+            // An older binary does not know the call; whether it is there, others tell.
+            let none = |status: Status| PeerError(status.message().to_owned());
+            Ok(WallMs(reply.map_err(none)?.into_inner().unix_ms))
         })
     }
 

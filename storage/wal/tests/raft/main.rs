@@ -11,5 +11,6 @@ mod trio; // three replicas, and more
 mod three; // three replicas die, are cut off, fall behind
 mod cramped; // some of three have no room
 mod members; // replicas join and leave
+mod clocks; // a leader whose wall clock is wrong, and a standstill of all
 mod together; // a task of openraft panics
 mod streamed; // snapshots whose heads come piece by piece

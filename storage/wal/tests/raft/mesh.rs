@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
+use esker_env::WallMs;
 use esker_types::{EntryId, NodeId, ShardId};
 use esker_wal::Replica;
 use esker_wal::disk::{Body, Vote};
@@ -172,6 +173,10 @@ impl Peer for Way {
             let reply = self.end()?.heard_transfer(request).await;
             self.end().and(reply)
         })
+    }
+
+    fn clock(&self) -> Said<'_, WallMs> {
+        Box::pin(async move { Ok(self.end()?.wall()) })
     }
 
     fn likeness(&self) -> Said<'_, Option<Likeness>> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use esker_env::sim::{Crash, SimDisk};
+use esker_env::sim::{Crash, SimClock, SimDisk};
 use esker_shard::{Command, CommitSegment, ObjectChecksum, Outcome};
 use esker_types::limits::GIB;
 use esker_types::{NodeId, RaftIndex, SegmentId, ShardTime};
@@ -108,6 +108,11 @@ impl Trio {
     /// What `node` writes to.
     pub(crate) fn disk(&self, node: NodeId) -> &SimDisk {
         &self.members[&node].world.disk
+    }
+
+    /// What `node` takes for the time.
+    pub(crate) fn clock(&self, node: NodeId) -> &SimClock {
+        self.members[&node].world.clock.as_ref().expect("it is up")
     }
 
     /// The disk of `node` as it is now.

@@ -48,6 +48,8 @@ pub(crate) struct World {
     pub(crate) disk: SimDisk,
     pub(crate) options: WalOptions,
     pub(crate) lives: u64,
+    /// Goes on from life to life, from the first on.
+    pub(crate) clock: Option<Arc<SimClock>>,
     seed: u64,
 }
 
@@ -73,14 +75,18 @@ impl World {
             disk: SimDisk::new(seed),
             options,
             lives: 0,
+            clock: None,
             seed,
         }
     }
 
     pub(crate) fn env(&mut self) -> Env {
         self.lives += 1;
+        let clock = self
+            .clock
+            .get_or_insert_with(|| Arc::new(SimClock::following_tokio()));
         Env {
-            clock: Arc::new(SimClock::following_tokio()),
+            clock: Arc::<SimClock>::clone(clock),
             entropy: Arc::new(SeededEntropy::new(self.seed << 8 | self.lives)),
             files: Arc::new(self.disk.mount()),
             workers: Arc::new(Inline),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use esker_env::WallMs;
 use esker_types::{NodeId, ShardId};
 use esker_wal::Replica;
 use esker_wal::disk::Vote;
@@ -122,6 +123,10 @@ impl Peer for Way {
 
     fn transfer(&self, request: TransferRequest) -> Said<'_, TransferReply> {
         Box::pin(async move { self.end()?.heard_transfer(request).await })
+    }
+
+    fn clock(&self) -> Said<'_, WallMs> {
+        Box::pin(async move { Ok(self.end()?.wall()) })
     }
 
     fn likeness(&self) -> Said<'_, Option<Likeness>> {
