@@ -77,11 +77,25 @@ impl Ours {
 }
 
 /// The oldest batch of a head, and since when we know of it. Shard time stands still where nothing
-/// is appended, so age is measured here.
+/// is appended, or a clock is wrong, so age is measured here.
 #[derive(Clone, Copy, Debug)]
 struct Oldest {
     time: ShardTime,
+    /// What was flushed when it was the oldest: of those behind it others may have its time.
+    flushed: RaftIndex,
     since: Monotonic,
+}
+
+impl Oldest {
+    /// The oldest now, of `time`, with all up to `flushed` flushed: the one that is `known`, or another.
+    fn now(time: ShardTime, flushed: RaftIndex, known: Option<Self>, now: Monotonic) -> Self {
+        let known = known.filter(|known| (known.time, known.flushed) == (time, flushed));
+        known.unwrap_or(Self {
+            time,
+            flushed,
+            since: now,
+        })
+    }
 }
 
 /// What the leader said of whose turn it is.
@@ -131,10 +145,9 @@ impl Schedule {
             };
             seen = progress.mark.index;
             let now = self.env.clock.monotonic();
-            oldest = progress.head.oldest.map(|time| match oldest {
-                Some(known) if known.time == time => known,
-                _ => Oldest { time, since: now },
-            });
+            let flushed = progress.flush_position;
+            let first = progress.head.oldest;
+            oldest = first.map(|time| Oldest::now(time, flushed, oldest, now));
             let age = oldest.map(|oldest| now.since(oldest.since));
             if age.is_none() {
                 // What could not be flushed is flushed by somebody else, or deleted.
@@ -240,5 +253,23 @@ impl Schedule {
         let half = time / 2;
         let spread = u64::try_from(half.as_micros()).unwrap_or(u64::MAX).max(1);
         half + Duration::from_micros(self.env.entropy.next_u64() % spread)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_oldest_is_another_though_time_stands() {
+        let at = |seconds| Monotonic(Duration::from_secs(seconds));
+        let (time, flushed) = (ShardTime(7), RaftIndex(3));
+        let first = Oldest::now(time, flushed, None, at(1));
+        let same = Oldest::now(time, flushed, Some(first), at(2));
+        assert_eq!(same.since, at(1));
+        let next = Oldest::now(time, RaftIndex(4), Some(same), at(3));
+        assert_eq!(next.since, at(3), "it would be flushed at once");
+        let younger = Oldest::now(ShardTime(8), RaftIndex(4), Some(next), at(4));
+        assert_eq!(younger.since, at(4));
     }
 }

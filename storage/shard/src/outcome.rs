@@ -179,3 +179,27 @@ pub enum AppendError {
     )]
     TooManyProducers,
 }
+
+impl AppendError {
+    /// Whether an append that has a producer, and was sent before, was not written then either: it was looked
+    /// for among what its producer wrote, and not found. Else an earlier copy may stand.
+    #[must_use]
+    pub const fn excludes_an_earlier_copy(&self) -> bool {
+        match self {
+            // Decided before it is looked for.
+            Self::UnknownPartition
+            | Self::PartitionEnded
+            | Self::TooLarge { .. }
+            | Self::RecordCount { .. }
+            // What would tell is forgotten.
+            | Self::StaleProducerEpoch { .. }
+            | Self::DuplicateExpired => false,
+            Self::SequenceReused
+            | Self::Fenced { .. }
+            | Self::SequenceGap { .. }
+            | Self::ExpectedEnd { .. }
+            | Self::OffsetsExhausted { .. }
+            | Self::TooManyProducers => true,
+        }
+    }
+}

@@ -337,6 +337,11 @@ pub const HAND_OVER_MAX: Duration = Duration::from_millis(300);
 /// An fdatasync that takes longer ends the process.
 pub const FSYNC_FATAL: Duration = Duration::from_secs(30);
 
+/// Bytes of frames that wait for a WAL node's disk, or are on their way there, before a producer's batches
+/// and a leader's entries have to wait: what a disk slower than its load would else pile up in memory, and
+/// a vote would wait behind. Two of the largest groups: one is written, the next is gathered.
+pub const WAL_QUEUED_BYTES_MAX: usize = 32 * MIB;
+
 /// How far a leader's wall clock may leave its monotonic clock before shard time stops.
 pub const CLOCK_SKEW_MAX: Duration = Duration::from_secs(10);
 /// How long a voter may take to say what its wall clock says.

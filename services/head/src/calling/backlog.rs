@@ -144,8 +144,17 @@ impl Backlog {
             // Decided without one before it, which is to be sent again: it was not written.
             Ok(_) if overtook => Heard::Again(None),
             Ok(outcome) => {
+                let doubt = kept.doubt.take();
                 self.applied = self.applied.max(number + 1);
-                self.settle(number, Ok(outcome));
+                let outcome = match (doubt, outcome) {
+                    (Some(doubt), AppendOutcome::Rejected(error))
+                        if !error.excludes_an_earlier_copy() =>
+                    {
+                        Err(self.unknown(&format!("{doubt}; sent again: {error}")))
+                    }
+                    (_, outcome) => Ok(outcome),
+                };
+                self.settle(number, outcome);
                 Heard::Outcome
             }
             Err(HeadError::NotLeader { leader, .. }) => Heard::Again(leader),

@@ -357,8 +357,9 @@ impl Books {
                 .books
                 .get_mut(&shard)
                 .and_then(|book| book.slots.get_mut(&index));
+            // A note may be of an entry that was cut off, and came again: that one may not be on disk yet.
             let body = slot
-                .filter(|slot| slot.id.term == term)
+                .filter(|slot| slot.id.term == term && slot.place.is_some())
                 .and_then(|slot| slot.body.take());
             self.cached_bytes -= body.map_or(0, |body| body.memory());
         }
@@ -399,6 +400,12 @@ impl Slot {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use esker_env::{Env, OpenMode};
+
+    use super::super::file::WalFile;
     use super::*;
     use crate::disk::body::BESIDE_BYTES;
 
@@ -415,6 +422,25 @@ mod tests {
         Body::new(&vec![0; bytes], Vec::new())
     }
 
+    /// Somewhere in a file.
+    fn a_place() -> Place {
+        let (env, _, _) = Env::simulated(1);
+        let path = Path::new("/somewhere");
+        let file = env.files.open(path, OpenMode::CreateNew).unwrap();
+        let file = Arc::new(WalFile {
+            sequence: 1,
+            uuid: 7,
+            path: path.to_owned(),
+            file,
+        });
+        Place {
+            file,
+            offset: 0,
+            bytes: 100,
+            crc: 0,
+        }
+    }
+
     #[test]
     fn a_log_has_no_hole_and_its_terms_never_fall() {
         let mut books = Books::new(1000);
@@ -429,6 +455,21 @@ mod tests {
         books.truncate(SHARD, id(1, 2)).unwrap();
         books.append(SHARD, id(2, 4), body(1)).unwrap();
         assert_eq!(books.book(SHARD).unwrap().bounds.last, id(2, 4));
+    }
+
+    #[test]
+    fn what_came_again_and_is_not_on_disk_yet_stays_in_memory() {
+        let mut books = Books::new(0);
+        let place = a_place();
+        books.append(SHARD, id(1, 1), body(96)).unwrap();
+        books.append(SHARD, id(2, 1), body(96)).unwrap();
+        books.placed(SHARD, id(2, 1), place);
+        // A leader of another term cut it off, and one after that has it.
+        books.truncate(SHARD, id(1, 1)).unwrap();
+        books.append(SHARD, id(2, 1), body(96)).unwrap();
+        books.evict();
+        let (_, found) = books.find(SHARD, RaftIndex(2)).unwrap();
+        assert!(matches!(found, Found::Cached(_)));
     }
 
     #[test]

@@ -66,8 +66,8 @@ impl Item {
     }
 }
 
-/// The waiting line, and what is owed to whoever may still join it. Its length is bounded by admission: by what a leader lets be in flight, and
-/// by what a follower's transport carries.
+/// The waiting line, and what is owed to whoever may still join it. Its length is bounded by admission
+/// (`room`): who has batches or entries to write waits while it is long.
 pub(crate) struct Queue {
     group_bytes: usize,
     measures: Measures,

@@ -21,17 +21,21 @@
 //!
 //! Only files that are there count: the disk may hold fewer than the budget says. Whoever finds
 //! room in the budget and none yet in files waits until they are written.
+//!
+//! What waits for the disk is in memory, and a vote would wait behind it: while more than
+//! [`WAL_QUEUED_BYTES_MAX`] do, batches and a leader's entries are not let in, and their senders wait.
 
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use esker_types::limits::{COMMAND_BYTES_MAX, ENTRIES_IN_FLIGHT, WAL_ALIGN};
+use esker_types::limits::{COMMAND_BYTES_MAX, ENTRIES_IN_FLIGHT, WAL_ALIGN, WAL_QUEUED_BYTES_MAX};
 
 use super::frame::FRAME_HEADER_BYTES;
 use super::group::GROUP_HEADER_BYTES;
 use super::options::WalOptions;
 use super::preamble::Preamble;
+use super::queue::Queue;
 use super::shared::{Files, Shared};
 
 /// Bytes of an append's entry beside payload and descriptions of batches.
@@ -202,7 +206,8 @@ impl Measures {
 }
 
 impl Shared {
-    /// Takes `bytes` for `purpose`: waits while the files for them are being written.
+    /// Takes `bytes` for `purpose`: waits while the files for them are being written, or too much waits for
+    /// the disk.
     pub(crate) async fn promise(
         self: &Arc<Self>,
         purpose: Purpose,
@@ -216,7 +221,7 @@ impl Shared {
             let asked = self.ask(purpose, bytes);
             self.wake_maker();
             let room = match asked {
-                Asked::Taken => return Ok(Promise::new(self, bytes)),
+                Asked::Taken => return Ok(Promise::new(self, purpose, bytes)),
                 Asked::Full { room } => return Err(self.full(room)),
                 Asked::Coming { room } => room,
             };
@@ -261,7 +266,7 @@ impl Shared {
         let kept = queue.owed() + self.measures.reserve.behind(purpose);
         let there = self.measures.there(&files).saturating_sub(kept);
         let to_come = self.measures.in_the_end(&files).saturating_sub(kept);
-        if bytes <= there {
+        if bytes <= there && !self.is_long(&queue, purpose) {
             queue.promised += bytes;
             Asked::Taken
         } else if bytes <= to_come {
@@ -269,6 +274,19 @@ impl Shared {
         } else {
             Asked::Full { room: to_come }
         }
+    }
+
+    /// Whether who has something for `purpose` waits until some of what is queued is on disk.
+    fn is_long(&self, queue: &Queue, purpose: Purpose) -> bool {
+        let queued = queue.bytes() as u64;
+        let ahead = match purpose {
+            Purpose::Append => queued,
+            // Raft has them, and queues them before long.
+            Purpose::Replicated => queued + self.let_in.load(Ordering::Relaxed),
+            // Bounded by who proposes, or sends, them; what makes room does not wait.
+            Purpose::Command | Purpose::Installed => return false,
+        };
+        ahead > WAL_QUEUED_BYTES_MAX as u64
     }
 
     pub(super) fn room(&self) -> u64 {
@@ -314,7 +332,7 @@ impl Shared {
 /// What became of a request for room.
 enum Asked {
     Taken,
-    /// There will be once the files are written that the budget allows.
+    /// There will be once files, or what is queued, are written.
     Coming {
         room: u64,
     },
@@ -328,13 +346,22 @@ enum Asked {
 pub(crate) struct Promise {
     shared: Arc<Shared>,
     bytes: AtomicU64,
+    /// Bytes of it that count as let in.
+    let_in: AtomicU64,
 }
 
 impl Promise {
-    fn new(shared: &Arc<Shared>, bytes: u64) -> Self {
+    fn new(shared: &Arc<Shared>, purpose: Purpose, bytes: u64) -> Self {
+        let let_in = if purpose == Purpose::Replicated {
+            bytes
+        } else {
+            0
+        };
+        shared.let_in.fetch_add(let_in, Ordering::Relaxed);
         Self {
             shared: Arc::clone(shared),
             bytes: AtomicU64::new(bytes),
+            let_in: AtomicU64::new(let_in),
         }
     }
 
@@ -355,6 +382,8 @@ impl Promise {
 
     /// The bytes, once: whoever queues the frame owes them from here on.
     pub(crate) fn spend(&self) -> u64 {
+        let let_in = self.let_in.swap(0, Ordering::AcqRel);
+        self.shared.let_in.fetch_sub(let_in, Ordering::Relaxed);
         self.bytes.swap(0, Ordering::AcqRel)
     }
 }
@@ -382,7 +411,7 @@ mod tests {
 
     use super::super::frame::FrameKind;
     use super::super::group::padded_bytes;
-    use super::super::queue::{Item, Queue};
+    use super::super::queue::Item;
     use super::*;
 
     fn measures(shards: usize) -> (Measures, WalOptions) {

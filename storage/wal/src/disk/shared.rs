@@ -42,6 +42,8 @@ pub(crate) struct Shared {
     pub(super) wrote: Notify,
     /// Something that bears on room has changed.
     pub(super) room_changed: Notify,
+    /// Bytes promised to a leader's entries that are not queued yet.
+    pub(super) let_in: AtomicU64,
     pub(super) make_spare: Waker,
     /// Of the directory: let go with the last of those who share this.
     pub(super) lock: OnceLock<Box<dyn Lock>>,
@@ -141,6 +143,7 @@ impl Shared {
             }),
             wrote: Notify::new(),
             room_changed: Notify::new(),
+            let_in: AtomicU64::new(0),
             make_spare: start.make_spare,
         }
     }
@@ -399,34 +402,92 @@ mod tests {
     use std::path::Path;
 
     use esker_env::Env;
+    use esker_types::limits::WAL_QUEUED_BYTES_MAX;
+    use tokio::time::timeout;
 
+    use super::super::room::Purpose;
     use super::super::spare::prewrite;
     use super::*;
+
+    /// A log of which nothing is written, with so many spares.
+    fn shared(env: &Env, options: &WalOptions, spares: u64) -> Arc<Shared> {
+        let directory = Path::new("/wal");
+        env.files.create_dir_all(directory).expect("made");
+        let spare = || prewrite(env, directory, options.file_bytes).expect("written");
+        Arc::new(Shared::new(
+            options.clone(),
+            Start {
+                books: Books::new(1 << 20),
+                sequence: Vec::new(),
+                active_end: 0,
+                spares: (0..spares).map(|_| spare()).collect(),
+                on_fatal: Arc::new(|_: &_| {}),
+                make_spare: env.workers.start("idle", Box::new(|| {})),
+                now: env.clock.monotonic(),
+            },
+        ))
+    }
+
+    /// What is queued is in memory, on a node that follows as on one that leads.
+    #[tokio::test(start_paused = true)]
+    async fn who_has_more_waits_while_too_much_waits_for_the_disk() {
+        let (env, _, _) = Env::simulated(1);
+        let options = WalOptions {
+            file_bytes: 24 << 20,
+            group_bytes: 1 << 20,
+            disk_bytes: 240 << 20,
+            ..WalOptions::default()
+        };
+        let shared = shared(&env, &options, 6);
+        let promise = |purpose| shared.promise(purpose, 1 << 20);
+        let now = Duration::from_millis(1);
+        // Let in and not queued yet, these count with what is.
+        let mut let_in = Vec::new();
+        while let Ok(promise) = timeout(now, promise(Purpose::Replicated)).await {
+            let_in.push(promise.expect("there is room"));
+        }
+        let bound = WAL_QUEUED_BYTES_MAX >> 20;
+        assert_eq!(let_in.len(), bound + 1);
+        drop(
+            timeout(now, promise(Purpose::Append))
+                .await
+                .expect("none is queued"),
+        );
+        let id = EntryId::default();
+        for promise in let_in {
+            let payload = vec![vec![0; 1 << 20].into()];
+            let item = Item::new(ShardId(1), FrameKind::Entry, id, payload);
+            let pushed = shared.queue().push(vec![item], promise.spend());
+            assert!(pushed.is_ok());
+        }
+        for purpose in [Purpose::Append, Purpose::Replicated] {
+            timeout(now, promise(purpose)).await.expect_err("it waits");
+        }
+        // What makes room does not.
+        for purpose in [Purpose::Command, Purpose::Installed] {
+            let asked = timeout(now, promise(purpose)).await;
+            drop(asked.expect("at once").expect("there is room"));
+        }
+        let written = async {
+            for _ in 0..2 {
+                assert!(!shared.queue().take_group().is_empty());
+                shared.group_written();
+            }
+        };
+        let (waited, ()) = tokio::join!(promise(Purpose::Append), written);
+        waited.expect("there is room");
+    }
 
     #[tokio::test]
     async fn a_file_in_hand_is_one_of_those_that_the_budget_allows() {
         let (env, _, _) = Env::simulated(1);
-        let directory = Path::new("/wal");
-        env.files.create_dir_all(directory).expect("made");
         let options = WalOptions {
             file_bytes: 256 << 10,
             group_bytes: 64 << 10,
             disk_bytes: 1 << 20,
             ..WalOptions::default()
         };
-        let spare = || prewrite(&env, directory, options.file_bytes).expect("written");
-        let shared = Shared::new(
-            options.clone(),
-            Start {
-                books: Books::new(1 << 20),
-                sequence: Vec::new(),
-                active_end: 0,
-                spares: (0..4).map(|_| spare()).collect(),
-                on_fatal: Arc::new(|_: &_| {}),
-                make_spare: env.workers.start("idle", Box::new(|| {})),
-                now: env.clock.monotonic(),
-            },
-        );
+        let shared = shared(&env, &options, 4);
         assert!(!shared.may_grow(), "four files of four");
         let in_hand = shared.take_spare().expect("there are four");
         assert!(!shared.may_grow() && !shared.wants_spare());

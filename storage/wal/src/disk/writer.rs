@@ -242,8 +242,12 @@ impl Writer {
         }
         while let Some(file) = self.shared.take_unreferenced() {
             let path = spare::fresh_path(&self.env, &self.directory);
+            // It may hang as any sync may, and is watched as one.
+            self.shared.sync_began(self.env.clock.monotonic());
             let renamed = self.env.files.rename(&file.path, &path);
-            if let Err(error) = renamed.and_then(|()| self.env.files.sync_dir(&self.directory)) {
+            let renamed = renamed.and_then(|()| self.env.files.sync_dir(&self.directory));
+            self.shared.sync_gave_up();
+            if let Err(error) = renamed {
                 self.fail(Vec::new(), "recycling a file", &error);
                 return;
             }

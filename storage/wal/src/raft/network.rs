@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
 
-use esker_types::limits::{ELECTION_MAX, REPLICATION_STALL_MAX};
+use esker_types::limits::REPLICATION_STALL_MAX;
 use esker_types::{EntryId, NodeId, RaftIndex, ShardId, Term};
 use futures::stream::BoxStream;
 use futures::{StreamExt as _, stream};
@@ -108,10 +108,7 @@ impl RaftNetworkV2<TypeConfig> for Link {
             }
         };
         let Ok(reply) = tokio::time::timeout(option.hard_ttl(), answered).await else {
-            // A slow disk answers late, and is there all the same.
-            if self.answered.elapsed() > ELECTION_MAX {
-                self.room.silent();
-            }
+            self.room.late(self.answered);
             let what = format!("no answer within {:?}", option.hard_ttl());
             return Err(failed(&PeerError(what)).await);
         };

@@ -2,13 +2,19 @@
 //! room for.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use esker_types::limits::ELECTION_MAX;
+use tokio::time::Instant;
 
 use crate::peers::{AppendReply, PeerError};
 
-/// What each peer said last. Clones share it.
+/// What each peer said last, and when it last said anything. Clones share it.
 #[derive(Clone, Default, Debug)]
-pub(crate) struct Rooms(Arc<Mutex<BTreeMap<u64, Said>>>);
+pub(crate) struct Rooms(Arc<Mutex<All>>);
+
+/// By node.
+type All = BTreeMap<u64, (Said, Option<Instant>)>;
 
 /// What one of them said.
 #[derive(Clone, Debug)]
@@ -38,7 +44,7 @@ impl Rooms {
     /// What a peer said last; `None` before it was asked.
     pub(crate) fn said(&self, node: u64) -> Option<Said> {
         let said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        said.get(&node).copied()
+        said.get(&node).map(|(said, _)| *said)
     }
 }
 
@@ -56,11 +62,58 @@ impl Room {
 
     /// It gave no answer.
     pub(crate) fn silent(&self) {
-        self.set(Said::Nothing);
+        let mut said = self.said();
+        let (said, _) = said.entry(self.node).or_insert((Said::Nothing, None));
+        *said = Said::Nothing;
+    }
+
+    /// It gave no answer in time to what it was asked since `asked_since`: silent, unless it answered
+    /// anything else within [`ELECTION_MAX`]. One whose disk is slow is late for every beat, and takes all
+    /// that is appended.
+    pub(crate) fn late(&self, asked_since: Instant) {
+        let answered = self.said().get(&self.node).and_then(|(_, at)| *at);
+        if answered.unwrap_or(asked_since).max(asked_since).elapsed() > ELECTION_MAX {
+            self.silent();
+        }
     }
 
     fn set(&self, now: Said) {
-        let mut said = self.rooms.0.lock().unwrap_or_else(PoisonError::into_inner);
-        said.insert(self.node, now);
+        self.said().insert(self.node, (now, Some(Instant::now())));
+    }
+
+    fn said(&self) -> MutexGuard<'_, All> {
+        self.rooms.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use esker_types::EntryId;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_answers_appends_is_not_silent_however_late_his_beats_are() {
+        let (rooms, began) = (Rooms::default(), Instant::now());
+        let room = rooms.of(7);
+        let matched = Ok(AppendReply::Matched {
+            upto: EntryId::default(),
+            room: 1,
+        });
+        for _ in 0..20 {
+            tokio::time::advance(ELECTION_MAX / 2).await;
+            room.heard(&matched);
+            room.late(began);
+            assert_eq!(rooms.said(7), Some(Said::Room));
+        }
+        tokio::time::advance(ELECTION_MAX * 2).await;
+        room.late(began);
+        assert_eq!(rooms.said(7), Some(Said::Nothing));
+        room.heard(&matched);
+        assert_eq!(rooms.said(7), Some(Said::Room));
+        // Asked for the first time a moment ago.
+        let another = rooms.of(8);
+        another.late(Instant::now());
+        assert_eq!(rooms.said(8), None);
     }
 }

@@ -40,9 +40,12 @@ impl Gate {
     }
 }
 
-/// The machine's files, whose syncs pass a gate.
-#[derive(Debug)]
-struct Gated(Arc<Gate>);
+/// The machine's files, whose syncs pass a gate, and those of folders another.
+#[derive(Debug, Default)]
+struct Gated {
+    files: Arc<Gate>,
+    folders: Arc<Gate>,
+}
 
 #[derive(Debug)]
 struct GatedFile(Arc<dyn File>, Arc<Gate>);
@@ -51,7 +54,7 @@ impl Files for Gated {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
         Ok(Arc::new(GatedFile(
             SystemFiles.open(path, mode)?,
-            Arc::clone(&self.0),
+            Arc::clone(&self.files),
         )))
     }
     fn list(&self, directory: &Path) -> io::Result<Vec<PathBuf>> {
@@ -67,6 +70,7 @@ impl Files for Gated {
         SystemFiles.remove(path)
     }
     fn sync_dir(&self, directory: &Path) -> io::Result<()> {
+        self.folders.pass();
         SystemFiles.sync_dir(directory)
     }
     fn space(&self, path: &Path) -> io::Result<Space> {
@@ -110,12 +114,10 @@ async fn comes(what: impl Fn() -> bool) {
     assert!(what(), "it did not come within ten seconds");
 }
 
-#[tokio::test]
-async fn a_sync_that_hangs_ends_the_process_and_blocks_nobody_meanwhile() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let gate = Arc::new(Gate::default());
+/// A log on `files`, and how often it was told to end.
+async fn open(folder: &Path, files: Arc<Gated>) -> (Arc<Wal>, Arc<AtomicUsize>) {
     let env = Env {
-        files: Arc::new(Gated(Arc::clone(&gate))),
+        files,
         ..Env::real()
     };
     let options = WalOptions {
@@ -130,9 +132,40 @@ async fn a_sync_that_hangs_ends_the_process_and_blocks_nobody_meanwhile() {
         let told = Arc::clone(&told);
         Arc::new(move |_: &_| _ = told.fetch_add(1, Ordering::SeqCst))
     };
-    let opened = Wal::open(&env, folder.path(), options, BTreeMap::new(), on_fatal).await;
+    let opened = Wal::open(&env, folder, options, BTreeMap::new(), on_fatal).await;
     let (wal, _) = opened.expect("an empty log");
     comes(|| wal.stats().spares > 0).await;
+    (wal, told)
+}
+
+#[tokio::test]
+async fn a_folder_whose_sync_hangs_while_a_file_is_taken_back_ends_the_process() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let gated = Arc::new(Gated::default());
+    let folders = Arc::clone(&gated.folders);
+    let (wal, told) = open(folder.path(), gated).await;
+    let entries = (1..=12).map(|index| (id(index, 1), body(index, 200 << 10)));
+    wal.append(SHARD, entries, drop).expect("they follow");
+    assert!(wal.wait_synced(SHARD, RaftIndex(12)).await);
+    wal.purge(SHARD, id(12, 1));
+    comes(|| wal.release(SHARD, RaftIndex(12)) == RaftIndex(12)).await;
+    let files = wal.stats().files;
+    assert!(files > 1 || wal.stats().spares > 0, "{files} files");
+    // The next that is taken back.
+    folders.close();
+    let entries = (13..=24).map(|index| (id(index, 1), body(index, 200 << 10)));
+    wal.append(SHARD, entries, drop).expect("they follow");
+    comes(|| told.load(Ordering::SeqCst) > 0).await;
+    assert!(wal.has_failed());
+    folders.open();
+}
+
+#[tokio::test]
+async fn a_sync_that_hangs_ends_the_process_and_blocks_nobody_meanwhile() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let gated = Arc::new(Gated::default());
+    let gate = Arc::clone(&gated.files);
+    let (wal, told) = open(folder.path(), gated).await;
     let acked = Arc::new(AtomicBool::new(false));
     let ack = |acked: &Arc<AtomicBool>| {
         let acked = Arc::clone(acked);

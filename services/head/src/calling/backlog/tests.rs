@@ -216,6 +216,38 @@ fn a_doubt_lasts_until_apply_has_answered() {
     assert_eq!(bench.told(1), Some(accepted()));
 }
 
+/// Settings may change, and the topic go, between a copy that was written and the next.
+#[test]
+fn what_is_decided_before_a_copy_is_looked_for_leaves_the_doubt() {
+    let told_of = |error: &AppendError, doubt: bool| {
+        let mut bench = Bench::new(&[Some(1)]);
+        bench.send();
+        if doubt {
+            bench.backlog.cut(3, "it broke");
+            bench.send();
+        }
+        let rejected = Ok(AppendOutcome::Rejected(error.clone()));
+        assert_eq!(bench.backlog.answered(0, rejected), Heard::Outcome);
+        bench.told(0)
+    };
+    let limit = 1;
+    for error in [
+        AppendError::TooLarge { bytes: 2, limit },
+        AppendError::PartitionEnded,
+        AppendError::UnknownPartition,
+        AppendError::DuplicateExpired,
+    ] {
+        let told = told_of(&error, true);
+        assert!(is_unknown(&told), "{told:?}");
+        let told = told_of(&error, false);
+        assert_eq!(told, Some(Ok(AppendOutcome::Rejected(error))));
+    }
+    let actual = Offset::ZERO;
+    let elsewhere = AppendError::ExpectedEnd { actual };
+    let told = told_of(&elsewhere, true);
+    assert_eq!(told, Some(Ok(AppendOutcome::Rejected(elsewhere))));
+}
+
 #[test]
 fn a_gap_that_an_open_one_leaves_is_no_answer() {
     let mut bench = Bench::new(&[Some(1), Some(1), Some(2)]);
