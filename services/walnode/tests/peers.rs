@@ -492,9 +492,15 @@ fn who_is_not_meant_hears_nothing() {
         let peer = calling.peer(SHARD, id(2), &address(id(2)));
         let answer = peer.append(stream::iter([append]).boxed()).await;
         let reply = answer.expect("it is taken").next().await;
-        let Some(Ok(AppendReply::Matched { upto, room })) = reply else {
+        let Some(Ok(AppendReply::Matched {
+            upto,
+            room,
+            damaged,
+        })) = reply
+        else {
             unreachable!("{reply:?}");
         };
+        assert!(!damaged, "its log is whole");
         assert_eq!(upto, EntryId::default());
         assert!(room > 0, "it says what it has room for");
     });

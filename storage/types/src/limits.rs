@@ -332,6 +332,8 @@ pub const REPLICATION_STALL_MAX: Duration = Duration::from_secs(5);
 pub const FSYNC_HANDOVER: Duration = Duration::from_millis(250);
 /// Between two times that a node hands everything over for a slow disk.
 pub const HAND_OVER_REST: Duration = Duration::from_secs(10);
+/// Between two times that a node hands a shard over for damage in its log: others' may be no better.
+pub const DAMAGE_REST: Duration = Duration::from_secs(60);
 /// How long a node that hands over waits until it leads no more.
 pub const HAND_OVER_MAX: Duration = Duration::from_millis(300);
 /// An fdatasync that takes longer ends the process.

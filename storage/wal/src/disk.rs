@@ -16,6 +16,7 @@
 
 mod body; // what an entry carries
 mod book; // what is in the log, in memory
+mod damage; // entries whose bytes have rotted
 mod checkpoint; // a shard's state, in a file of its own
 mod file; // one WAL file
 mod frame; // one item of the stream

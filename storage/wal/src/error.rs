@@ -93,6 +93,17 @@ pub enum Error {
         /// What it said.
         what: String,
     },
+    /// An entry without its bytes: who sent it has lost them.
+    #[error(
+        "entry {id} of {shard} came without its bytes, which its sender has lost, and is not written: \
+         another node has to lead that has it whole"
+    )]
+    Lost {
+        /// The shard.
+        shard: ShardId,
+        /// The entry.
+        id: EntryId,
+    },
     /// An entry that fits no group.
     #[error("an entry of {shard} has {bytes} bytes, the limit is {bytes_max}")]
     EntryTooLarge {

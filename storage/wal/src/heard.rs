@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use esker_types::EntryId;
+use esker_types::{EntryId, ShardId};
 use futures::future::ready;
 use futures::stream::BoxStream;
 use futures::{StreamExt as _, stream};
@@ -11,12 +11,13 @@ use openraft::alias;
 use openraft::raft::{AppendEntriesResponse, TransferLeaderError, TransferLeaderRequest};
 use tokio::sync::oneshot;
 
+use crate::Error;
 use crate::disk::{Body, Checkpoint, Purpose, Vote, Wal};
 use crate::peers::{
     AppendReplies, AppendReply, AppendRequest, PeerError, TransferReply, TransferRequest,
     VoteReply, VoteRequest,
 };
-use crate::raft::network::{asked, replied};
+use crate::raft::network::{asked, matched, replied};
 use crate::raft::types::{Runtime, TypeConfig, entry_id, log_id, raft_vote, vote_of};
 use crate::raft::{Incoming, snapshot_meta};
 use crate::replica::Replica;
@@ -31,11 +32,12 @@ impl Replica {
         let (tell, fault) = oneshot::channel();
         let mut tell = Some(tell);
         let (door, own, heard) = (Arc::clone(self.wal()), self.id(), self.heard().clone());
+        let shard = self.shard();
         let requests = requests.then(move |request| {
             let (door, heard) = (Arc::clone(&door), heard.clone());
             async move {
                 of_another(own, request.vote)?;
-                let request = let_in(door, request).await?;
+                let request = let_in(door, shard, request).await?;
                 heard.hear();
                 Ok(request)
             }
@@ -55,15 +57,15 @@ impl Replica {
         // It spawns a task, which draws from this seed.
         let replies = async { self.raft().stream_append(requests) };
         let replies = Runtime::scope(self.seed(), replies).await.boxed();
-        let wal = Arc::clone(self.wal());
-        stream::unfold(Some((replies, fault, wal)), async |state| {
-            let (mut replies, fault, wal) = state?;
+        let log = (Arc::clone(self.wal()), shard);
+        stream::unfold(Some((replies, fault, log)), async |state| {
+            let (mut replies, fault, log) = state?;
             match replies.next().await {
                 Some(Ok(reply @ Ok(_))) => {
-                    let replied = replied(&reply, wal.room());
-                    Some((Ok(replied), Some((replies, fault, wal))))
+                    let replied = replied(&reply, &log.0, log.1);
+                    Some((Ok(replied), Some((replies, fault, log))))
                 }
-                Some(Ok(refusal)) => Some((Ok(replied(&refusal, wal.room())), None)),
+                Some(Ok(refusal)) => Some((Ok(replied(&refusal, &log.0, log.1)), None)),
                 Some(Err(ended)) => Some((Err(PeerError(ended.to_string())), None)),
                 None => Some((Err(fault.await.ok()?), None)),
             }
@@ -85,16 +87,12 @@ impl Replica {
         let request = asked(request).map_err(|error| PeerError(error.to_string()))?;
         let reply = self.raft().append_entries(request).await;
         let reply = reply.map_err(|error| PeerError(error.to_string()))?;
-        let room = self.wal().room();
+        let matched = |upto| matched(upto, self.wal(), self.shard());
         Ok(match reply {
-            AppendEntriesResponse::Success => AppendReply::Matched {
-                upto: previous,
-                room,
-            },
-            AppendEntriesResponse::PartialSuccess(at) => AppendReply::Matched {
-                upto: at.as_ref().map(entry_id).unwrap_or_default(),
-                room,
-            },
+            AppendEntriesResponse::Success => matched(previous),
+            AppendEntriesResponse::PartialSuccess(at) => {
+                matched(at.as_ref().map(entry_id).unwrap_or_default())
+            }
             AppendEntriesResponse::Conflict => AppendReply::Conflict(previous),
             AppendEntriesResponse::HigherVote(vote) => AppendReply::HigherVote(vote_of(&vote)),
         })
@@ -210,10 +208,20 @@ fn of_another(own: u64, leader: Vote) -> Result<(), PeerError> {
     Err(PeerError(what))
 }
 
-/// Lets entries in for which the WAL has room, with that room: raft takes an entry that its log refuses
-/// for a broken disk.
-async fn let_in(wal: Arc<Wal>, mut request: AppendRequest) -> Result<AppendRequest, PeerError> {
+/// Lets entries in for which the WAL has room, with that room, and those that their leader has lost if they
+/// are here: raft takes an entry that its log refuses for a broken disk.
+async fn let_in(
+    wal: Arc<Wal>,
+    shard: ShardId,
+    mut request: AppendRequest,
+) -> Result<AppendRequest, PeerError> {
     for (id, body) in &mut request.entries {
+        if body.is_lost() {
+            if wal.has(shard, *id) {
+                continue;
+            }
+            return Err(PeerError(Error::Lost { shard, id: *id }.to_string()));
+        }
         let (bytes, bytes_max) = (body.weight(), wal.entry_bytes_max());
         if bytes > bytes_max {
             let what = format!(

@@ -112,11 +112,13 @@ impl Replica {
         Some(metrics.last_log_index?.saturating_sub(matched))
     }
 
-    /// The same for another that answered the last thing it was asked, and has room for appends.
+    /// The same for another that answered the last thing it was asked, and has room for appends and a log
+    /// that is whole, as far as it knows.
     #[must_use]
     pub fn reaches(&self, node: NodeId) -> Option<u64> {
-        let has_room = matches!(self.rooms().said(node.as_u64()), Some(Said::Room));
-        has_room.then(|| self.lag(node)).flatten()
+        let (rooms, id) = (self.rooms(), node.as_u64());
+        let is_well = matches!(rooms.said(id), Some(Said::Room)) && !rooms.is_damaged(id);
+        is_well.then(|| self.lag(node)).flatten()
     }
 
     /// Has `node`, reached at `address`, hold the shard, without a vote.

@@ -89,8 +89,8 @@ impl Replica {
         asked.map_err(|error| self.unknown(&error))
     }
 
-    /// Which of the other voters that answer has most of the log; `None` where there is none, or this
-    /// replica does not lead.
+    /// Which of the other voters that answer has most of the log, and has it whole if one of them does;
+    /// `None` where there is none, or this replica does not lead.
     #[must_use]
     pub fn successor(&self) -> Option<NodeId> {
         let metrics = self.raft().metrics();
@@ -100,10 +100,12 @@ impl Replica {
         let others = others.filter(|(node, _)| voters.contains(node) && **node != metrics.id);
         let others = others
             .filter(|(node, _)| NodeId::from_u64(**node).is_some_and(|node| self.answers(node)));
-        // Whoever is full leads a shard that takes nothing.
+        // Whose log is damaged leads a shard that may not be flushed, and whoever is full one that takes
+        // nothing until it is.
         let most = others.max_by_key(|(node, matched)| {
+            let is_whole = !self.rooms().is_damaged(**node);
             let has_room = matches!(self.rooms().said(**node), Some(Said::Room));
-            (has_room, matched.as_ref().map(|id| id.index))
+            (is_whole, has_room, matched.as_ref().map(|id| id.index))
         })?;
         NodeId::from_u64(*most.0)
     }

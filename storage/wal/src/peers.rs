@@ -87,6 +87,8 @@ pub enum AppendReply {
         upto: EntryId,
         /// Bytes that appends may still take in its WAL before they touch the reserve.
         room: u64,
+        /// It knows of entries of the shard that are damaged on its disk.
+        damaged: bool,
     },
     /// It has another entry, or none, in place of the one that was to be followed on.
     Conflict(EntryId),

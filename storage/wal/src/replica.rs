@@ -121,7 +121,8 @@ impl Replica {
         let raft = Runtime::scope(env.entropy.next_u64(), raft).await;
         let raft = raft.map_err(|error| refused(&error))?;
         let (standing, heard) = (raft.server_metrics(), Heard::new());
-        let succeeding = succeed(shard, raft.clone(), standing.clone(), heard.clone());
+        let log = (Arc::clone(&wal), shard);
+        let succeeding = succeed(log, raft.clone(), standing.clone(), heard.clone());
         let succeeding = Task(tokio::spawn(succeeding).abort_handle());
         Ok(Self {
             shard,
@@ -374,6 +375,12 @@ impl Replica {
     pub fn checkpointed(&self) -> (RaftIndex, RaftIndex) {
         let durable = *self.durable.borrow();
         (durable.last.index, durable.flushed)
+    }
+
+    /// Entries that are known to be damaged on this disk, and not released yet: it had better not lead.
+    #[must_use]
+    pub fn damaged(&self) -> usize {
+        self.wal.damaged(self.shard)
     }
 
     /// Ends this replica's raft; what it was doing is answered or unknown.

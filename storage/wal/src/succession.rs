@@ -7,7 +7,7 @@
 //! on top of the lease, so that followers do not campaign together and divide the votes. Taking turns does
 //! the same, sooner. A campaign asks beforehand: where the leader is heard by somebody else, or has only been
 //! heard again, nothing comes of it. Each shard has an order of its own, so that what a dead node led is not
-//! left to one of the others.
+//! left to one of the others. Whose log is damaged waits until the others had [`TURNS_AHEAD`] each.
 
 use std::cmp::Reverse;
 use std::sync::Arc;
@@ -20,6 +20,7 @@ use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::metrics::RaftServerMetrics;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use crate::disk::Wal;
 use crate::raft::types::{TypeConfig, vote_of};
 use crate::replica::{Raft, Standing};
 
@@ -28,6 +29,9 @@ const MARGIN: Duration = Duration::from_millis(20);
 /// Turns of a follower before it rests for [`ELECTION_MIN`] while nobody is heard. Raft's own timers go on
 /// beside them.
 const TURNS_MAX: u32 = 4;
+
+/// Turns that a follower whose log is damaged leaves to each of the others first.
+const TURNS_AHEAD: u32 = 2;
 
 /// When a leader was heard last. Clones share it.
 #[derive(Clone, Debug)]
@@ -52,8 +56,14 @@ impl Heard {
     }
 }
 
-/// Campaigns in its turn whenever the leader of `shard` is silent, until raft ends.
-pub(crate) async fn succeed(shard: ShardId, raft: Raft, mut standing: Standing, heard: Heard) {
+/// Campaigns in its turn whenever the leader of a shard is silent, until raft ends. The shard has its log in
+/// that of a node.
+pub(crate) async fn succeed(
+    (wal, shard): (Arc<Wal>, ShardId),
+    raft: Raft,
+    mut standing: Standing,
+    heard: Heard,
+) {
     loop {
         let turn = turn(shard, &standing.borrow_watched());
         let Some(turn) = turn else {
@@ -63,7 +73,11 @@ pub(crate) async fn succeed(shard: ShardId, raft: Raft, mut standing: Standing, 
             continue;
         };
         let last = heard.last();
-        sleep_until(last + ELECTION_MAX + MARGIN + SUCCESSION_TURN * turn.rank).await;
+        let mut rank = turn.rank;
+        if wal.damaged(shard) > 0 {
+            rank += TURNS_AHEAD * turn.of;
+        }
+        sleep_until(last + ELECTION_MAX + MARGIN + SUCCESSION_TURN * rank).await;
         for _ in 0..TURNS_MAX {
             if heard.last() != last || !follows(&standing.borrow_watched()) {
                 break;

@@ -75,9 +75,14 @@ pub(super) fn read_append(request: wire::AppendRequest) -> Result<AppendRequest,
 pub(super) fn append_reply(reply: AppendReply) -> wire::AppendReply {
     use wire::append_reply::{Matched, Reply};
     let reply = match reply {
-        AppendReply::Matched { upto, room } => Reply::Matched(Matched {
+        AppendReply::Matched {
+            upto,
+            room,
+            damaged,
+        } => Reply::Matched(Matched {
             upto: id(upto),
             room,
+            damaged,
         }),
         AppendReply::Conflict(at) => Reply::Conflict(id(at).unwrap_or_default()),
         AppendReply::HigherVote(higher) => Reply::HigherVote(vote(higher).unwrap_or_default()),
@@ -91,6 +96,7 @@ pub(super) fn read_append_reply(reply: wire::AppendReply) -> Result<AppendReply,
         Reply::Matched(matched) => AppendReply::Matched {
             upto: read_id(matched.upto),
             room: matched.room,
+            damaged: matched.damaged,
         },
         Reply::Conflict(at) => AppendReply::Conflict(read_id(Some(at))),
         Reply::HigherVote(higher) => AppendReply::HigherVote(read_vote(Some(higher))?),
@@ -186,4 +192,31 @@ pub(super) fn read_transfer_reply(reply: wire::TransferReply) -> Result<Transfer
         Reply::VoteChanged(changed) => TransferReply::VoteChanged(read_vote(Some(changed))?),
         Reply::Behind(behind) => TransferReply::Behind(read_id(behind.last)),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_lost_and_what_is_damaged_arrive_as_they_were_said() {
+        let at = EntryId {
+            term: Term(3),
+            index: RaftIndex(9),
+        };
+        let lost = Body::new(&[], Vec::new());
+        let whole = Body::new(b"x", vec![b"y".to_vec().into()]);
+        for body in [lost, whole] {
+            let said = (at, body);
+            assert_eq!(read_entry(entry(said.clone())), said);
+        }
+        for damaged in [false, true] {
+            let reply = AppendReply::Matched {
+                upto: at,
+                room: 7,
+                damaged,
+            };
+            assert_eq!(read_append_reply(append_reply(reply)), Ok(reply));
+        }
+    }
 }

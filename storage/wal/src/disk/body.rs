@@ -50,6 +50,17 @@ impl Body {
         }
     }
 
+    /// What stands for a body whose bytes are lost: who has the entry needs nothing more, nobody else takes it.
+    /// No entry is stored without a head.
+    pub(crate) fn lost() -> Self {
+        Self::new(&[], Vec::new())
+    }
+
+    /// Whether it only stands for one.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.framed_head.len() == LENGTH_BYTES
+    }
+
     /// The body that `bytes` hold; `None` if they hold none.
     #[must_use]
     pub fn decode(mut bytes: Bytes) -> Option<Self> {

@@ -7,7 +7,7 @@
 //!     └ held for readers and flushers: not in the bucket yet
 //! ```
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::RangeInclusive;
 
 use esker_env::Monotonic;
@@ -87,6 +87,8 @@ pub(crate) enum Found {
 pub(crate) struct Book {
     pub(crate) bounds: LogBounds,
     slots: BTreeMap<RaftIndex, Slot>,
+    /// Those of the slots whose bytes on disk are known to be damaged.
+    pub(super) damaged: BTreeSet<RaftIndex>,
 }
 
 impl Book {
@@ -174,17 +176,33 @@ impl Books {
 
     /// An entry is on disk at `place`. It may have been truncated meanwhile.
     pub(crate) fn placed(&mut self, shard: ShardId, id: EntryId, place: Place) {
-        let slot = self
-            .books
-            .get_mut(&shard)
-            .and_then(|book| book.slots.get_mut(&id.index));
+        let Some(book) = self.books.get_mut(&shard) else {
+            return;
+        };
+        let slot = book.slots.get_mut(&id.index);
         let Some(slot) = slot.filter(|slot| slot.id == id) else {
             return;
         };
         slot.place = Some(place);
+        book.damaged.remove(&id.index);
         if slot.body.is_some() {
             self.evictable.push_back((shard, id.index, id.term));
         }
+    }
+
+    /// The entry `id` is damaged at `place`. Whether it is still part of its shard's log, lies there, and was
+    /// not known to be.
+    pub(super) fn damaged(&mut self, shard: ShardId, id: EntryId, place: &Place) -> bool {
+        let Some(book) = self.books.get_mut(&shard) else {
+            return false;
+        };
+        let slot = book.slots.get(&id.index).filter(|slot| slot.id == id);
+        let lies_there =
+            |at: &Place| (at.file.sequence, at.offset) == (place.file.sequence, place.offset);
+        let lies = slot
+            .and_then(|slot| slot.place.as_ref())
+            .is_some_and(lies_there);
+        lies && book.damaged.insert(id.index)
     }
 
     /// An entry was found on disk at start, or came with a snapshot.
@@ -194,12 +212,9 @@ impl Books {
             body: None,
             place: Some(place),
         };
-        let old = self
-            .books
-            .entry(shard)
-            .or_default()
-            .slots
-            .insert(id.index, slot);
+        let book = self.books.entry(shard).or_default();
+        book.damaged.remove(&id.index);
+        let old = book.slots.insert(id.index, slot);
         self.forget(old);
     }
 
@@ -209,6 +224,7 @@ impl Books {
         let book = self.books.entry(shard).or_default();
         book.bounds.truncate(last)?;
         let mut cut = book.slots.split_off(&last.index.next());
+        book.damaged.retain(|index| *index <= last.index);
         let places = cut
             .values_mut()
             .filter_map(|slot| slot.place.take())
@@ -221,6 +237,7 @@ impl Books {
     pub(crate) fn release(&mut self, shard: ShardId, upto: RaftIndex) {
         let book = self.books.entry(shard).or_default();
         let kept = book.slots.split_off(&upto.next());
+        book.damaged.retain(|index| *index > upto);
         let gone = std::mem::replace(&mut book.slots, kept);
         gone.into_values().for_each(|slot| self.forget(Some(slot)));
     }
@@ -303,7 +320,17 @@ impl Books {
         slots.map(|slot| (slot.id, slot.found())).collect()
     }
 
-    /// Entries that lie in the file `sequence`, at most `bytes_max` of them.
+    /// Shards of which entries lie in the file `sequence`.
+    pub(crate) fn holders_of(&self, sequence: u64) -> Vec<ShardId> {
+        let holds = |book: &Book| {
+            let mut places = book.slots.values().filter_map(|slot| slot.place.as_ref());
+            places.any(|place| place.file.sequence == sequence)
+        };
+        let holders = self.iter().filter(|(_, book)| holds(book));
+        holders.map(|(shard, _)| shard).collect()
+    }
+
+    /// Entries that lie in the file `sequence` and are not known to be damaged, at most `bytes_max` of them.
     pub(crate) fn entries_in(
         &self,
         sequence: u64,
@@ -312,7 +339,8 @@ impl Books {
         let mut bytes = 0;
         let mut found = Vec::new();
         for (shard, book) in &self.books {
-            for slot in book.slots.values() {
+            let whole = |slot: &&Slot| !book.damaged.contains(&slot.id.index);
+            for slot in book.slots.values().filter(whole) {
                 if let Some(place) = slot.place.as_ref().filter(|p| p.file.sequence == sequence) {
                     bytes += place.bytes as usize;
                     if bytes > bytes_max && !found.is_empty() {

@@ -1,6 +1,6 @@
 //! The whole: what the rest of the crate calls.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::ops::RangeInclusive;
 use std::path::Path;
@@ -33,7 +33,7 @@ const ENTRY_FRAMING_BYTES: usize = 2 * WAL_ALIGN;
 /// The log of all shards of a node, on disk. Every method is cheap and returns at once unless it
 /// says otherwise; what it adds reaches the disk in the order of the calls.
 pub struct Wal {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     env: Env,
     writer: Waker,
 }
@@ -115,8 +115,8 @@ impl Wal {
     /// all of them are on disk, or never will be.
     ///
     /// # Errors
-    /// [`Error::Hole`] if an entry does not follow, [`Error::EntryTooLarge`]; the ones before it
-    /// were added.
+    /// [`Error::Hole`] if an entry does not follow, [`Error::EntryTooLarge`], [`Error::Lost`]; the ones
+    /// before it were added.
     pub fn append(
         &self,
         shard: ShardId,
@@ -131,7 +131,9 @@ impl Wal {
         for (id, mut body) in entries {
             promises.extend(body.take_promise());
             let bytes = body.weight();
-            outcome = if bytes > bytes_max {
+            outcome = if body.is_lost() {
+                Err(Error::Lost { shard, id })
+            } else if bytes > bytes_max {
                 Err(Error::EntryTooLarge {
                     shard,
                     bytes,
@@ -292,16 +294,8 @@ impl Wal {
         range: RangeInclusive<RaftIndex>,
         bytes_max: Option<usize>,
     ) -> Result<Vec<(EntryId, Body)>, Error> {
-        let found = {
-            let books = self.shared.books();
-            let purged = books
-                .book(shard)
-                .map(|book| book.bounds.purged.index)
-                .unwrap_or_default();
-            let range = *range.start().max(&purged.next())..=*range.end();
-            books.find_run(shard, range, bytes_max.unwrap_or(usize::MAX))
-        };
-        self.resolve(found).await
+        let found = self.run(shard, range, bytes_max.unwrap_or(usize::MAX));
+        whole(self.resolve(shard, found).await)
     }
 
     /// One entry of a shard, purged or not; `None` once it is released. May read the disk.
@@ -314,7 +308,8 @@ impl Wal {
         index: RaftIndex,
     ) -> Result<Option<(EntryId, Body)>, Error> {
         let found = self.shared.books().find(shard, index);
-        Ok(self.resolve(found.into_iter().collect()).await?.pop())
+        let read = self.resolve(shard, found.into_iter().collect());
+        Ok(whole(read.await)?.pop())
     }
 
     /// The entries of a shard at `indexes`, in order, until their bytes pass `bytes_max` (at least one),
@@ -329,7 +324,7 @@ impl Wal {
         bytes_max: usize,
     ) -> Result<Vec<(EntryId, Body)>, Error> {
         let found = self.shared.books().find_each(shard, indexes, bytes_max);
-        self.resolve(found).await
+        whole(self.resolve(shard, found).await)
     }
 
     /// Keeps what who is sent the snapshot at `last` needs: its head, which begins at `from`, and the entries
@@ -370,22 +365,58 @@ impl Wal {
     /// Bytes one read of the log returns at most, one entry aside.
     pub const READ_BYTES_MAX: usize = LOG_READ_BYTES_MAX;
 
-    async fn resolve(&self, found: Vec<(EntryId, Found)>) -> Result<Vec<(EntryId, Body)>, Error> {
-        if found
-            .iter()
-            .all(|(_, found)| matches!(found, Found::Cached(_)))
-        {
-            return found
-                .into_iter()
-                .map(|(id, found)| Ok((id, found.load()?)))
-                .collect();
-        }
+    /// As [`Wal::read`], but in place of a damaged entry its id stands alone.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub(crate) async fn read_or_lost(
+        &self,
+        shard: ShardId,
+        range: RangeInclusive<RaftIndex>,
+        bytes_max: usize,
+    ) -> Result<Vec<(EntryId, Option<Body>)>, Error> {
+        let found = self.run(shard, range, bytes_max);
+        let read = self.resolve(shard, found).await.into_iter();
+        let read = read.map(|(id, body)| match body {
+            Ok(body) => Ok((id, Some(body))),
+            Err(Error::Corrupt { .. }) => Ok((id, None)),
+            Err(error) => Err(error),
+        });
+        read.collect()
+    }
+
+    /// What raft may read of `range`.
+    fn run(
+        &self,
+        shard: ShardId,
+        range: RangeInclusive<RaftIndex>,
+        bytes_max: usize,
+    ) -> Vec<(EntryId, Found)> {
+        let books = self.shared.books();
+        let purged = books
+            .book(shard)
+            .map(|book| book.bounds.purged.index)
+            .unwrap_or_default();
+        let range = *range.start().max(&purged.next())..=*range.end();
+        books.find_run(shard, range, bytes_max)
+    }
+
+    async fn resolve(
+        &self,
+        shard: ShardId,
+        found: Vec<(EntryId, Found)>,
+    ) -> Vec<(EntryId, Result<Body, Error>)> {
+        let cached = |(_, found): &(_, Found)| matches!(found, Found::Cached(_));
+        let in_memory = found.iter().all(cached);
+        let shared = Arc::clone(&self.shared);
         let load = move || {
-            found
-                .into_iter()
-                .map(|(id, found)| Ok((id, found.load()?)))
-                .collect()
+            let found = found.into_iter();
+            let load = found.map(|(id, found)| (id, found.load(&shared, shard, id)));
+            load.collect()
         };
+        if in_memory {
+            return load();
+        }
         self.env.workers.run(load).await
     }
 
@@ -472,18 +503,16 @@ impl Wal {
             }
             held.sequence[0].sequence
         };
-        let entries = self.shared.books().entries_in(oldest, usize::MAX);
-        let shards: BTreeSet<_> = entries.into_iter().map(|(shard, ..)| shard).collect();
-        shards.into_iter().collect()
+        self.shared.books().holders_of(oldest)
     }
 
     /// Copies what still holds the oldest file to the tail, half a group's worth at most, so that the
     /// file can be released. Returns how many entries were copied: none while it would gain nothing,
-    /// since most of the log is held, or while there is no room for all that holds the file. Reads
-    /// the disk.
+    /// since most of the log is held, or while there is no room for all that holds the file. What is
+    /// damaged stays. Reads the disk.
     ///
     /// # Errors
-    /// [`Error::Corrupt`], [`Error::Io`].
+    /// [`Error::Io`].
     pub async fn move_oldest(&self) -> Result<usize, Error> {
         // A disk that hangs must not be handed the same entries again and again.
         if self.shared.moving.load(Ordering::Acquire) {
@@ -496,13 +525,17 @@ impl Wal {
             .shared
             .books()
             .entries_in(oldest, self.shared.options.group_bytes / 2);
+        let shared = Arc::clone(&self.shared);
         let load = move || {
-            let read = |(shard, id, place): (ShardId, EntryId, Place)| {
-                Ok(Item::new(shard, FrameKind::Moved, id, vec![place.read()?]))
+            let read = |(shard, id, place): (_, _, Place)| match shared.read(shard, id, &place) {
+                Ok(bytes) => Some(Ok(Item::new(shard, FrameKind::Moved, id, vec![bytes]))),
+                // It holds the file until it is released.
+                Err(Error::Corrupt { .. }) => None,
+                Err(error) => Some(Err(error)),
             };
             entries
                 .into_iter()
-                .map(read)
+                .filter_map(read)
                 .collect::<Result<Vec<_>, Error>>()
         };
         let mut items = self.env.workers.run(load).await?;
@@ -577,14 +610,25 @@ impl Drop for Wal {
 }
 
 impl Found {
-    fn load(self) -> Result<Body, Error> {
+    fn load(self, shared: &Shared, shard: ShardId, id: EntryId) -> Result<Body, Error> {
         match self {
             Self::Cached(body) => Ok(body),
-            Self::Placed(place) => Body::decode(place.read()?).ok_or_else(|| Error::Corrupt {
-                path: place.file.path.clone(),
-                offset: place.offset,
-                what: "the payload of a frame is no entry".into(),
-            }),
+            Self::Placed(place) => {
+                let bytes = shared.read(shard, id, &place)?;
+                let none = || Error::Corrupt {
+                    path: place.file.path.clone(),
+                    offset: place.offset,
+                    what: "the payload of a frame is no entry".into(),
+                };
+                let body = Body::decode(bytes).ok_or_else(none);
+                body.inspect_err(|error| shared.note(shard, id, &place, error))
+            }
         }
     }
+}
+
+/// All of them, or why one of them is not whole.
+fn whole(read: Vec<(EntryId, Result<Body, Error>)>) -> Result<Vec<(EntryId, Body)>, Error> {
+    let read = read.into_iter();
+    read.map(|(id, body)| Ok((id, body?))).collect()
 }

@@ -11,6 +11,7 @@ use esker_types::{EntryId, RaftIndex, ShardId};
 use tokio::sync::Semaphore;
 
 use super::snapshot::{Received, Snapshot, decode, unflushed};
+use crate::Error;
 use crate::disk::{Body, Checkpoint, Checkpoints, Full, Prepared, Purpose, Staged, Wal};
 
 /// What describes a batch in its entry, and its share of what else the entry says: about, and rather more.
@@ -93,6 +94,9 @@ impl Incoming {
         if self.named.get(self.came) != Some(&id.index) {
             let what = format!("the head of {shard} at {last} does not go on with entry {id}");
             return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+        }
+        if body.is_lost() {
+            return Err(Error::Lost { shard, id }.into());
         }
         let (bytes, bytes_max) = (body.weight(), self.wal.entry_bytes_max());
         if bytes > bytes_max {

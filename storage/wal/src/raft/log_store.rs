@@ -11,7 +11,9 @@ use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use openraft::{OptionalSend, alias};
 use tokio::sync::oneshot;
 
-use super::types::{Entry, LogId, RaftVote, TypeConfig, body_of, entry_id, log_id, payload_of};
+use super::types::{
+    Entry, LogId, Payload, Proposal, RaftVote, TypeConfig, body_of, entry_id, log_id, payload_of,
+};
 use super::types::{raft_vote, vote_of};
 use crate::disk::{Body, Wal};
 
@@ -39,21 +41,49 @@ impl LogStore {
     ) -> io::Result<Vec<Entry>> {
         let (asked, before) = (range.clone(), self.wal.bounds(self.shard).last.index);
         let entries = self.wal.read(self.shard, range, bytes_max).await?;
+        self.lacks_none(&asked, before, &entries)?;
+        let entries = entries.into_iter();
+        entries.map(|(id, body)| to_entry(id, body)).collect()
+    }
+
+    /// Makes sure that `read` begins with what was due of `asked`, in a log that ended at `before` when it
+    /// was asked, and has no gap.
+    fn lacks_none<B>(
+        &self,
+        asked: &RangeInclusive<RaftIndex>,
+        before: RaftIndex,
+        read: &[(EntryId, B)],
+    ) -> io::Result<()> {
         // Purged or truncated while it was read, at the latest.
         let after = self.wal.bounds(self.shard);
         let due = *asked.start().max(&after.purged.index.next());
         let last = before.min(after.last.index).min(*asked.end());
-        let ids = entries.iter().map(|(id, _)| id.index);
+        let ids = read.iter().map(|(id, _)| id.index);
         if let Some(missing) = gap(due, ids) {
             return Err(self.missing(missing));
         }
-        if entries.is_empty() && due <= last {
+        if read.is_empty() && due <= last {
             return Err(self.missing(due));
         }
-        entries
-            .into_iter()
-            .map(|(id, body)| to_entry(id, body))
-            .collect()
+        Ok(())
+    }
+
+    /// As much of `range` as is sent at once. What is damaged here ends it, or stands at its beginning as
+    /// lost: the entries before it are taken even by who refuses that.
+    async fn sent(&self, range: RangeInclusive<RaftIndex>) -> io::Result<Vec<Entry>> {
+        let (asked, before) = (range.clone(), self.wal.bounds(self.shard).last.index);
+        let read = self
+            .wal
+            .read_or_lost(self.shard, range, Wal::READ_BYTES_MAX);
+        let read = read.await?;
+        self.lacks_none(&asked, before, &read)?;
+        let read = read.into_iter().enumerate();
+        let sent = read.take_while(|(at, (_, body))| *at == 0 || body.is_some());
+        let entries = sent.map(|(_, (id, body))| match body {
+            Some(body) => to_entry(id, body),
+            None => lost_entry(id),
+        });
+        entries.collect()
     }
 
     /// As much of `range` as is read at once.
@@ -92,6 +122,14 @@ fn to_entry(id: EntryId, body: Body) -> io::Result<Entry> {
     };
     let payload = payload_of(body).ok_or_else(unreadable)?;
     let log_id = log_id(id).ok_or_else(unreadable)?;
+    Ok(Entry { log_id, payload })
+}
+
+/// An entry that is damaged here, as it is said to others.
+fn lost_entry(id: EntryId) -> io::Result<Entry> {
+    let none = || io::Error::new(io::ErrorKind::InvalidData, "an entry without an index");
+    let log_id = log_id(id).ok_or_else(none)?;
+    let payload = Payload::Normal(Proposal::lost());
     Ok(Entry { log_id, payload })
 }
 
@@ -151,7 +189,7 @@ impl RaftLogReader<TypeConfig> for LogStore {
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> io::Result<Vec<Entry>> {
         let range = indexes(&(start..end));
         let due = *range.start();
-        let mut run = self.run(range).await?;
+        let mut run = self.sent(range).await?;
         // Purged meanwhile: nothing is sent now, and a snapshot next.
         if run.first().is_some_and(|first| index(first) > due) {
             run.clear();

@@ -28,8 +28,10 @@ use tokio::time::{Instant, Interval, MissedTickBehavior};
 use super::Snapshot;
 use super::rooms::{Room, Rooms};
 use super::types::{
-    Entry, RaftVote, TypeConfig, body_of, entry_id, log_id, payload_of, raft_vote, vote_of,
+    Entry, Payload, Proposal, RaftVote, TypeConfig, body_of, entry_id, log_id, payload_of,
+    raft_vote, vote_of,
 };
+use crate::disk::Wal;
 use crate::peers::{
     AppendReplies, AppendReply, AppendRequest, Peer, PeerError, Peers, TransferReply,
     TransferRequest, VoteReply, VoteRequest,
@@ -440,7 +442,11 @@ pub(crate) fn asked(request: AppendRequest) -> io::Result<AppendEntriesRequest<T
         if Some(at.index.0) != before.index.0.checked_add(1) || at.term < before.term {
             return Err(invalid(format!("entry {at} does not follow on {before}")));
         }
-        let payload = payload_of(body).ok_or_else(|| invalid(format!("entry {at} is none")))?;
+        let payload = match body.is_lost() {
+            // Who has it skips it, and who has not was not to let it in.
+            true => Payload::Normal(Proposal::lost()),
+            false => payload_of(body).ok_or_else(|| invalid(format!("entry {at} is none")))?,
+        };
         let log_id = log_id(at).ok_or_else(|| invalid("an entry without an index".into()))?;
         entries.push(Entry { log_id, payload });
         before = at;
@@ -465,15 +471,25 @@ fn heard(reply: AppendReply) -> Result<StreamAppendResult<TypeConfig>, PeerError
     })
 }
 
-/// Our reply of openraft's, from a node with `room`.
-pub(crate) fn replied(reply: &StreamAppendResult<TypeConfig>, room: u64) -> AppendReply {
+/// Our reply of openraft's, from the replica of `shard` that writes to `wal`.
+pub(crate) fn replied(
+    reply: &StreamAppendResult<TypeConfig>,
+    wal: &Wal,
+    shard: ShardId,
+) -> AppendReply {
     match reply {
-        Ok(at) => AppendReply::Matched {
-            upto: id(at.as_ref()),
-            room,
-        },
+        Ok(at) => matched(id(at.as_ref()), wal, shard),
         Err(StreamAppendError::Conflict(at)) => AppendReply::Conflict(entry_id(at)),
         Err(StreamAppendError::HigherVote(vote)) => AppendReply::HigherVote(vote_of(vote)),
+    }
+}
+
+/// That the log of `shard` in `wal` is the leader's up to `upto`.
+pub(crate) fn matched(upto: EntryId, wal: &Wal, shard: ShardId) -> AppendReply {
+    AppendReply::Matched {
+        upto,
+        room: wal.room(),
+        damaged: wal.damaged(shard) > 0,
     }
 }
 

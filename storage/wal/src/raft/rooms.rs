@@ -1,5 +1,5 @@
 //! What the peers of a shard say of the room in their WALs: a leader takes no append that no quorum has
-//! room for.
+//! room for; and whether their logs are whole.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,7 +14,16 @@ use crate::peers::{AppendReply, PeerError};
 pub(crate) struct Rooms(Arc<Mutex<All>>);
 
 /// By node.
-type All = BTreeMap<u64, (Said, Option<Instant>)>;
+type All = BTreeMap<u64, Known>;
+
+/// What is known of one of them.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    said: Said,
+    answered: Option<Instant>,
+    /// It has entries that are damaged, as of its last answer.
+    damaged: bool,
+}
 
 /// What one of them said.
 #[derive(Clone, Debug)]
@@ -44,7 +53,13 @@ impl Rooms {
     /// What a peer said last; `None` before it was asked.
     pub(crate) fn said(&self, node: u64) -> Option<Said> {
         let said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        said.get(&node).map(|(said, _)| *said)
+        said.get(&node).map(|known| known.said)
+    }
+
+    /// Whether a peer has said that its log is damaged.
+    pub(crate) fn is_damaged(&self, node: u64) -> bool {
+        let said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        said.get(&node).is_some_and(|known| known.damaged)
     }
 }
 
@@ -52,8 +67,10 @@ impl Room {
     /// It answered an append, or did not.
     pub(crate) fn heard(&self, reply: &Result<AppendReply, PeerError>) {
         match reply {
-            Ok(AppendReply::Matched { room: 0, .. }) => self.set(Said::Full),
-            Ok(AppendReply::Matched { .. }) => self.set(Said::Room),
+            Ok(AppendReply::Matched { room, damaged, .. }) => {
+                let said = if *room > 0 { Said::Room } else { Said::Full };
+                self.set(said, *damaged);
+            }
             // It says nothing of its room.
             Ok(_) => {}
             Err(_) => self.silent(),
@@ -63,22 +80,31 @@ impl Room {
     /// It gave no answer.
     pub(crate) fn silent(&self) {
         let mut said = self.said();
-        let (said, _) = said.entry(self.node).or_insert((Said::Nothing, None));
-        *said = Said::Nothing;
+        let nothing = Known {
+            said: Said::Nothing,
+            answered: None,
+            damaged: false,
+        };
+        said.entry(self.node).or_insert(nothing).said = Said::Nothing;
     }
 
     /// It gave no answer in time to what it was asked since `asked_since`: silent, unless it answered
     /// anything else within [`ELECTION_MAX`]. One whose disk is slow is late for every beat, and takes all
     /// that is appended.
     pub(crate) fn late(&self, asked_since: Instant) {
-        let answered = self.said().get(&self.node).and_then(|(_, at)| *at);
+        let answered = self.said().get(&self.node).and_then(|known| known.answered);
         if answered.unwrap_or(asked_since).max(asked_since).elapsed() > ELECTION_MAX {
             self.silent();
         }
     }
 
-    fn set(&self, now: Said) {
-        self.said().insert(self.node, (now, Some(Instant::now())));
+    fn set(&self, said: Said, damaged: bool) {
+        let known = Known {
+            said,
+            answered: Some(Instant::now()),
+            damaged,
+        };
+        self.said().insert(self.node, known);
     }
 
     fn said(&self) -> MutexGuard<'_, All> {
@@ -99,6 +125,7 @@ mod tests {
         let matched = Ok(AppendReply::Matched {
             upto: EntryId::default(),
             room: 1,
+            damaged: false,
         });
         for _ in 0..20 {
             tokio::time::advance(ELECTION_MAX / 2).await;

@@ -95,6 +95,12 @@ impl Proposal {
         Ok(Self(Body::new(&head, payload)))
     }
 
+    /// What stands for an entry whose bytes this node has lost, of whatever kind it was: it is said to others,
+    /// and neither written nor applied.
+    pub(crate) fn lost() -> Self {
+        Self(Body::lost())
+    }
+
     /// The same, with the room on disk that was taken for it.
     pub(crate) fn promised(self, promise: Promise) -> Self {
         Self(self.0.promised(promise))
@@ -105,7 +111,7 @@ impl Proposal {
     /// # Errors
     /// The bytes are none, or of a level that this binary does not know.
     pub fn command(&self) -> Result<Command, esker_shard::Error> {
-        Command::decode(&self.0.head()[1..])
+        Command::decode(self.0.head().get(1..).unwrap_or_default())
     }
 
     /// Bytes that an entry of it takes in a log.

@@ -7,3 +7,4 @@ mod hang; // a disk that does not answer
 mod life; // restarts, recycling, moved entries, seals
 mod staged; // what came with a snapshot
 mod world; // a log on a simulated disk, and the calls tests make
+mod rot; // damage that comes while it is open

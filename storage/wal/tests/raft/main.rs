@@ -14,3 +14,4 @@ mod members; // replicas join and leave
 mod clocks; // a leader whose wall clock is wrong, and a standstill of all
 mod together; // a task of openraft panics
 mod streamed; // snapshots whose heads come piece by piece
+mod damaged; // bytes rot under some of three

@@ -7,9 +7,9 @@ use std::time::Duration;
 use esker_env::sim::{Crash, SimClock, SimDisk};
 use esker_shard::{Command, CommitSegment, ObjectChecksum, Outcome};
 use esker_types::limits::GIB;
-use esker_types::{NodeId, RaftIndex, SegmentId, ShardTime};
+use esker_types::{NodeId, Offset, RaftIndex, SegmentId, ShardTime};
 use esker_wal::disk::WalOptions;
-use esker_wal::{AppendRefusal, Appender, Replica, Share};
+use esker_wal::{AppendRefusal, Appender, Error, Replica, Share};
 use tokio::time::{sleep, timeout};
 
 use super::mesh::Mesh;
@@ -125,6 +125,11 @@ impl Trio {
         self.crash(node, Crash::Kill).await;
         let member = self.members.get_mut(&node).expect("one of three");
         member.world.disk = image;
+    }
+
+    /// Rots a bit of the payload of `number` wherever it stands in the log of `node`. How often that was.
+    pub(crate) fn strike(&self, node: NodeId, number: u64) -> usize {
+        self.members[&node].world.strike(number, BYTES)
     }
 
     pub(crate) fn running(&self, node: NodeId) -> &Running {
@@ -265,6 +270,20 @@ impl Trio {
         hashes.sort();
         hashes.dedup();
         assert_eq!(hashes.len(), 1, "replicas differ: {hashes:?}");
+    }
+
+    /// What a node's own disk has at `offset` of the head: a number.
+    pub(crate) async fn read(&self, node: NodeId, offset: u64) -> Result<u64, Error> {
+        let replica = self.replica(node);
+        let state = replica.state();
+        let data = state.data().expect("a data shard");
+        let offset = Offset::new(offset).expect("a small one");
+        let position = data.head_lookup(partition(), offset);
+        let bytes = replica.read_batch(&position.expect("in the head")).await?;
+        let bytes = bytes.expect("held while a state names it");
+        Ok(u64::from_le_bytes(
+            bytes[..8].try_into().expect("eight bytes"),
+        ))
     }
 
     /// What a replica's own disk has of the head: number by offset.

@@ -94,6 +94,22 @@ impl World {
         }
     }
 
+    /// Rots a bit of the payload of `number` wherever it stands in the log. How often that was.
+    pub(crate) fn strike(&self, number: u64, bytes: usize) -> usize {
+        let looked_for = payload(number, bytes);
+        let paths = self.disk.list(Path::new("/wal")).expect("it was opened");
+        let mut struck = 0;
+        for path in paths.iter().filter(|path| path.extension().is_some()) {
+            let strike = |file: &mut Vec<u8>| {
+                let starts = memmem(file, &looked_for);
+                struck += starts.len();
+                starts.iter().for_each(|at| file[at + bytes / 2] ^= 1);
+            };
+            self.disk.edit(path, strike).expect("it is listed");
+        }
+        struck
+    }
+
     pub(crate) async fn open(
         &self,
         env: &Env,
@@ -278,6 +294,18 @@ pub(crate) fn payload(number: u64, bytes: usize) -> Bytes {
         .cycle()
         .take(bytes)
         .collect()
+}
+
+/// Where `what` stands in `bytes`.
+fn memmem(bytes: &[u8], what: &[u8]) -> Vec<usize> {
+    let (mut found, mut from) = (Vec::new(), 0);
+    while let Some(at) = bytes[from..].iter().position(|byte| *byte == what[0]) {
+        from += at;
+        let stands = bytes[from..].starts_with(what);
+        found.extend(stands.then_some(from));
+        from += if stands { what.len() } else { 1 };
+    }
+    found
 }
 
 pub(crate) fn run<T>(test: impl Future<Output = T>) -> T {
