@@ -50,7 +50,7 @@ struct Stood {
     leader: Option<NodeId>,
     /// Who votes: might lead.
     voters: BTreeSet<NodeId>,
-    /// Who answers and has almost all of the log; known only where this node leads.
+    /// Who answers and has almost all of the log, and that whole; known only where this node leads.
     ready: BTreeSet<NodeId>,
 }
 

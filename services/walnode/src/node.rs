@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 use crate::alike::{Differences, compare};
 use crate::balance::balance;
 use crate::directory::Directory;
-use crate::hand_over::{hand_over, hand_over_when_slow};
+use crate::hand_over::{hand_over, hand_over_when_damaged, hand_over_when_slow};
 use crate::identity::{Identity, IdentityError};
 use crate::lend::{equal_part, lend};
 use crate::local::{Led, LocalHead};
@@ -143,6 +143,7 @@ impl Node {
             let _ = tell.try_send(NodeError::Wal(error));
         });
         tasks.spawn(hand_over_when_slow(Arc::clone(&wal), replicas.clone()));
+        tasks.spawn(hand_over_when_damaged(replicas.clone()));
         tasks.spawn(balance(identity.node, replicas.clone()));
         let differences = Differences::default();
         let (all, found) = (replicas.clone(), differences.clone());
