@@ -19,6 +19,7 @@ struct Stands {
     applied: u64,
     last: u64,
     checkpointed: u64,
+    damaged: u64,
     voters: u64,
     /// Entries that others lack, by node; known where this one leads.
     lags: Vec<(String, u64)>,
@@ -40,6 +41,7 @@ impl Stands {
             applied: replica.state().applied().index.0,
             last: bounds.last.index.0,
             checkpointed: replica.checkpointed().0.0,
+            damaged: replica.damaged() as u64,
             voters: members.voters.len() as u64,
             lags: lags.collect(),
         }
@@ -66,6 +68,8 @@ pub(super) fn figures(replicas: &[Replica], pen: &mut Pen<'_>) -> fmt::Result {
     replica("replica_last_index", help, |of| of.last)?;
     let help = "Raft index of its last checkpoint";
     replica("replica_checkpoint_index", help, |of| of.checkpointed)?;
+    let help = "Entries in its log that were found damaged on this disk, and are not released yet";
+    replica("replica_damaged_entries", help, |of| of.damaged)?;
     let help = "Nodes that vote, as far as this node knows";
     replica("replica_voters", help, |of| of.voters)?;
     let help = "Entries that another node lacks, known to who leads";
