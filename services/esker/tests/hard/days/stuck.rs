@@ -1,17 +1,18 @@
-//! A batch of the head is damaged on every disk: its shard cannot be flushed, and says so; the others go on.
+//! A batch of the head is damaged: on every disk, so that its shard cannot be flushed, and says so while the
+//! others go on; or on that of its leader alone, and another has it flushed.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use esker_client::{Client, ProducerOptions, Record, v1};
+use esker_client::{Client, ProducerOptions, ReadOptions, Record, v1};
 
 use super::replaced::{Bucket, within};
 use crate::TURN;
 use crate::clients::{SOON, connect};
-use crate::cluster::{Cluster, DATA_SHARDS, Settings};
+use crate::cluster::{Cluster, DATA_SHARDS, Settings, esker, text};
 use crate::probe::Probes;
 
 const TOPIC: &str = "gravel";
@@ -27,39 +28,20 @@ const SETTINGS: Settings = Settings {
         cache = { memory = \"32MiB\", backfill_memory = \"32MiB\", disk = \"16MiB\" }\n",
     old: false,
 };
-/// How long the others are watched.
-const WATCHED_FOR: Duration = Duration::from_secs(3);
+/// Two in each shard.
+const PARTITIONS: u32 = DATA_SHARDS * 2;
+/// How often each node leads a shard that has lost something.
+const ROUNDS: usize = 2;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_shard_that_cannot_be_flushed_stops_alone() {
+async fn a_shard_that_cannot_be_flushed_stops_alone_whoever_leads() {
     let _turn = TURN.lock().await;
-    let mut cluster = tokio::task::block_in_place(|| Cluster::found_with(SETTINGS, 1, None));
-    let client = connect(&cluster.endpoints()[0]).await;
-    let settings = BTreeMap::from([("compression".to_owned(), "none".to_owned())]);
-    let admin = client.admin();
-    let topic = admin.create_topic(TOPIC, DATA_SHARDS * 2, &settings).await;
-    topic.expect("a topic");
-    // Who comes to lead reads its log again, finds the damage, and ends: not what is tried here.
-    within(SOON, "nobody leads two more than another", async || {
-        let standing = cluster.well().await;
-        let leads = standing.nodes.iter().map(|node| node.leads);
-        let most = leads.clone().max().unwrap_or(0);
-        leads.min().is_some_and(|least| most - least <= 1)
-    })
-    .await;
+    let (mut cluster, client) = founded().await;
     let bucket = Bucket(cluster.path("bucket"));
     bucket.goes_away();
-    let (_, partitions) = admin.describe_topic(TOPIC).await.expect("the topic");
-    let doomed = partitions[0].shard;
-    append(&client, 0, MARK.to_vec()).await;
-    for at in 0..VALUES {
-        let partition = u32::try_from(at).expect("small") % (DATA_SHARDS * 2);
-        append(&client, partition, vec![b'.'; VALUE]).await;
-    }
-    let mut struck = 0;
-    for node in &cluster.nodes {
-        struck += tokio::task::block_in_place(|| strike(&cluster.path(&node.name).join("wal")));
-    }
+    let doomed = laid(&client).await;
+    let all: Vec<_> = (0..cluster.nodes.len()).collect();
+    let struck: usize = all.iter().map(|node| strike(&cluster, *node)).sum();
     println!("shard {doomed}: its batch is damaged in {struck} places");
     assert_eq!(struck, 3, "once on each disk");
     bucket.returns();
@@ -71,39 +53,170 @@ async fn a_shard_that_cannot_be_flushed_stops_alone() {
     })
     .await;
     within(SOON, "it is told which is not", async || {
-        let shards = status(&client).await;
-        shards
-            .iter()
-            .all(|shard| (shard.shard == doomed) != shard.flush_error.is_empty())
+        is_told(&client, doomed).await
     })
     .await;
     let probes = Probes::come(&cluster.endpoints(), DATA_SHARDS).await;
-    let all = probes.all_acked_since(Instant::now()).await;
-    tokio::time::sleep(WATCHED_FOR).await;
-    println!(
-        "every shard takes appends after {all:?}, {:?} at most",
-        probes.longest()
-    );
+    // Each has lost it, reads what it sends to the others, and goes on.
+    for _ in 0..ROUNDS {
+        let standing = cluster.well().await;
+        for node in &standing.nodes {
+            led_by(&cluster, doomed, &node.id).await;
+            let all = probes.all_acked_since(Instant::now()).await;
+            println!(
+                "led by {}, every shard takes appends after {all:?}",
+                node.id
+            );
+            cluster.all_live();
+        }
+    }
+    within(SOON, "each knows of it", async || {
+        all.iter().all(|node| damaged(&cluster, *node, doomed) == 1)
+    })
+    .await;
+    println!("{:?} at most between two appends", probes.longest());
     probes.end().await;
     cluster.all_live();
+    within(SOON, "it is told still", async || {
+        is_told(&client, doomed).await
+    })
+    .await;
     let shards = status(&client).await;
-    let stuck = shards
-        .iter()
-        .find(|shard| shard.shard == doomed)
-        .expect("it is there");
+    let stuck = shards.iter().find(|shard| shard.shard == doomed);
+    let stuck = stuck.expect("it is there");
     println!("shard {doomed}: {}", stuck.flush_error);
     assert!(stuck.head_batches > 0);
-    assert!(
-        stuck.flush_error.contains("damaged"),
-        "{}",
-        stuck.flush_error
-    );
     let agent = cluster.agents[0].running();
     for shard in 1..=DATA_SHARDS {
         let name = format!("esker_shard_flush_failing{{shard=\"{shard}\"}}");
         let failing = tokio::task::block_in_place(|| agent.figure(&name));
         assert_eq!(failing, u64::from(shard == doomed), "{shard}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_its_leader_has_lost_another_has_flushed() {
+    let _turn = TURN.lock().await;
+    let (mut cluster, client) = founded().await;
+    // Nobody is given anything to lead while the damage is done.
+    within(SOON, "nobody leads two more than another", async || {
+        let standing = cluster.well().await;
+        let leads = standing.nodes.iter().map(|node| node.leads);
+        let most = leads.clone().max().unwrap_or(0);
+        leads.min().is_some_and(|least| most - least <= 1)
+    })
+    .await;
+    let bucket = Bucket(cluster.path("bucket"));
+    bucket.goes_away();
+    let doomed = laid(&client).await;
+    let standing = cluster.well().await;
+    let loser = cluster.node(&standing, &standing.leaders[&doomed]);
+    assert_eq!(strike(&cluster, loser), 1);
+    bucket.returns();
+
+    let began = Instant::now();
+    within(SOON, "its leader knows", async || {
+        damaged(&cluster, loser, doomed) == 1
+    })
+    .await;
+    within(SOON, "another leads", async || {
+        let standing = cluster.well().await;
+        cluster.node(&standing, &standing.leaders[&doomed]) != loser
+    })
+    .await;
+    within(SOON, "all is flushed", async || {
+        let shards = status(&client).await;
+        shards.iter().all(|shard| shard.head_batches == 0)
+    })
+    .await;
+    println!("flushed by another after {:?}", began.elapsed());
+    let values = vec![vec![b'.'; VALUE]; VALUES / PARTITIONS as usize];
+    for partition in 0..PARTITIONS {
+        let mut expected = values.clone();
+        if partition == 0 {
+            expected.insert(0, MARK.to_vec());
+        }
+        let whole = read(&client, partition).await == expected;
+        assert!(whole, "partition {partition} is another");
+    }
+    within(SOON, "what is flushed is let go of", async || {
+        damaged(&cluster, loser, doomed) == 0
+    })
+    .await;
+    cluster.all_live();
+}
+
+/// A cluster with a topic that has two partitions in each shard.
+async fn founded() -> (Cluster, Client) {
+    let cluster = tokio::task::block_in_place(|| Cluster::found_with(SETTINGS, 1, None));
+    let client = connect(&cluster.endpoints()[0]).await;
+    let settings = BTreeMap::from([("compression".to_owned(), "none".to_owned())]);
+    let admin = client.admin();
+    let topic = admin.create_topic(TOPIC, PARTITIONS, &settings).await;
+    topic.expect("a topic");
+    (cluster, client)
+}
+
+/// Appends [`MARK`], and drives it out of memory. Its shard.
+async fn laid(client: &Client) -> u32 {
+    append(client, 0, MARK.to_vec()).await;
+    for at in 0..VALUES {
+        let partition = u32::try_from(at).expect("small") % PARTITIONS;
+        append(client, partition, vec![b'.'; VALUE]).await;
+    }
+    let (_, partitions) = client
+        .admin()
+        .describe_topic(TOPIC)
+        .await
+        .expect("it is there");
+    partitions[0].shard
+}
+
+/// Has `node` lead `shard`: who was asked before may hand it over meanwhile, for it has lost something, too.
+async fn led_by(cluster: &Cluster, shard: u32, node: &str) {
+    let (config, shard) = (
+        cluster.config_of(&cluster.agents[0].name),
+        shard.to_string(),
+    );
+    let transfer = [
+        "cluster",
+        "transfer",
+        &shard,
+        node,
+        "--json",
+        "--config",
+        text(&config),
+    ];
+    within(SOON, "it leads", async || {
+        tokio::task::block_in_place(|| esker(&transfer)).is_ok()
+    })
+    .await;
+}
+
+/// Of all shards only `doomed` is said not to be flushed, and why.
+async fn is_told(client: &Client, doomed: u32) -> bool {
+    let shards = status(client).await;
+    shards.iter().all(|shard| match shard.shard == doomed {
+        true => shard.flush_error.contains("damaged"),
+        false => shard.flush_error.is_empty(),
+    })
+}
+
+/// What a node counts as damaged of a shard.
+fn damaged(cluster: &Cluster, node: usize, shard: u32) -> u64 {
+    let name = format!("esker_replica_damaged_entries{{shard=\"{shard}\"}}");
+    tokio::task::block_in_place(|| cluster.nodes[node].running().figure(&name))
+}
+
+/// All values of a partition.
+async fn read(client: &Client, partition: u32) -> Vec<Vec<u8>> {
+    let reader = client.read(TOPIC, partition, ReadOptions::default()).await;
+    let (mut reader, mut values) = (reader.expect("it is there"), Vec::new());
+    while let Some(batch) = reader.next().await.expect("readable") {
+        let records = batch.records();
+        values.extend(records.map(|record| record.value.unwrap_or_default().to_vec()));
+    }
+    values
 }
 
 async fn append(client: &Client, partition: u32, value: Vec<u8>) {
@@ -120,8 +233,13 @@ async fn status(client: &Client) -> Vec<v1::ShardStatus> {
     status.shards
 }
 
-/// Changes a bit of [`MARK`] wherever it stands in the files of a log. How often that was.
-fn strike(wal: &Path) -> usize {
+/// Changes a bit of [`MARK`] wherever it stands in the log of a node. How often that was.
+fn strike(cluster: &Cluster, node: usize) -> usize {
+    let wal = cluster.path(&cluster.nodes[node].name).join("wal");
+    tokio::task::block_in_place(|| strike_in(&wal))
+}
+
+fn strike_in(wal: &Path) -> usize {
     let mut struck = 0;
     for entry in fs::read_dir(wal).expect("a folder") {
         let path = entry.expect("readable").path();
