@@ -67,11 +67,11 @@ pub fn server() -> Server {
 /// Bytes of one message between nodes, in either direction.
 pub const PEER_MESSAGE_BYTES_MAX: usize = esker_types::limits::PEER_MESSAGE_BYTES_MAX;
 /// Streams of one connection to a node: per shard one of appends and calls that are short, and what an
-/// agent asks.
+/// agent asks. Of more, the last wait for one that ends.
 pub const PEER_STREAMS_MAX: u32 = 4 * DATA_SHARDS_MAX + 8192;
-// All that an agent asks finds room beside its streams of appends.
+// All that waits, and all that an agent asks of a dozen shards, finds room beside its streams of appends.
 const _: () = assert!(
-    DATA_SHARDS_MAX as usize + HEAD_CALLS_MAX + HEAD_POLLS_MAX <= PEER_STREAMS_MAX as usize
+    DATA_SHARDS_MAX as usize + 12 * HEAD_CALLS_MAX + HEAD_POLLS_MAX <= PEER_STREAMS_MAX as usize
 );
 /// Streams of one that were opened and reset before anybody looked at them: when a node comes late to an
 /// election, the candidates of all shards give up on it at once.

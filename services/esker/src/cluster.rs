@@ -4,6 +4,7 @@ mod certs; // a CA for a try
 mod founding; // the command: what it takes and says
 mod init; // its steps
 mod members; // who holds the shards, shown and changed
+mod nodes; // its WAL nodes, asked
 mod plan; // what they are to do
 
 use std::fmt::Write as _;

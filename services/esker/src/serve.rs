@@ -191,6 +191,8 @@ impl Server {
                 biased;
                 died = died(&mut self.wal) => return Err(died),
                 opened = opened => Some(opened.log),
+                // A log may take long to read, and a node may wait to be adopted.
+                never = turn_away(&mut *listener) => match never {},
             },
             None => None,
         };

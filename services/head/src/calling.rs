@@ -40,7 +40,8 @@ struct Inner {
     ways: Arc<Ways>,
     data_shards: u32,
     queues: Mutex<BTreeMap<ShardId, Arc<Queue>>>,
-    calls: Semaphore,
+    /// By shard, from the catalog on.
+    calls: Vec<Semaphore>,
     polls: Semaphore,
 }
 
@@ -53,25 +54,29 @@ impl Calling {
             ways: Arc::new(Ways::new(env.clone(), cluster, nodes)),
             data_shards,
             queues: Mutex::default(),
-            calls: Semaphore::new(HEAD_CALLS_MAX),
+            calls: (0..=data_shards)
+                .map(|_| Semaphore::new(HEAD_CALLS_MAX))
+                .collect(),
             polls: Semaphore::new(HEAD_POLLS_MAX),
         }))
     }
 
     fn check(&self, shard: ShardId) -> Result<(), HeadError> {
-        if shard.0 <= self.0.data_shards {
-            Ok(())
-        } else {
-            Err(HeadError::NoShard { shard })
-        }
+        self.calls(shard).map(drop)
+    }
+
+    /// Places for questions about `shard`.
+    fn calls(&self, shard: ShardId) -> Result<&Semaphore, HeadError> {
+        let calls = self.0.calls.get(shard.0 as usize);
+        calls.ok_or(HeadError::NoShard { shard })
     }
 
     async fn ask(&self, shard: ShardId, question: Question) -> Result<Reply, HeadError> {
-        self.check(shard)?;
+        let calls = self.calls(shard)?;
         let turns = if asking::waits(&question) {
             &self.0.polls
         } else {
-            &self.0.calls
+            calls
         };
         let _turn = turns.acquire().await.expect("nobody closes it");
         Ok(asking::ask(&self.0.ways, shard, &question).await?.0)
@@ -83,8 +88,8 @@ impl Calling {
         shard: ShardId,
         question: Question,
     ) -> Result<(Reply, Vec<Bytes>), HeadError> {
-        self.check(shard)?;
-        let _turn = self.0.calls.acquire().await.expect("nobody closes it");
+        let calls = self.calls(shard)?;
+        let _turn = calls.acquire().await.expect("nobody closes it");
         asking::ask(&self.0.ways, shard, &question).await
     }
 

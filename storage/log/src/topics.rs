@@ -34,11 +34,13 @@ pub struct Topics {
     known: Arc<Mutex<BTreeMap<TopicName, Known>>>,
 }
 
-/// A topic that every shard concerned has, and when it was looked up.
+/// A topic, and when it was looked up.
 #[derive(Clone, Debug)]
 struct Known {
     view: Arc<TopicView>,
     at: Monotonic,
+    /// Shards that have it in this version, as far as that was looked at here.
+    settled: BTreeSet<ShardId>,
 }
 
 /// What to change of a topic.
@@ -66,6 +68,13 @@ impl Topics {
     /// # Errors
     /// [`TopicError::Unknown`], by the word of a quorum; [`TopicError::Head`].
     pub async fn find(&self, name: &TopicName) -> Result<Arc<TopicView>, TopicError> {
+        let view = self.look(name).await?;
+        self.settle_at(&view, view.shards()).await?;
+        Ok(view)
+    }
+
+    /// The topic of this name, as the catalog has it, or had it a moment ago.
+    async fn look(&self, name: &TopicName) -> Result<Arc<TopicView>, TopicError> {
         let now = self.clock.monotonic();
         let known = self.lock().get(name).cloned();
         if let Some(known) = &known
@@ -77,11 +86,9 @@ impl Topics {
             self.forget(name);
             return Err(TopicError::Unknown { name: name.clone() });
         };
-        let same = known.is_some_and(|known| *known.view == view);
-        if !same {
-            self.settle(&view).await?;
-        }
-        Ok(self.remember(view, now))
+        let same = known.filter(|known| *known.view == view);
+        let settled = same.map(|known| known.settled).unwrap_or_default();
+        Ok(self.remember(view, now, settled))
     }
 
     async fn find_seen(
@@ -90,11 +97,11 @@ impl Topics {
         seen: Option<TopicId>,
     ) -> Result<Arc<TopicView>, TopicError> {
         let other = |view: &TopicView| seen.is_some_and(|seen| seen != view.id);
-        let mut view = self.find(name).await?;
+        let mut view = self.look(name).await?;
         if other(&view) {
             // What is known here may be older than what was seen.
             self.forget(name);
-            view = self.find(name).await?;
+            view = self.look(name).await?;
         }
         if other(&view) {
             return Err(TopicError::MadeAnew { name: name.clone() });
@@ -137,6 +144,10 @@ impl Topics {
                 partitions: view.partitions(),
                 asked: index,
             })?;
+        // Whatever becomes of the topic's other shards.
+        if !self.is_settled(&view, shard) {
+            self.settle_at(&view, [shard].into()).await?;
+        }
         let topic = view.id;
         Ok((view, shard, PartitionId { topic, index }))
     }
@@ -195,7 +206,8 @@ impl Topics {
                     Ok(view)
                 };
                 let view = settled.await.map_err(partly(name, CREATED))?;
-                Ok(self.remember(view, self.clock.monotonic()))
+                let shards = view.shards();
+                Ok(self.remember(view, self.clock.monotonic(), shards))
             }
             other => unreachable!("a creation was answered with {other:?}"),
         }
@@ -378,7 +390,19 @@ impl Topics {
         }
     }
 
-    fn remember(&self, view: TopicView, at: Monotonic) -> Arc<TopicView> {
+    fn is_settled(&self, view: &Arc<TopicView>, shard: ShardId) -> bool {
+        let known = self.lock();
+        let known = known.get(&view.name);
+        let known = known.filter(|known| Arc::ptr_eq(&known.view, view));
+        known.is_some_and(|known| known.settled.contains(&shard))
+    }
+
+    fn remember(
+        &self,
+        view: TopicView,
+        at: Monotonic,
+        settled: BTreeSet<ShardId>,
+    ) -> Arc<TopicView> {
         let view = Arc::new(view);
         let mut known = self.lock();
         // Topics are bounded by the catalog; names of deleted ones are forgotten when they pile up.
@@ -388,6 +412,7 @@ impl Topics {
         let entry = Known {
             view: Arc::clone(&view),
             at,
+            settled,
         };
         known.insert(view.name.clone(), entry);
         view

@@ -391,8 +391,9 @@ pub const HEAD_NODE_REST: Duration = Duration::from_secs(1);
 pub const HEAD_HOPS_MAX: u32 = 3;
 /// Nodes that an agent knows; beyond, one that was learned gives way to the next.
 pub const HEAD_NODES_MAX: usize = 64;
-/// Questions of an agent that are under way; one more waits.
-pub const HEAD_CALLS_MAX: usize = 1024;
+/// Questions of an agent about one shard that are under way; one more waits. Each shard has its own: those of
+/// one that nobody answers take the place of no other's.
+pub const HEAD_CALLS_MAX: usize = 256;
 /// Questions of an agent that wait for something new: each partition that is followed, each shard.
 pub const HEAD_POLLS_MAX: usize = READ_STREAMS_MAX + DATA_SHARDS_MAX as usize;
 /// Appends of one shard that an agent has under way, and a node of one of its streams.

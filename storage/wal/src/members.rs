@@ -11,7 +11,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use esker_types::NodeId;
-use esker_types::limits::MEMBERS_CHANGE_MAX;
+use esker_types::limits::{HOLDERS_MAX, MEMBERS_CHANGE_MAX};
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::{ClientWriteError, RaftError};
 use openraft::{BasicNode, ChangeMembers};
@@ -124,7 +124,8 @@ impl Replica {
     /// Has `node`, reached at `address`, hold the shard, without a vote.
     ///
     /// # Errors
-    /// [`ProposeError`]; refused if the node is known at another address, or a change is under way.
+    /// [`ProposeError`]; refused if the node is known at another address, a change is under way, or there
+    /// are [`HOLDERS_MAX`] already.
     pub async fn admit(&self, node: NodeId, address: &str) -> Result<(), ProposeError> {
         if let Some(known) = self.members().all.get(&node) {
             if known == address {
@@ -132,6 +133,13 @@ impl Replica {
             }
             let what = format!("{node} is known at {known}, and shall be at {address}");
             return Err(self.refused(what));
+        }
+        let holders = self.members().all.len();
+        if holders >= HOLDERS_MAX {
+            return Err(self.refused(format!(
+                "it has {holders} holders, which is the limit: remove one that is needed no more, such \
+                 as one that was added and never voted"
+            )));
         }
         let node = BTreeMap::from([(node.as_u64(), BasicNode::new(address))]);
         self.change(ChangeMembers::AddNodes(node)).await

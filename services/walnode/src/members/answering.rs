@@ -6,8 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use esker_proto::internal as wire;
 use esker_proto::internal::members_server::{Members, MembersServer};
-use esker_types::{ClusterId, ShardId};
-use esker_wal::Replica;
+use esker_shard::Catalog;
+use esker_types::limits::LEARNER_LAG_MAX;
+use esker_types::{ClusterId, NodeId, ShardId};
+use esker_wal::{ProposeError, Replica};
 use tonic::{Request, Response, Status};
 
 use super::calling::{CLUSTER, MESSAGE_BYTES_MAX};
@@ -72,6 +74,20 @@ impl Answering {
     }
 }
 
+/// Whether `node` would lead the shard at once.
+fn can_lead(replica: &Replica, node: NodeId) -> bool {
+    let lag = replica.reaches(node);
+    lag.is_some_and(|lag| lag <= LEARNER_LAG_MAX)
+}
+
+/// Whether the catalog, if `replica` is of it, gives the id of `node` to nobody any more: founders have
+/// theirs before there is one.
+fn is_taken(replica: &Replica, node: NodeId) -> bool {
+    let state = replica.state();
+    let next = state.catalog().map(Catalog::next_node);
+    next.is_none_or(|next| next > node.sequence())
+}
+
 #[tonic::async_trait]
 impl Members for Answering {
     async fn show(
@@ -104,7 +120,17 @@ impl Members for Answering {
     async fn remove(&self, request: Request<wire::RemoveRequest>) -> Reply<wire::MembersReply> {
         let request = self.check(request)?;
         let node = words::read_node(request.node).map_err(Status::invalid_argument)?;
-        let removed = self.replica(request.shard)?.remove(node).await;
+        let replica = self.replica(request.shard)?;
+        let removed = match is_taken(replica, node) {
+            true => replica.remove(node).await,
+            false => {
+                let what = format!(
+                    "the id of {node} is not taken yet, and would be given again: it is in a moment"
+                );
+                let shard = replica.shard();
+                Err(ProposeError::Refused { shard, what })
+            }
+        };
         Ok(Response::new(words::outcome(removed)))
     }
 
@@ -116,7 +142,16 @@ impl Members for Answering {
         let node = words::read_node(request.node).map_err(Status::invalid_argument)?;
         let replica = self.replica(request.shard)?;
         let handed = match replica.leads_in() {
-            Some(_) => replica.hand_over(node).await,
+            Some(_) if can_lead(replica, node) => replica.hand_over(node).await,
+            // Nobody would lead until others have noticed.
+            Some(_) => {
+                let what = format!(
+                    "{node} gives no answer, has no room, or lacks more than {LEARNER_LAG_MAX} \
+                     entries: it is not asked to lead"
+                );
+                let shard = replica.shard();
+                Err(ProposeError::Refused { shard, what })
+            }
             None => Err(replica.not_leader()),
         };
         Ok(Response::new(words::outcome(handed)))

@@ -1,6 +1,6 @@
 //! Data shards catch up with the catalog: whatever it has decided and they have not is pushed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use esker_shard::{Command, PutTopic};
 use esker_types::limits::TOPIC_PAGE;
@@ -49,16 +49,40 @@ impl Topics {
         Ok(pushed)
     }
 
-    /// Makes sure that every shard of the topic has it, in this version or a newer one. Only what
-    /// has not is written to: a log that is full can still be read.
+    /// Makes sure that every shard of the topic has it, in this version or a newer one.
     pub(super) async fn settle(&self, topic: &TopicView) -> Result<(), TopicError> {
-        let settled = topic.shards().into_iter().map(async |shard| {
-            if self.version_at(topic.id, shard).await? < Some(topic.version) {
-                self.put(topic, shard).await?;
+        self.settle_at(topic, topic.shards()).await
+    }
+
+    /// The same for some of its shards, those that are known to have it left out. Only what has not is
+    /// written to: a log that is full can still be read.
+    pub(super) async fn settle_at(
+        &self,
+        topic: &TopicView,
+        shards: BTreeSet<ShardId>,
+    ) -> Result<(), TopicError> {
+        let mut missing = shards;
+        if let Some(known) = self.lock().get(&topic.name)
+            && *known.view == *topic
+        {
+            missing.retain(|shard| !known.settled.contains(shard));
+        }
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let settled = missing.iter().map(async |shard| {
+            if self.version_at(topic.id, *shard).await? < Some(topic.version) {
+                self.put(topic, *shard).await?;
             }
             Ok::<_, TopicError>(())
         });
-        try_join_all(settled).await.map(drop)
+        try_join_all(settled).await?;
+        if let Some(known) = self.lock().get_mut(&topic.name)
+            && *known.view == *topic
+        {
+            known.settled.extend(missing);
+        }
+        Ok(())
     }
 
     /// The version of the topic that `shard` has, if it has it.
