@@ -277,6 +277,67 @@ fn three_nodes_are_founded_and_each_may_die() {
     nodes.into_iter().for_each(Serve::stop);
 }
 
+/// What `command` says on stderr, which must fail.
+fn refused(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    said
+}
+
+/// Absence is no word of anybody's: of a quorum that is away, of a node that is, of another cluster.
+#[test]
+fn members_are_changed_by_the_word_of_all_that_it_takes() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let mut nodes = ["wal-1", "wal-2", "wal-3", "foreign"].map(|name| {
+        write_node(folder, name);
+        Serve::start(folder, name, &[])
+    });
+    let addresses = [0, 1, 2, 3].map(|at| nodes[at].address("waits to be adopted, at "));
+    let foreign = write_agent(folder, &addresses[3..]);
+    let bucket = std::fs::read_to_string(&foreign).unwrap();
+    std::fs::write(&foreign, bucket.replace("/bucket", "/other-bucket")).unwrap();
+    init(&foreign);
+    let config = write_agent(folder, &addresses[..3]);
+    init(&config);
+    let change = |args: &[&str]| {
+        let mut command = esker(&["cluster"]);
+        command.args(args).arg("--config").arg(&config);
+        command
+    };
+    wait_until_each_leads_one(&config);
+
+    let said = out(&mut change(&["remove", "n1.9"]), b"");
+    let said = String::from_utf8_lossy(&said);
+    assert!(
+        said.contains("n1.9 held no shard: nothing was changed"),
+        "{said}"
+    );
+
+    let both = folder.join("both.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    let with_it = text.replace("nodes = [", &format!("nodes = [{:?}, ", addresses[3]));
+    std::fs::write(&both, with_it).unwrap();
+    let mut remove = esker(&["cluster", "remove", "n1.1", "--config"]);
+    let said = refused(remove.arg(&both));
+    assert!(
+        said.contains("is of cluster") && said.contains("nothing was changed"),
+        "{said}"
+    );
+
+    nodes[2].kill();
+    let began = Instant::now();
+    let said = refused(&mut change(&["transfer", "0", "n1.3"]));
+    assert!(said.contains("not asked to lead"), "{said}");
+    assert!(began.elapsed() < PATIENCE);
+
+    nodes[1].kill();
+    let said = refused(&mut change(&["add", &addresses[0]]));
+    assert!(said.contains("have no leader that answers"), "{said}");
+    assert!(!said.contains("removed"), "{said}");
+}
+
 #[test]
 fn what_is_no_cluster_is_usage() {
     let folder = tempfile::tempdir().unwrap();

@@ -117,3 +117,47 @@ fn what_failed_half_way_says_what_was_done_and_is_not_said_to_be_undone() {
         assert!(error.to_string().contains("its name is free"), "{error}");
     });
 }
+
+#[test]
+fn a_shard_that_is_away_takes_no_others_partitions_with_it() {
+    run(async {
+        let mut site = Site::new(21);
+        let whole = site.start().await.expect("started");
+        let shards = whole.engine.head().shards();
+        let away = *shards.last().expect("there are some");
+        assert!(shards.len() > 1);
+        let mut head = Hooked::over(Arc::clone(whole.engine.head()));
+        head.answer = Box::new(move |shard, _| {
+            let what = "nobody leads it".to_owned();
+            let leader = None;
+            let error = HeadError::NotLeader {
+                shard,
+                leader,
+                what,
+            };
+            (shard == away).then_some(Err(error))
+        });
+        let engine = engine_over(&whole, head, EngineOptions::default());
+        let (name, config) = (topic("sand"), TopicConfig::default());
+        let count = u32::try_from(shards.len()).expect("few");
+        let created = engine.topics().create(RequestId(78), &name, count, config);
+        created.await.expect_err("one shard does not take it");
+        for index in (0..count).map(PartitionIndex) {
+            let found = engine.topics().partition(&name, index).await;
+            match found {
+                Ok((_, shard, _)) => assert_ne!(shard, away),
+                Err(error) => assert!(matches!(error, TopicError::Head(_)), "{error}"),
+            }
+        }
+        engine
+            .topics()
+            .find(&name)
+            .await
+            .expect_err("not all have it");
+        // Once it is back, whoever asks for what it holds has it pushed.
+        for index in (0..count).map(PartitionIndex) {
+            let found = whole.engine.topics().partition(&name, index).await;
+            found.expect("it is there");
+        }
+    });
+}
