@@ -198,7 +198,7 @@ impl Cluster {
         };
         let peers = Arc::new(Calling::new(Arc::clone(&env.network), credentials));
         let options = self.node_options();
-        let head_bytes = options.head_bytes;
+        let head_bytes = options.wal.disk_bytes;
         let node_started = Node::start(&env, directory, &identity, options, peers).await;
         let started = node_started.expect("a crash leaves a log that starts");
         let replicas = started.replicas().to_vec();

@@ -159,7 +159,13 @@ async fn carried(
 ) -> std::io::Result<Snapshot> {
     let outgoing = snapshot.leave().await?;
     let checkpoint = Checkpoint::clone(outgoing.checkpoint());
-    let mut incoming = Incoming::begin(Arc::clone(wal), checkpoints.clone(), checkpoint).await?;
+    let mut incoming = Incoming::begin(
+        Arc::clone(wal),
+        checkpoints.clone(),
+        checkpoint,
+        outgoing.head_bytes(),
+    )
+    .await?;
     let mut head = outgoing.head();
     while let Some(entry) = head.next().await {
         let (id, body) = entry?;

@@ -120,7 +120,7 @@ impl Replica {
         })
     }
 
-    /// Takes a leader's snapshot and its head, entry by entry as they come, and returns the vote of this
+    /// Takes a leader's snapshot and its head, of so many bytes, entry by entry as they come, and returns the vote of this
     /// replica once it is on its disk, or once it is refused for that vote: before the head is read if the
     /// vote is of a later term already.
     ///
@@ -130,7 +130,7 @@ impl Replica {
     pub async fn heard_snapshot(
         &self,
         leader: Vote,
-        checkpoint: Checkpoint,
+        (checkpoint, head_bytes): (Checkpoint, u64),
         mut head: BoxStream<'_, Result<(EntryId, Body), PeerError>>,
     ) -> Result<Vote, PeerError> {
         let failed = |error: io::Error| PeerError(error.to_string());
@@ -147,7 +147,7 @@ impl Replica {
         }
         let (meta, last) = (snapshot_meta(&checkpoint).map_err(failed)?, checkpoint.last);
         let (wal, checkpoints) = (Arc::clone(self.wal()), self.checkpoints().clone());
-        let incoming = Incoming::begin(wal, checkpoints, checkpoint).await;
+        let incoming = Incoming::begin(wal, checkpoints, checkpoint, head_bytes).await;
         let mut incoming = incoming.map_err(failed)?;
         let (mut entries, mut bytes) = (0u64, 0u64);
         while let Some(entry) = head.next().await {

@@ -163,7 +163,6 @@ impl Running {
             .add_service(self.members.clone());
         let incoming = transport::incoming(listener);
         self.serving.spawn(server.serve_with_incoming(incoming));
-        let head_bytes = options.head_bytes;
         let open = self.open(directory, options);
         let (mut node, identity) = tokio::select! {
             biased;
@@ -174,6 +173,8 @@ impl Running {
         let foundings = self.standing.open(identity.clone(), node.replicas());
         let credentials = credentials(&identity, &self.standing);
         let replicas = node.replicas().to_vec();
+        // Entries come whole, with what was refused in them: more than heads may have, and what fits the log.
+        let head_bytes = node.wal().disk_bytes_max();
         let answering = Answering::new(credentials, replicas.clone(), head_bytes);
         self.guard.before(answering.refusals());
         self.raft.fill(answering.service());

@@ -336,7 +336,7 @@ impl Raft for Answering {
             Some((entry, (parts, bytes)))
         });
         let heard = replica
-            .heard_snapshot(leader, checkpoint, Box::pin(head))
+            .heard_snapshot(leader, (checkpoint, beginning.head_bytes), Box::pin(head))
             .await;
         let vote = heard.map_err(|error| match parts.ended {
             Some(status) if status.code() == Code::InvalidArgument => {

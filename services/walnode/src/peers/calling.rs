@@ -293,6 +293,7 @@ fn parts(leader: Vote, outgoing: &Outgoing) -> BoxStream<'static, wire::InstallP
         membership: sent.membership,
         state_bytes: state_bytes as u64,
         entries: outgoing.entries(),
+        head_bytes: outgoing.head_bytes(),
     });
     let state = stream::iter(sent.state).map(Part::State);
     let entries = outgoing.head().scan((), move |(), read| {

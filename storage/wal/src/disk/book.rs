@@ -290,6 +290,15 @@ impl Books {
         within.map(|slot| (slot.id, slot.found())).collect()
     }
 
+    /// Bytes of the entries at `indexes` that are held.
+    pub(crate) fn weigh(&self, shard: ShardId, indexes: &[RaftIndex]) -> u64 {
+        let Some(book) = self.books.get(&shard) else {
+            return 0;
+        };
+        let slots = indexes.iter().filter_map(|index| book.slots.get(index));
+        slots.map(|slot| slot.weight() as u64).sum()
+    }
+
     pub(crate) fn find(&self, shard: ShardId, index: RaftIndex) -> Option<(EntryId, Found)> {
         let slot = self.books.get(&shard)?.slots.get(&index)?;
         Some((slot.id, slot.found()))

@@ -327,6 +327,11 @@ impl Wal {
         whole(self.resolve(shard, found).await)
     }
 
+    /// Bytes of the entries of a shard at `indexes` that are held.
+    pub(crate) fn weigh(&self, shard: ShardId, indexes: &[RaftIndex]) -> u64 {
+        self.shared.books().weigh(shard, indexes)
+    }
+
     /// Keeps what who is sent the snapshot at `last` needs: its head, which begins at `from`, and the entries
     /// that follow on it, for [`SNAPSHOT_PIN_MAX`] at most and while there is room enough. `None` if the
     /// first of the head is released already.

@@ -38,7 +38,7 @@ pub struct Incoming {
 
 impl Incoming {
     /// Begins to take the snapshot that `checkpoint` is of, and writes that beside the current one of
-    /// `checkpoints`.
+    /// `checkpoints`. Its head has `head_bytes`, as who sends it says.
     ///
     /// # Errors
     /// `InvalidData` if its state is none, or another's; `StorageFull` if the log has no room for its head,
@@ -47,6 +47,7 @@ impl Incoming {
         wal: Arc<Wal>,
         checkpoints: Checkpoints,
         checkpoint: Checkpoint,
+        head_bytes: u64,
     ) -> io::Result<Self> {
         let decode =
             move || decode(&checkpoint).map(|state| (checkpoint, unflushed(&state), state));
@@ -54,7 +55,9 @@ impl Incoming {
         // All of it, before any: what was written of one that does not fit would take room from the next.
         let size = state.head_size();
         let described = size.batches.saturating_mul(DESCRIPTION_BYTES);
-        let bytes = usize::try_from(size.bytes.saturating_add(described)).unwrap_or(usize::MAX);
+        // Entries come whole: what was refused in them, or is deleted since, the state counts no more.
+        let bytes = size.bytes.saturating_add(described).max(head_bytes);
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
         let needed = wal.step_disk_bytes(named.len(), bytes);
         let shard = checkpoint.shard;
         let room = wal.has_room(Purpose::Installed, needed);

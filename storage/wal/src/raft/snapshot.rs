@@ -93,11 +93,13 @@ impl Snapshot {
         let first = head.first().copied();
         let pin = wal.pin(shard, first, last);
         let gone = || released(shard, first.unwrap_or_default());
+        let pin = Arc::new(pin.ok_or_else(gone)?);
         Ok(Outgoing {
             checkpoint: Arc::clone(&self.checkpoint),
+            bytes: wal.weigh(shard, &head),
             head: head.into(),
             wal: Arc::clone(wal),
-            pin: Arc::new(pin.ok_or_else(gone)?),
+            pin,
         })
     }
 }
@@ -108,6 +110,7 @@ pub struct Outgoing {
     checkpoint: Arc<Checkpoint>,
     /// The entries of its head.
     head: Arc<[RaftIndex]>,
+    bytes: u64,
     wal: Arc<Wal>,
     pin: Arc<Pin>,
 }
@@ -123,6 +126,12 @@ impl Outgoing {
     #[must_use]
     pub fn entries(&self) -> u64 {
         self.head.len() as u64
+    }
+
+    /// Bytes of the entries of its head, whole: with what was refused in them, or is deleted since.
+    #[must_use]
+    pub const fn head_bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// The entries that hold its unflushed batches, in order. Read from the log as they are asked for,

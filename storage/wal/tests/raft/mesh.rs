@@ -155,6 +155,7 @@ impl Peer for Way {
             let failed = |error: std::io::Error| PeerError(error.to_string());
             let outgoing = snapshot.leave().await.map_err(failed)?;
             let checkpoint = outgoing.checkpoint().clone();
+            let bytes = outgoing.head_bytes();
             let head = outgoing.head();
             let head = head.map(move |entry| entry.map_err(failed)).boxed();
             let befalls = self.mesh.state().befalls.clone();
@@ -162,7 +163,10 @@ impl Peer for Way {
                 Some(befalls) => befalls(head),
                 None => head,
             };
-            let reply = self.end()?.heard_snapshot(leader, checkpoint, head).await;
+            let reply = self
+                .end()?
+                .heard_snapshot(leader, (checkpoint, bytes), head)
+                .await;
             self.mesh.state().snapshots += 1;
             self.end().and(reply)
         })

@@ -118,7 +118,7 @@ fn of_a_head_of_any_size_no_more_than_the_bound_is_held() {
         let checkpoints = Checkpoints::open(&env, Path::new("/checkpoints")).expect("none");
         let (held, indexes): (Held, Vec<_>) =
             (Held::default(), head.iter().map(|(id, _)| *id).collect());
-        let begun = Incoming::begin(Arc::clone(&wal), checkpoints, checkpoint).await;
+        let begun = Incoming::begin(Arc::clone(&wal), checkpoints, checkpoint, 0).await;
         let mut incoming = begun.expect("a state");
         for (id, body) in &head {
             let taken = incoming.take(*id, held.counted(body)).await;
@@ -147,7 +147,8 @@ fn a_head_that_the_state_does_not_name_is_refused_and_one_that_ends_early() {
         let env = world.env();
         let (wal, _) = world.open(&env, Default::default()).await.expect("empty");
         let checkpoints = Checkpoints::open(&env, Path::new("/checkpoints")).expect("none");
-        let begin = || Incoming::begin(Arc::clone(&wal), checkpoints.clone(), checkpoint.clone());
+        let begin =
+            || Incoming::begin(Arc::clone(&wal), checkpoints.clone(), checkpoint.clone(), 0);
         let (id, body) = &head[1];
         let mut incoming = begin().await.expect("a state");
         let error = incoming.take(*id, body.clone()).await;
@@ -165,7 +166,7 @@ fn a_head_that_the_state_does_not_name_is_refused_and_one_that_ends_early() {
 
         let mut other = checkpoint.clone();
         other.last.index = other.last.index.next();
-        let error = Incoming::begin(Arc::clone(&wal), checkpoints.clone(), other).await;
+        let error = Incoming::begin(Arc::clone(&wal), checkpoints.clone(), other, 0).await;
         error.expect_err("its state is at another entry");
         let left = env.files.list(Path::new("/checkpoints")).expect("listed");
         assert!(left.is_empty(), "checkpoints that never were: {left:?}");
@@ -186,7 +187,7 @@ fn a_log_without_room_for_a_head_says_so_before_it_takes_any() {
         let written = wal.stats().bytes;
         for _ in 0..100 {
             let (wal, checkpoints) = (Arc::clone(&wal), checkpoints.clone());
-            let begun = Incoming::begin(wal, checkpoints, checkpoint.clone()).await;
+            let begun = Incoming::begin(wal, checkpoints, checkpoint.clone(), 0).await;
             let error = begun.expect_err("it is larger than the log");
             assert_eq!(error.kind(), std::io::ErrorKind::StorageFull, "{error}");
             assert!(
@@ -194,6 +195,17 @@ fn a_log_without_room_for_a_head_says_so_before_it_takes_any() {
                 "{error}"
             );
         }
+        // Or so its sender says: entries come with what was refused in them.
+        let mut roomy = large(5);
+        let env = roomy.env();
+        let (other, _) = roomy.open(&env, Default::default()).await.expect("empty");
+        let begin = |bytes| {
+            let checkpoints = checkpoints.clone();
+            Incoming::begin(Arc::clone(&other), checkpoints, checkpoint.clone(), bytes)
+        };
+        begin(0).await.expect("there is room");
+        let error = begin(240 << 20).await.expect_err("it is told at once");
+        assert_eq!(error.kind(), std::io::ErrorKind::StorageFull, "{error}");
         assert_eq!(wal.stats().bytes, written, "it took room from the next");
         assert!(!wal.has_failed());
     });

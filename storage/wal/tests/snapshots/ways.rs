@@ -114,8 +114,12 @@ impl Peer for Way {
             let failed = |error: std::io::Error| PeerError(error.to_string());
             let outgoing = snapshot.leave().await.map_err(failed)?;
             let (checkpoint, head) = (outgoing.checkpoint().clone(), outgoing.head());
+            let bytes = outgoing.head_bytes();
             let head = head.map(move |entry| entry.map_err(failed)).boxed();
-            let vote = self.end()?.heard_snapshot(leader, checkpoint, head).await?;
+            let vote = self
+                .end()?
+                .heard_snapshot(leader, (checkpoint, bytes), head)
+                .await?;
             Counts::add(&self.ways.counts.installed, u64::from(vote == leader));
             Ok(vote)
         })
