@@ -8,7 +8,9 @@ use bytes::Bytes;
 use esker_head::Calling;
 use esker_log::{Head, HeadError};
 use esker_shard::{Command, Outcome};
-use esker_types::limits::{HEAD_CALL_MAX, HEAD_NODE_REST, HEAD_PATIENCE, HEAD_POLL_MAX};
+use esker_types::limits::{
+    HEAD_CALL_MAX, HEAD_CALLS_MAX, HEAD_NODE_REST, HEAD_PATIENCE, HEAD_POLL_MAX,
+};
 use esker_types::{ClusterId, Durability, RaftIndex, ShardId, ShardTime};
 use futures::FutureExt as _;
 use tokio::time::{Instant, sleep};
@@ -438,5 +440,43 @@ fn whoever_is_cut_off_keeps_nobody_waiting() {
         let stands = calling.progress_past(SHARD, index, patience).await;
         assert_eq!(stands.expect("it is led").mark, seen.mark);
         assert!(leads.calls() > 1, "that, too");
+    });
+}
+
+/// Who leads one of them may be away from here alone.
+#[test]
+fn a_shard_that_nobody_answers_for_keeps_no_other_waiting() {
+    run(async {
+        let site = Site::start(1).await;
+        let asked = Arc::new(AtomicU64::new(0));
+        let silent = {
+            let asked = Arc::clone(&asked);
+            let most = HEAD_CALLS_MAX as u64;
+            Posed::new(&site.head(), move |step| {
+                let first = step == Step::ReadIndex && asked.fetch_add(1, Ordering::Relaxed) < most;
+                Box::pin(async move {
+                    if first {
+                        std::future::pending::<()>().await;
+                    }
+                    None
+                })
+            })
+        };
+        site.serve(NODES[0], silent).await;
+        let calling = site.calling(&NODES[..1]);
+        let questions: Vec<_> = (0..2 * HEAD_CALLS_MAX)
+            .map(|_| {
+                let calling = calling.clone();
+                tokio::spawn(async move { calling.read_index(SHARD).await.map(drop) })
+            })
+            .collect();
+        while asked.load(Ordering::Relaxed) < HEAD_CALLS_MAX as u64 {
+            sleep(Duration::from_millis(1)).await;
+        }
+        let began = Instant::now();
+        let other = calling.read_index(ShardId::CATALOG).await;
+        other.expect("it is led");
+        assert!(began.elapsed() <= AT_ONCE, "{:?}", began.elapsed());
+        questions.iter().for_each(tokio::task::JoinHandle::abort);
     });
 }

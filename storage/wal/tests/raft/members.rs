@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use esker_env::sim::Crash;
 use esker_types::NodeId;
-use esker_types::limits::HEARTBEAT;
+use esker_types::limits::{HEARTBEAT, HOLDERS_MAX};
 use esker_wal::{Members, ProposeError, Replica};
 use tokio::time::{sleep, timeout};
 
@@ -251,6 +251,26 @@ fn what_makes_no_sense_is_refused_and_changes_nothing() {
             "{told:?}"
         );
         assert_eq!(leader.members(), before);
+    });
+}
+
+#[test]
+fn a_shard_has_as_many_holders_as_can_be_read_and_room_again_for_who_is_removed() {
+    run(async {
+        let trio = Trio::new(805).await;
+        let leader = trio.replica(trio.leader().await);
+        let most = HOLDERS_MAX as u64;
+        for node in (4..=most).map(node_id) {
+            let admitted = leader.admit(node, &address(node)).await;
+            admitted.expect("there is room");
+        }
+        let next = node_id(most + 1);
+        let told = leader.admit(next, &address(next)).await;
+        let told = told.expect_err("one too many").to_string();
+        assert!(told.contains("remove one"), "{told}");
+        leader.remove(node_id(4)).await.expect("it holds nothing");
+        let admitted = leader.admit(next, &address(next)).await;
+        admitted.expect("there is room again");
     });
 }
 
