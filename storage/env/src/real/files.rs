@@ -168,9 +168,27 @@ impl File for SystemFile {
     ) -> io::Result<()> {
         // Also where it goes into the cache: many small parts cost the system more than a copy.
         through.fill(parts);
-        let all = &[IoSlice::new(through.bytes())];
-        let whole = through.bytes().len().is_multiple_of(DIRECT_ALIGN)
-            && at.is_multiple_of(DIRECT_ALIGN as u64);
+        self.write_aligned(through.bytes(), at)
+    }
+
+    fn write_zeroes(&self, bytes: u64) -> io::Result<()> {
+        let zeroes = Aligned::zeroed(ZEROES_AT_ONCE);
+        write_repeated(zeroes.bytes(), bytes, |part, at| {
+            self.write_aligned(part, at)
+        })
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+}
+
+impl SystemFile {
+    /// Writes `bytes`, whose memory is aligned, past the cache where that can be.
+    fn write_aligned(&self, bytes: &[u8], at: u64) -> io::Result<()> {
+        let all = &[IoSlice::new(bytes)];
+        let whole =
+            bytes.len().is_multiple_of(DIRECT_ALIGN) && at.is_multiple_of(DIRECT_ALIGN as u64);
         let direct = match &self.direct {
             Direct::Opened(Some(direct)) if whole => direct,
             _ => return self.write_all_at(all, at),
@@ -180,18 +198,6 @@ impl File for SystemFile {
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => self.write_all_at(all, at),
             written => written,
         }
-    }
-
-    fn write_zeroes(&self, bytes: u64) -> io::Result<()> {
-        let zeroes = vec![0; ZEROES_AT_ONCE];
-        let mut through = Aligned::new();
-        write_repeated(&zeroes, bytes, |part, at| {
-            self.write_past_cache_at(&[IoSlice::new(part)], at, &mut through)
-        })
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        self.file.sync_data()
     }
 }
 
