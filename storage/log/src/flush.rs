@@ -214,6 +214,7 @@ impl Flusher {
             zstd_level: self.zstd_level,
         });
         let (mut assembler, first) = Assembler::start();
+        let mut sealer = Sealer::new(self.zstd_level);
         let mut chunks = vec![first];
         for ((partition, range), facts) in job.ranges.iter().zip(&job.partitions) {
             let of_another = || Error::Job {
@@ -235,25 +236,31 @@ impl Flusher {
             })?;
             for (accepted, batch) in batches.iter().zip(&opened) {
                 if let Some(block) = writer.push(batch, &placement(accepted))? {
-                    chunks.push(assembler.push(self.seal(block).await?));
+                    let sealed;
+                    (sealer, sealed) = self.seal(sealer, block).await?;
+                    chunks.push(assembler.push(sealed));
                 }
             }
         }
         let (last, index): (RawBlock, Index) = writer.finish()?;
-        chunks.push(assembler.push(self.seal(last).await?));
+        let (_, sealed) = self.seal(sealer, last).await?;
+        chunks.push(assembler.push(sealed));
         let (rest, summary) = assembler.finish(index, job.tombstones.clone())?;
         chunks.extend(rest);
         Ok((chunks, summary))
     }
 
-    /// Compresses a block off the async threads.
-    async fn seal(&self, block: RawBlock) -> Result<SealedBlock, Error> {
-        let level = self.zstd_level;
-        let sealed = self
-            .env
-            .workers
-            .run(move || block.seal(&mut Sealer::new(level)));
-        Ok(sealed.await?)
+    /// Compresses a block off the async threads, with the buffers of the one before it.
+    async fn seal(
+        &self,
+        mut sealer: Sealer,
+        block: RawBlock,
+    ) -> Result<(Sealer, SealedBlock), Error> {
+        let job = move || {
+            let sealed = block.seal(&mut sealer);
+            sealed.map(|sealed| (sealer, sealed))
+        };
+        Ok(self.env.workers.run(job).await?)
     }
 
     /// Our claim stands where the segment was put. A folder that is no longer mounted takes objects
