@@ -36,6 +36,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         tonic_prost_build::configure()
             // Payload is shared, not copied, from the message to the log and back.
             .bytes(".")
+            .codec_path("crate::codec::Exact")
             .compile_fds(descriptors)?;
     }
     Ok(())

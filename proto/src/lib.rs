@@ -42,6 +42,10 @@ mod status; // an error, alone and as a gRPC status
 
 mod accepting; // a listener that goes on
 
+pub mod codec; // messages, in as much memory as they take
+
+mod whole; // bodies, cut where messages begin
+
 pub mod tls; // connections that prove who is there
 
 pub mod transport; // tonic over env's network
@@ -51,6 +55,7 @@ pub mod tuning; // what both sides of a connection set
 pub use accepting::Accepting;
 pub use convert::{FieldError, encoded_bytes, offset};
 pub use status::{DETAIL_TYPE, STATUS_MESSAGE_BYTES_MAX};
+pub use whole::Layer;
 
 /// The descriptors of all files, as an encoded `FileDescriptorSet`: what reflection serves.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use esker_types::limits::{DATA_SHARDS_MAX, HEAD_CALLS_MAX, HEAD_POLLS_MAX};
 use tonic::transport::{Endpoint, Server};
+use tower::layer::util::{Identity, Stack};
+
+use crate::whole::{self, Layer};
 
 /// Bytes of one gRPC message, in either direction. tonic's own default, 4 MiB, is below the
 /// largest batch: hand this to `max_decoding_message_size` and `max_encoding_message_size` of
@@ -51,8 +54,9 @@ const _: () = assert!(HEADER_BYTES_MAX as usize == esker_types::limits::HEADER_B
 /// A server as all of ours are set. Serve it with [`crate::transport::incoming`], and set the
 /// message limit on each service.
 #[must_use]
-pub fn server() -> Server {
+pub fn server() -> Server<Stack<Layer, Identity>> {
     Server::builder()
+        .layer(whole::layer())
         .initial_stream_window_size(SERVER_STREAM_WINDOW_BYTES)
         .initial_connection_window_size(SERVER_CONNECTION_WINDOW_BYTES)
         .max_frame_size(FRAME_BYTES_MAX)
@@ -82,8 +86,9 @@ pub const PEER_KEEPALIVE: Duration = Duration::from_secs(1);
 
 /// A server for the other nodes of a cluster: few connections, large windows.
 #[must_use]
-pub fn peer_server() -> Server {
+pub fn peer_server() -> Server<Stack<Layer, Identity>> {
     Server::builder()
+        .layer(whole::layer())
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_frame_size(FRAME_BYTES_MAX)

@@ -237,7 +237,7 @@ impl Appends {
             let lock = || scratches.lock().unwrap_or_else(PoisonError::into_inner);
             let kept = lock().pop();
             let mut scratch = kept.unwrap_or_else(|| Scratch::new(SCRATCH_BYTES));
-            let checked = admit(owned(&bytes), &rules, &mut scratch);
+            let checked = admit(bytes, &rules, &mut scratch);
             let mut all = lock();
             if all.len() < SCRATCHES_MAX {
                 all.push(scratch);
@@ -250,12 +250,6 @@ impl Appends {
         }
         Ok(self.env.workers.run(check).await?)
     }
-}
-
-/// Memory of its own for what will stay in the head. As a slice of its connection's buffer a batch
-/// would keep all of that buffer, which is two to three times as large, outside every budget.
-fn owned(bytes: &Bytes) -> Bytes {
-    Bytes::copy_from_slice(bytes)
 }
 
 impl fmt::Debug for Appends {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use esker_log::HeadError;
+use esker_proto::codec::Exact;
 use esker_proto::internal::head_client::HeadClient;
 use esker_proto::internal::part::Of;
 use esker_proto::internal::{self as wire};
@@ -19,7 +20,6 @@ use tonic::client::Grpc;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::Channel;
 use tonic::{Status, Streaming};
-use tonic_prost::ProstCodec;
 
 use super::gate::Gate;
 use super::search::{Miss, Search};
@@ -160,7 +160,7 @@ async fn unary(
         .max_encoding_message_size(PEER_MESSAGE_BYTES_MAX);
     let unready = |error: tonic::transport::Error| Status::unavailable(error.to_string());
     grpc.ready().await.map_err(unready)?;
-    let codec: ProstCodec<wire::Question, wire::Answer> = ProstCodec::default();
+    let codec: Exact<wire::Question, wire::Answer> = Exact::default();
     let path = PathAndQuery::from_static(ASK);
     let answer = grpc.client_streaming(request, path, codec).await?;
     Ok(answer.into_inner())
