@@ -34,6 +34,7 @@ mod manifest; // segments that commands have committed
 mod outcome; // what apply answers
 mod partition; // watermarks, epochs, fence and producers of one partition
 mod producer; // the window that recognises duplicates
+mod producers; // those of one partition, by id
 mod refusal; // why it refuses a command
 mod state; // one shard, whole: what is applied, and the view of it
 mod topic; // a data shard's copy of a topic, and the tombstone it leaves // what always holds

@@ -13,11 +13,11 @@ use esker_types::limits::{LEADER_EPOCHS_PER_PARTITION_MAX, PRODUCERS_PER_PARTITI
 use esker_types::{
     FencingToken, LeaderEpoch, Monotone, Offset, OffsetRange, ProducerId, ShardTime,
 };
-use imbl::OrdMap;
 
 use crate::command::AppendBatch;
 use crate::outcome::{AppendError, RECORDS_PER_BATCH_MAX};
 use crate::producer::{Mark, Producer};
+use crate::producers::Producers;
 
 /// One partition of a data shard.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -29,7 +29,7 @@ pub struct Partition {
     pub(crate) epochs: Vec<EpochStart>,
     pub(crate) fencing: Option<FencingToken>,
     /// At most `PRODUCERS_PER_PARTITION_MAX`.
-    pub(crate) producers: OrdMap<ProducerId, Arc<Producer>>,
+    pub(crate) producers: Producers,
 }
 
 /// The first offset written in a leader epoch.
@@ -99,7 +99,7 @@ impl Partition {
     pub fn producers(&self) -> impl Iterator<Item = (ProducerId, &Producer)> {
         self.producers
             .iter()
-            .map(|(id, producer)| (*id, &**producer))
+            .map(|(id, producer)| (id, &**producer))
     }
 
     /// What to do with a batch at `now`, without doing it. The order of the checks is part of the
@@ -187,7 +187,7 @@ impl Partition {
             hash: batch.hash,
         };
         if self.known(stamp.id, now).is_some() {
-            let producer = self.producers.get_mut(&stamp.id).expect("it is known");
+            let producer = self.producers.get_mut(stamp.id).expect("it is known");
             Arc::make_mut(producer).remember(stamp.epoch, now, mark);
             return;
         }
@@ -212,11 +212,10 @@ impl Partition {
 
     /// Forgets producers that are expired at `now`.
     pub(crate) fn forget_expired(&mut self, now: ShardTime) {
-        let expired =
-            |(id, known): (&ProducerId, &Arc<Producer>)| known.is_expired(now).then_some(*id);
-        let expired: Vec<_> = self.producers.iter().filter_map(expired).collect();
+        let expired = self.producers().filter(|(_, known)| known.is_expired(now));
+        let expired: Vec<_> = expired.map(|(id, _)| id).collect();
         for id in expired {
-            self.producers.remove(&id);
+            self.producers.remove(id);
         }
     }
 
@@ -225,9 +224,7 @@ impl Partition {
         // A trim may lie in the head: what is below it needs no segment.
         let end = self.tiered_end().max(self.log_start());
         let producers = self.producers.iter().filter_map(|(id, producer)| {
-            producer
-                .below(end)
-                .map(|producer| (*id, Arc::new(producer)))
+            producer.below(end).map(|producer| (id, Arc::new(producer)))
         });
         Self {
             log_start: self.log_start,
@@ -246,7 +243,7 @@ impl Partition {
 
     fn known(&self, id: ProducerId, now: ShardTime) -> Option<&Producer> {
         self.producers
-            .get(&id)
+            .get(id)
             .map(|known| &**known)
             .filter(|known| !known.is_expired(now))
     }
@@ -254,9 +251,8 @@ impl Partition {
     fn has_room_for_producer(&self, now: ShardTime) -> bool {
         self.producers.len() < PRODUCERS_PER_PARTITION_MAX
             || self
-                .producers
-                .values()
-                .any(|producer| producer.is_expired(now))
+                .producers()
+                .any(|(_, producer)| producer.is_expired(now))
     }
 
     fn begin_epoch(&mut self, epoch: LeaderEpoch, start: Offset) {
@@ -266,6 +262,8 @@ impl Partition {
         if self.epochs.len() == LEADER_EPOCHS_PER_PARTITION_MAX {
             self.epochs.remove(0);
         }
+        // Few ever begin: a partition that idles is to be small.
+        self.epochs.reserve_exact(1);
         self.epochs.push(EpochStart { epoch, start });
     }
 }

@@ -139,6 +139,7 @@ impl Producer {
         if self.window.len() == PRODUCER_WINDOW {
             self.window.remove(0);
         }
+        self.window.reserve_exact(1);
         self.window.push(mark);
         self.last_append = time;
     }

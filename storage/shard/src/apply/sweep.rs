@@ -30,9 +30,8 @@ impl Data {
             looked_at += partition.producers.len();
             // Only a partition that changes is copied away from its views.
             if partition
-                .producers
-                .values()
-                .any(|producer| producer.is_expired(now))
+                .producers()
+                .any(|(_, producer)| producer.is_expired(now))
             {
                 let partition = self.partitions.get_mut(&id).expect("it was just seen");
                 Arc::make_mut(partition).forget_expired(now);

@@ -4,9 +4,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use esker_types::limits::{ENTRY_BATCHES_MAX, LEADER_EPOCHS_PER_PARTITION_MAX, PRODUCER_WINDOW};
-use esker_types::{
-    ContentHash, Monotone, PartitionId, ProducerId, RaftIndex, SegmentId, Timestamp, TopicId,
-};
+use esker_types::{ContentHash, Monotone, PartitionId, RaftIndex, SegmentId, Timestamp, TopicId};
 use imbl::OrdMap;
 
 use super::push;
@@ -18,6 +16,7 @@ use crate::head::{HeadBatch, HeadEntry};
 use crate::manifest::{MixedSegment, ObjectChecksum, RangesHash};
 use crate::partition::{EpochStart, Partition};
 use crate::producer::{Mark, Producer};
+use crate::producers::Producers;
 use crate::topic::{Tombstone, Topic};
 
 const MARK_BYTES: usize = 4 + 4 + 8 + 16;
@@ -90,7 +89,7 @@ fn read_partition(data: &mut Data, from: &mut Reader<'_>) -> Result<(), Error> {
         end: Monotone::new(end),
         epochs,
         fencing,
-        producers: OrdMap::new(),
+        producers: Producers::default(),
     };
     push(&mut data.partitions, id, Arc::new(partition), "partitions")
 }
@@ -122,8 +121,12 @@ fn read_producer(data: &mut Data, from: &mut Reader<'_>) -> Result<(), Error> {
         what: "a producer's partition",
         value: id.topic.as_u64(),
     })?;
-    let producers: &mut OrdMap<ProducerId, _> = &mut Arc::make_mut(partition).producers;
-    push(producers, producer_id, Arc::new(producer), "producers")
+    let producers = &mut Arc::make_mut(partition).producers;
+    if producers.last() >= Some(producer_id) {
+        return Err(disorder);
+    }
+    producers.insert(producer_id, Arc::new(producer));
+    Ok(())
 }
 
 fn read_head_entry(data: &mut Data, from: &mut Reader<'_>) -> Result<(), Error> {
