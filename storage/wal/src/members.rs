@@ -121,6 +121,13 @@ impl Replica {
         is_well.then(|| self.lag(node)).flatten()
     }
 
+    /// Entries that `node` lacks which answered the last thing it was asked, whatever else is wrong with it;
+    /// `None` if it did not, or this replica does not lead.
+    #[must_use]
+    pub fn hears(&self, node: NodeId) -> Option<u64> {
+        self.answers(node).then(|| self.lag(node)).flatten()
+    }
+
     /// Has `node`, reached at `address`, hold the shard, without a vote.
     ///
     /// # Errors

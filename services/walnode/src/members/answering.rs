@@ -74,9 +74,9 @@ impl Answering {
     }
 }
 
-/// Whether `node` would lead the shard at once.
+/// Whether `node` would come to lead the shard at once, however well: that is for who asks for it to know.
 fn can_lead(replica: &Replica, node: NodeId) -> bool {
-    let lag = replica.reaches(node);
+    let lag = replica.hears(node);
     lag.is_some_and(|lag| lag <= LEARNER_LAG_MAX)
 }
 
@@ -146,8 +146,8 @@ impl Members for Answering {
             // Nobody would lead until others have noticed.
             Some(_) => {
                 let what = format!(
-                    "{node} gives no answer, has no room, or lacks more than {LEARNER_LAG_MAX} \
-                     entries: it is not asked to lead"
+                    "{node} gives no answer, or lacks more than {LEARNER_LAG_MAX} entries: it is \
+                     not asked to lead"
                 );
                 let shard = replica.shard();
                 Err(ProposeError::Refused { shard, what })

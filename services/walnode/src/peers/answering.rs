@@ -21,7 +21,7 @@ use tokio::sync::Semaphore;
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Request, Response, Status, Streaming};
 
-use super::credentials::Credentials;
+use super::credentials::{Credentials, Disks};
 use super::words::{self, Fault};
 
 /// The service of a node for the others.
@@ -33,12 +33,13 @@ pub struct Answering {
     head_bytes_max: u64,
     installs: Arc<Semaphore>,
     refusals: Arc<Refusals>,
+    disks: Arc<Disks>,
 }
 
 /// Calls that were not meant for this node, or not to be understood.
 #[derive(Debug, Default)]
 pub struct Refusals {
-    /// Of another cluster, for another node, about a shard that is not here.
+    /// Of another cluster, for another node, about a shard that is not here, from a copy of a node.
     pub misdirected: AtomicU64,
     /// Malformed.
     pub malformed: AtomicU64,
@@ -63,6 +64,7 @@ impl Answering {
             head_bytes_max,
             installs: Arc::new(Semaphore::new(INSTALLS_MAX)),
             refusals: Arc::default(),
+            disks: Arc::default(),
         }
     }
 
@@ -103,7 +105,11 @@ impl Answering {
     /// Who calls, and about which shard.
     fn caller(&self, shown: &MetadataMap) -> Result<(NodeId, ShardId), Status> {
         let shown = self.credentials.check(shown);
-        shown.map_err(|what| self.misdirected(what))
+        let known = shown.and_then(|(caller, shard)| {
+            self.disks.know(&caller)?;
+            Ok((caller.node, shard))
+        });
+        known.map_err(|what| self.misdirected(what))
     }
 
     fn replica(&self, shown: &MetadataMap) -> Result<Replica, Status> {

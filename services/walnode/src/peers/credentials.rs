@@ -1,7 +1,10 @@
 //! Who calls whom, and about which shard: the metadata of every call between nodes.
 
+use std::collections::BTreeMap;
 use std::str::FromStr;
+use std::sync::{Mutex, PoisonError};
 
+use esker_types::limits::HEAD_NODES_MAX;
 use esker_types::{ClusterId, NodeId, ShardId};
 use tonic::metadata::{AsciiMetadataValue, MetadataMap};
 
@@ -44,8 +47,8 @@ impl Credentials {
         put(VERSION, SPOKEN.to_string());
     }
 
-    /// Reads who calls and about which shard; why not, if this node is not meant.
-    pub(super) fn check(&self, shown: &MetadataMap) -> Result<(NodeId, ShardId), String> {
+    /// Reads who calls, as they show themselves, and about which shard; why not, if this node is not meant.
+    pub(super) fn check(&self, shown: &MetadataMap) -> Result<(Self, ShardId), String> {
         let cluster = text(shown, CLUSTER)?;
         if cluster != self.cluster.to_string() {
             return Err(format!(
@@ -64,8 +67,37 @@ impl Credentials {
             ));
         }
         understood(from, shown)?;
-        u128::from_str_radix(text(shown, DISK)?, 16).map_err(|_| unreadable(DISK))?;
-        Ok((from, ShardId(number(shown, SHARD)?)))
+        let disk = u128::from_str_radix(text(shown, DISK)?, 16);
+        let caller = Self {
+            cluster: self.cluster,
+            node: from,
+            disk: disk.map_err(|_| unreadable(DISK))?,
+        };
+        Ok((caller, ShardId(number(shown, SHARD)?)))
+    }
+}
+
+/// The disk of each node that has called. An id stays with the disk that its log is on: two that call by one
+/// id, as a node and a copy of it do, would vote twice.
+#[derive(Debug, Default)]
+pub(super) struct Disks(Mutex<BTreeMap<NodeId, u128>>);
+
+impl Disks {
+    /// Keeps the disk of `caller`, or says that another had its id before.
+    pub(super) fn know(&self, caller: &Credentials) -> Result<(), String> {
+        let mut disks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if disks.len() >= HEAD_NODES_MAX && !disks.contains_key(&caller.node) {
+            return Ok(());
+        }
+        let known = *disks.entry(caller.node).or_insert(caller.disk);
+        if known == caller.disk {
+            return Ok(());
+        }
+        let (node, disk) = (caller.node, caller.disk);
+        Err(format!(
+            "{node} called from disk {known:032x} before, and now from {disk:032x}: one of them is a copy. \
+             Stop it; if the first is gone for good, restart this node"
+        ))
     }
 }
 
@@ -122,7 +154,7 @@ mod tests {
         let (caller, called) = (of(1), of(2));
         let mut shown = MetadataMap::new();
         caller.show(called.node, ShardId(3), &mut shown);
-        let known = Ok((caller.node, ShardId(3)));
+        let known = Ok((caller, ShardId(3)));
         assert_eq!(called.check(&shown), known);
         shown.insert(VERSION, AsciiMetadataValue::from_static("2"));
         let refused = called.check(&shown).expect_err("nobody speaks it yet");
@@ -141,5 +173,27 @@ mod tests {
         // Binaries from before versions were named.
         shown.remove(VERSION);
         assert_eq!(called.check(&shown), known);
+    }
+
+    #[test]
+    fn an_id_stays_with_the_disk_it_came_from() {
+        let of = |node, disk| Credentials {
+            cluster: ClusterId(7),
+            node: NodeId::from_u64((1_u64 << 32) | node).expect("a node's"),
+            disk,
+        };
+        let disks = Disks::default();
+        for _ in 0..2 {
+            disks.know(&of(1, 9)).expect("the first");
+            disks.know(&of(2, 8)).expect("another node");
+            let refused = disks.know(&of(1, 8)).expect_err("another disk");
+            assert!(refused.contains("one of them is a copy"), "{refused}");
+        }
+        // Strangers do not make it grow.
+        for node in 3..1000 {
+            disks.know(&of(node, 7)).expect("unknown");
+        }
+        assert_eq!(disks.0.lock().expect("unpoisoned").len(), HEAD_NODES_MAX);
+        disks.know(&of(1, 8)).expect_err("it is known still");
     }
 }
