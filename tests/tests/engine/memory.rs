@@ -3,47 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use esker_env::Entropy as _;
 use esker_env::sim::SeededEntropy;
-use esker_log::{EngineOptions, NewAppend};
+use esker_log::EngineOptions;
 use esker_shard::{ConfigChange, TopicConfig};
 use esker_tests::hooked::Hooked;
 use esker_tests::node::run;
-use esker_tests::whole::{Site, batch, topic};
+use esker_tests::whole::{Site, topic};
 use esker_types::limits::{MIB, READ_AHEAD_BYTES_MIN};
 use esker_types::{Lane, Offset, PartitionIndex};
 
 use crate::engine_over;
-
-#[test]
-fn what_the_head_holds_keeps_no_part_of_a_connections_buffer() {
-    run(async {
-        let mut site = Site::new(19);
-        let whole = site.start().await.expect("started");
-        whole.stop_flushing();
-        whole.create("gravel", 1).await;
-        // Small ones are checked on the spot, large ones by a worker.
-        for bytes in [100, 200_000] {
-            let batch = batch(&[vec![b'x'; bytes]], None);
-            let mut buffer = vec![0; 1_000_000];
-            buffer[7..7 + batch.len()].copy_from_slice(&batch);
-            let buffer = Bytes::from(buffer);
-            let new = NewAppend {
-                topic: topic("gravel"),
-                partition: PartitionIndex(0),
-                batch: buffer.slice(7..7 + batch.len()),
-                expected_end: None,
-                fencing: None,
-            };
-            let ready = whole.engine.appends().check(new).await.expect("in order");
-            let answer = whole.engine.appends().submit(ready).await.expect("queued");
-            answer.await.expect("appended");
-            assert!(buffer.is_unique(), "a batch of {bytes} bytes keeps it");
-        }
-        assert_eq!(whole.read("gravel", 0, 0).await.len(), 2);
-    });
-}
 
 #[test]
 fn readers_of_history_are_ahead_of_themselves_only_as_far_as_all_of_them_may() {

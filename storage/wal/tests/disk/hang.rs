@@ -115,7 +115,11 @@ async fn comes(what: impl Fn() -> bool) {
 }
 
 /// A log on `files`, and how often it was told to end.
-async fn open(folder: &Path, files: Arc<Gated>) -> (Arc<Wal>, Arc<AtomicUsize>) {
+async fn open(
+    folder: &Path,
+    files: Arc<Gated>,
+    sync_fatal: Duration,
+) -> (Arc<Wal>, Arc<AtomicUsize>) {
     let env = Env {
         files,
         ..Env::real()
@@ -124,7 +128,7 @@ async fn open(folder: &Path, files: Arc<Gated>) -> (Arc<Wal>, Arc<AtomicUsize>) 
         file_bytes: 1 << 20,
         group_bytes: 256 << 10,
         disk_bytes: 16 << 20,
-        sync_fatal: Duration::from_millis(300),
+        sync_fatal,
         ..WalOptions::default()
     };
     let told = Arc::new(AtomicUsize::new(0));
@@ -143,7 +147,8 @@ async fn a_folder_whose_sync_hangs_while_a_file_is_taken_back_ends_the_process()
     let folder = tempfile::tempdir().expect("a folder");
     let gated = Arc::new(Gated::default());
     let folders = Arc::clone(&gated.folders);
-    let (wal, told) = open(folder.path(), gated).await;
+    // The disk of a loaded machine may take its time for all that is written here.
+    let (wal, told) = open(folder.path(), gated, Duration::from_secs(3)).await;
     let entries = (1..=12).map(|index| (id(index, 1), body(index, 200 << 10)));
     wal.append(SHARD, entries, drop).expect("they follow");
     assert!(wal.wait_synced(SHARD, RaftIndex(12)).await);
@@ -165,7 +170,7 @@ async fn a_sync_that_hangs_ends_the_process_and_blocks_nobody_meanwhile() {
     let folder = tempfile::tempdir().expect("a folder");
     let gated = Arc::new(Gated::default());
     let gate = Arc::clone(&gated.files);
-    let (wal, told) = open(folder.path(), gated).await;
+    let (wal, told) = open(folder.path(), gated, Duration::from_millis(300)).await;
     let acked = Arc::new(AtomicBool::new(false));
     let ack = |acked: &Arc<AtomicBool>| {
         let acked = Arc::clone(acked);
