@@ -180,7 +180,6 @@ impl Changing {
     /// # Errors
     /// Why that cannot be.
     pub async fn hand_over(&mut self, shard: ShardId, node: NodeId) -> Result<(), String> {
-        let mut obstacle = "it may lack entries, or be away".to_owned();
         for _ in 0..HAND_OVER_LOOKS {
             let (shards, _) = self.show().await;
             if let Some((leader, stood)) = shards.get(&shard) {
@@ -191,13 +190,14 @@ impl Changing {
                     return Err(format!("node {node} has no vote on {shard}"));
                 }
                 if let Changed::Refused(why) = leader.hand_over(shard, node).await {
-                    obstacle = why;
+                    return Err(why);
                 }
             }
             tokio::time::sleep(LOOK).await;
         }
         Err(format!(
-            "node {node} does not lead {shard} after {HAND_OVER_LOOKS} tries: {obstacle}"
+            "node {node} does not lead {shard} after {HAND_OVER_LOOKS} tries; it may lack entries, \
+             or be away"
         ))
     }
 
