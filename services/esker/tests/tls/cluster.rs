@@ -249,9 +249,19 @@ async fn attacks(site: &Site, node: &Server, address: &str, cluster: &str) {
     let once_more =
         |(why, before): (&str, u64)| assert_eq!(refusals(node, why), before + 1, "{why}");
 
-    // In its own name a node is heard: what it says is nonsense.
+    // With the certificate of a node, on another disk: it runs already, and has called.
     let mut second = RaftClient::new(ours("node-2"));
-    let heard = second.vote(vote(cluster, 2)).await.unwrap_err();
+    let copy = second.vote(vote(cluster, 2)).await.unwrap_err();
+    assert_eq!(copy.code(), Code::FailedPrecondition, "{copy}");
+    assert!(copy.message().contains("one of them is a copy"), "{copy}");
+    let (_, disk) = copy.message().split_once("called from disk ").unwrap();
+    let (disk, _) = disk.split_once(' ').unwrap();
+
+    // In its own name a node is heard: what it says is nonsense.
+    let mut own = vote(cluster, 2);
+    own.metadata_mut()
+        .insert("esker-disk", disk.parse().unwrap());
+    let heard = second.vote(own).await.unwrap_err();
     assert_eq!(heard.code(), Code::InvalidArgument, "{heard}");
 
     let seen = before("forged");
