@@ -44,6 +44,13 @@ async fn a_shard_that_cannot_be_flushed_stops_alone_whoever_leads() {
     let struck: usize = all.iter().map(|node| strike(&cluster, *node)).sum();
     println!("shard {doomed}: its batch is damaged in {struck} places");
     assert_eq!(struck, 3, "once on each disk");
+    // What was under way to the bucket before has it whole, and is given up first.
+    within(SOON, "its flush meets what is damaged", async || {
+        let shards = status(&client).await;
+        let of = shards.iter().find(|shard| shard.shard == doomed);
+        of.is_some_and(|shard| shard.flush_error.contains("damaged"))
+    })
+    .await;
     bucket.returns();
 
     within(SOON, "the other shards are flushed", async || {
@@ -112,13 +119,13 @@ async fn what_its_leader_has_lost_another_has_flushed() {
     let standing = cluster.well().await;
     let loser = cluster.node(&standing, &standing.leaders[&doomed]);
     assert_eq!(strike(&cluster, loser), 1);
-    bucket.returns();
-
     let began = Instant::now();
+    // By a flush: what was under way to the bucket before has it whole, and is given up first.
     within(SOON, "its leader knows", async || {
         damaged(&cluster, loser, doomed) == 1
     })
     .await;
+    bucket.returns();
     within(SOON, "another leads", async || {
         let standing = cluster.well().await;
         cluster.node(&standing, &standing.leaders[&doomed]) != loser
