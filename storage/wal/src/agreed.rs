@@ -31,10 +31,11 @@ impl Replica {
     /// [`CLOCK_SKEW_MAX`]. Who does not answer within [`CLOCK_ASKED_MAX`] agrees with nobody.
     pub(crate) async fn clocks_agree(&self) -> bool {
         let members = self.members();
-        let own = self.node();
-        let mut agreeing = BTreeSet::from([own.as_u64()]);
+        let own = self.id();
+        let mut agreeing = BTreeSet::from([own]);
         let others = members.all.iter();
-        let others = others.filter(|(node, _)| **node != own && members.voters.contains(node));
+        let others =
+            others.filter(|(node, _)| node.as_u64() != own && members.voters.contains(node));
         let mut asked: FuturesUnordered<_> = others
             .map(|(node, address)| {
                 let peer = self.peers().peer(self.shard(), *node, address);

@@ -32,6 +32,7 @@ mod shared; // what the writer and everybody else share
 mod pin; // what is kept for who is being sent it
 mod staged; // what came with a snapshot that is not whole yet
 mod spare; // files prewritten ahead of need
+mod moving; // what holds the oldest file, copied to the tail
 mod wal; // the whole
 mod watch; // an idle tail sealed, a hanging disk ended
 mod writer; // the one writer

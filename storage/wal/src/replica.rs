@@ -54,7 +54,6 @@ pub struct Replica {
     _succeeding: Arc<Task>,
     entropy: Arc<dyn Entropy>,
     clock: Arc<dyn Clock>,
-    node: NodeId,
     peers: Arc<dyn Peers>,
 }
 
@@ -139,7 +138,6 @@ impl Replica {
             likeness: start.likeness,
             entropy: Arc::clone(&env.entropy),
             clock: Arc::clone(&env.clock),
-            node,
             peers,
         })
     }
@@ -400,10 +398,6 @@ impl Replica {
 
     pub(crate) const fn clock(&self) -> &Arc<dyn Clock> {
         &self.clock
-    }
-
-    pub(crate) const fn node(&self) -> NodeId {
-        self.node
     }
 
     pub(crate) const fn peers(&self) -> &Arc<dyn Peers> {

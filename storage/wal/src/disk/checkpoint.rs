@@ -348,6 +348,23 @@ mod tests {
     }
 
     #[test]
+    fn what_a_death_left_half_written_is_removed_by_the_next_start() {
+        for dies_in in 1..6 {
+            let (env, _, disk) = Env::simulated(1);
+            let checkpoints = Checkpoints::open(&env, Path::new("/c")).unwrap();
+            checkpoints.save(&checkpoint(7)).unwrap();
+            disk.kill_before(dies_in);
+            let _ = checkpoints.save(&checkpoint(9));
+            disk.crash(Crash::Kill);
+            let files = Arc::new(disk.mount());
+            let env = Env { files, ..env };
+            Checkpoints::open(&env, Path::new("/c")).unwrap();
+            let left = env.files.list(Path::new("/c")).unwrap();
+            assert_eq!(left, [checkpoints.path(ShardId(3))], "{dies_in}");
+        }
+    }
+
+    #[test]
     fn what_was_saved_or_read_is_still_current_after_a_power_cut() {
         let shard = ShardId(3);
         // Killed before each write, sync and change of names of a save, or not at all.

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::io;
 use std::ops::RangeInclusive;
 use std::path::Path;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
@@ -16,7 +15,6 @@ use esker_types::{EntryId, RaftIndex, ShardId};
 
 use super::body::Body;
 use super::book::{Books, Found, LogBounds, Vote};
-use super::file::Place;
 use super::frame::{FRAME_HEADER_BYTES, FrameKind};
 use super::options::{Fatal, OnFatal, Stats, WalOptions};
 use super::pin::{Pin, Pinned};
@@ -497,80 +495,6 @@ impl Wal {
         self.shared.entry_disk_bytes(bytes)
     }
 
-    /// Shards that hold the oldest file, if the log has more files than `files`: they are to be
-    /// checkpointed and flushed out of turn.
-    #[must_use]
-    pub fn holders_of_oldest(&self, files: usize) -> Vec<ShardId> {
-        let oldest = {
-            let held = self.shared.files();
-            if held.sequence.len() <= files {
-                return Vec::new();
-            }
-            held.sequence[0].sequence
-        };
-        self.shared.books().holders_of(oldest)
-    }
-
-    /// Copies what still holds the oldest file to the tail, half a group's worth at most, so that the
-    /// file can be released. Returns how many entries were copied: none while it would gain nothing,
-    /// since most of the log is held, or while there is no room for all that holds the file. What is
-    /// damaged stays. Reads the disk.
-    ///
-    /// # Errors
-    /// [`Error::Io`].
-    pub async fn move_oldest(&self) -> Result<usize, Error> {
-        // A disk that hangs must not be handed the same entries again and again.
-        if self.shared.moving.load(Ordering::Acquire) {
-            return Ok(0);
-        }
-        let Some(oldest) = self.worth_moving() else {
-            return Ok(0);
-        };
-        let entries = self
-            .shared
-            .books()
-            .entries_in(oldest, self.shared.options.group_bytes / 2);
-        let shared = Arc::clone(&self.shared);
-        let load = move || {
-            let read = |(shard, id, place): (_, _, Place)| match shared.read(shard, id, &place) {
-                Ok(bytes) => Some(Ok(Item::new(shard, FrameKind::Moved, id, vec![bytes]))),
-                // It holds the file until it is released.
-                Err(Error::Corrupt { .. }) => None,
-                Err(error) => Some(Err(error)),
-            };
-            entries
-                .into_iter()
-                .filter_map(read)
-                .collect::<Result<Vec<_>, Error>>()
-        };
-        let mut items = self.env.workers.run(load).await?;
-        let books = self.shared.books();
-        // Raft may have cut off and written anew what was read meanwhile.
-        items.retain(|item| books.lies_in(item.shard, item.id, oldest));
-        let count = items.len();
-        let shared = Arc::clone(&self.shared);
-        shared.moving.store(true, Ordering::Release);
-        self.enqueue(books, items, &[], move |_| {
-            shared.moving.store(false, Ordering::Release)
-        });
-        Ok(count)
-    }
-
-    /// The oldest file, if copying what holds it makes room in the end.
-    fn worth_moving(&self) -> Option<u64> {
-        let (oldest, files) = {
-            let held = self.shared.files();
-            (held.sequence.first()?.sequence, held.sequence.len() as u64)
-        };
-        let held = self.shared.books().held_by_file();
-        let all: u64 = held.values().sum();
-        // Two files must come free in a whole round, an eighth of each being lost to their tails.
-        let worth = all + 2 * self.shared.options.file_bytes;
-        let filled = files * (self.shared.options.file_bytes / 8 * 7);
-        let bytes = held.get(&oldest).copied().unwrap_or_default();
-        (worth <= filled && self.shared.can_move(bytes)).then_some(oldest)
-    }
-
     /// Counts since the start.
     #[must_use]
     pub fn stats(&self) -> Stats {
@@ -580,7 +504,7 @@ impl Wal {
     /// Adds `items` to the queue, for which `promises` were made; `done` is called with the last.
     /// `books` are held until then, so that both tell the same order, and no longer: the writer that
     /// is woken wants them.
-    fn enqueue(
+    pub(super) fn enqueue(
         &self,
         books: MutexGuard<'_, Books>,
         mut items: Vec<Item>,
