@@ -7,6 +7,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use esker_env::Clock;
 use esker_types::limits::{CLOCK_GAP_MAX, CLOCK_SKEW_MAX, READ_INDEX_MAX};
@@ -190,8 +191,7 @@ impl Office {
     async fn time(&self) -> (ShardClock, bool) {
         let time = self.replica.state().time();
         let elsewhere = (self.elsewhere)();
-        let alone = self.replica.votes_alone();
-        let gap_max = if alone { CLOCK_GAP_MAX } else { CLOCK_SKEW_MAX };
+        let (alone, gap_max) = (self.replica.votes_alone(), self.gap_max());
         let (wall, monotonic) = (self.clock.wall(), self.clock.monotonic());
         let mut clock = ShardClock::take_office(wall, monotonic, time, elsewhere, gap_max);
         if clock.waits() && !alone && self.replica.clocks_agree().await {
@@ -200,6 +200,14 @@ impl Office {
         }
         let tells = !clock.waits();
         (clock, tells)
+    }
+
+    /// The largest gap that is closed by nobody's word but this node's.
+    fn gap_max(&self) -> Duration {
+        match self.replica.votes_alone() {
+            true => CLOCK_GAP_MAX,
+            false => CLOCK_SKEW_MAX,
+        }
     }
 
     /// Asks the clocks of the others once more, if time stands still since the office began. Does nothing
@@ -253,7 +261,7 @@ impl Office {
             && let Some(Stamp::Stopped { skew, .. }) = self.stamp()
         {
             let shard = self.replica.shard();
-            tracing::error!(%shard, ?skew, limit = ?CLOCK_GAP_MAX, "the wall clock is far ahead of the last entry, or behind it, and no clocks of other voters agree with it: expiry and retention stand still, appends go on; set the clock right or, after a long standstill, `esker cluster time --accept`");
+            tracing::error!(%shard, ?skew, limit = ?self.gap_max(), "the wall clock is far ahead of the last entry, or behind it, and no clocks of other voters agree with it: expiry and retention stand still, appends go on; set the clock right or, after a long standstill, `esker cluster time --accept`");
         }
     }
 

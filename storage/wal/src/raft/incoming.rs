@@ -57,6 +57,8 @@ impl Incoming {
         let described = size.batches.saturating_mul(DESCRIPTION_BYTES);
         // Entries come whole: what was refused in them, or is deleted since, the state counts no more.
         let bytes = size.bytes.saturating_add(described).max(head_bytes);
+        // Whatever was said: more than the log is too much already.
+        let bytes = bytes.min(wal.disk_bytes_max());
         let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
         let needed = wal.step_disk_bytes(named.len(), bytes);
         let shard = checkpoint.shard;
