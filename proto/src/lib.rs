@@ -46,6 +46,8 @@ pub mod codec; // messages, in as much memory as they take
 
 mod whole; // bodies, cut where messages begin
 
+pub mod streams; // messages that carry batches, uncopied
+
 pub mod tls; // connections that prove who is there
 
 pub mod transport; // tonic over env's network

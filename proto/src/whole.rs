@@ -19,6 +19,8 @@ use tonic::body::Body;
 use tonic::codegen::http::Request;
 use tower::util::MapRequestLayer;
 
+use crate::streams;
+
 /// Bytes before a message: whether it is compressed, and its length.
 const PREFIX_BYTES: usize = 5;
 
@@ -27,7 +29,7 @@ pub type Layer = MapRequestLayer<fn(Request<Body>) -> Request<Body>>;
 
 /// The same, for [`tonic::transport::Server::layer`].
 pub(crate) fn layer() -> Layer {
-    MapRequestLayer::new(|request| request.map(|body| Body::new(Cut::of(body))))
+    MapRequestLayer::new(|request| streams::set_aside(request).map(|body| Body::new(Cut::of(body))))
 }
 
 /// A body and how far it is read.

@@ -12,6 +12,7 @@ use std::time::Duration;
 use esker_log::{Head, HeadError, Mark};
 use esker_proto::internal as wire;
 use esker_proto::internal::head_server::{Head as Service, HeadServer};
+use esker_proto::streams;
 use esker_proto::tuning::PEER_MESSAGE_BYTES_MAX;
 use esker_types::limits::{HEAD_BEHIND_MAX, HEAD_CALL_MAX};
 use esker_types::{ClusterId, RaftIndex, ShardId};
@@ -164,7 +165,7 @@ impl Service for Answering {
         if *stopping.borrow() {
             return Err(stops());
         }
-        let mut calls = request.into_inner();
+        let mut calls = streams::came(request, PEER_MESSAGE_BYTES_MAX);
         let first = within(HEAD_CALL_MAX, calls.message()).await?;
         let beginning = match first.map(words::read_call).transpose() {
             Ok(Some(Call::Beginning(beginning))) => beginning,

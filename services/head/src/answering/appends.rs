@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use esker_log::{Answer, Head, HeadError, Leader, Mark};
 use esker_proto::internal as wire;
+use esker_proto::streams::Came;
 use esker_shard::AppendOutcome;
 use esker_types::ShardId;
 use esker_types::limits::{HEAD_APPEND_BYTES_MAX, HEAD_APPENDS_MAX};
@@ -15,7 +16,7 @@ use futures::stream::{BoxStream, FuturesUnordered};
 use futures::{FutureExt as _, StreamExt as _};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Status, Streaming};
+use tonic::Status;
 
 use super::sessions::Turn;
 use super::{Answering, Refusals, catch_up};
@@ -70,7 +71,7 @@ pub(super) fn answers(
     shard: ShardId,
     (mut turn, stopping): (Turn, watch::Receiver<bool>),
     seen: Option<Mark>,
-    calls: Streaming<wire::AppendCall>,
+    calls: Came<wire::AppendCall>,
 ) -> BoxStream<'static, Result<wire::AppendAnswers, Status>> {
     let (answers, told) = mpsc::channel(ANSWERS_WAITING);
     let appending = Appending {
@@ -108,7 +109,7 @@ impl Appending {
     async fn run(
         mut self,
         seen: Option<Mark>,
-        mut calls: Streaming<wire::AppendCall>,
+        mut calls: Came<wire::AppendCall>,
         mut stopping: watch::Receiver<bool>,
     ) -> Result<(), Status> {
         if let Err(error) = catch_up(&*self.head, self.shard, seen).await {

@@ -10,8 +10,10 @@ use std::sync::Arc;
 
 use esker_proto::internal::head_client::HeadClient;
 use esker_proto::internal::{AppendAnswers, AppendCall};
+use esker_proto::streams;
 use esker_proto::tuning::PEER_MESSAGE_BYTES_MAX;
 use esker_types::ShardId;
+use futures::stream;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
@@ -69,10 +71,10 @@ impl Link {
     pub(super) fn open(ways: &Arc<Ways>, shard: ShardId, node: Channel, begins: Beginning) -> Self {
         let (messages, waiting) = mpsc::channel(MESSAGES_MAX);
         let gate = Gate::default();
-        let request = ways.request(shard, gate.before(ReceiverStream::new(waiting)));
-        let mut client = HeadClient::new(node)
-            .max_decoding_message_size(PEER_MESSAGE_BYTES_MAX)
-            .max_encoding_message_size(PEER_MESSAGE_BYTES_MAX);
+        let request = ways.request(shard, stream::empty());
+        let carrying = streams::carrying(node, gate.before(ReceiverStream::new(waiting)));
+        let mut client =
+            HeadClient::new(carrying).max_decoding_message_size(PEER_MESSAGE_BYTES_MAX);
         let opening = async move { client.append(request).await };
         let mut up = Up {
             messages,

@@ -9,7 +9,8 @@ use esker_env::Listener;
 use esker_proto::internal::install_part::{Beginning, Part};
 use esker_proto::internal::raft_server::{Raft, RaftServer};
 use esker_proto::internal::{self as wire};
-use esker_proto::{transport, tuning};
+use esker_proto::tuning::PEER_MESSAGE_BYTES_MAX;
+use esker_proto::{streams, transport, tuning};
 use esker_types::limits::{INSTALL_STALL_MAX, INSTALLS_MAX, SNAPSHOT_STATE_BYTES_MAX};
 use esker_types::{EntryId, NodeId, ShardId};
 use esker_wal::Replica;
@@ -78,8 +79,8 @@ impl Answering {
     #[must_use]
     pub fn service(self) -> RaftServer<Self> {
         RaftServer::new(self)
-            .max_decoding_message_size(tuning::PEER_MESSAGE_BYTES_MAX)
-            .max_encoding_message_size(tuning::PEER_MESSAGE_BYTES_MAX)
+            .max_decoding_message_size(PEER_MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(PEER_MESSAGE_BYTES_MAX)
     }
 
     /// Serves on `listener` until it is broken.
@@ -278,7 +279,7 @@ impl Raft for Answering {
         request: Request<Streaming<wire::AppendRequest>>,
     ) -> Reply<Self::AppendStream> {
         let replica = self.replica(request.metadata())?;
-        let requests = request.into_inner();
+        let requests = streams::came(request, PEER_MESSAGE_BYTES_MAX);
         let refusals = self.refusals();
         // What cannot be read ends the stream; the leader begins another.
         let requests = requests.scan((), move |(), request| {

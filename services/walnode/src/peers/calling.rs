@@ -11,6 +11,7 @@ use esker_env::{Network, WallMs};
 use esker_proto::internal::install_part::{Beginning, Part};
 use esker_proto::internal::raft_client::RaftClient;
 use esker_proto::internal::{self as wire};
+use esker_proto::streams::{self, Carrying};
 use esker_proto::{transport, tuning};
 use esker_types::limits::INSTALLS_MAX;
 use esker_types::{EntryId, NodeId, ShardId};
@@ -20,8 +21,8 @@ use esker_wal::peers::{
     TransferReply, TransferRequest, VoteReply, VoteRequest,
 };
 use esker_wal::raft::{Outgoing, Snapshot};
+use futures::StreamExt as _;
 use futures::stream::{self, BoxStream, Stream};
-use futures::{FutureExt as _, StreamExt as _};
 use tokio::sync::Semaphore;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
@@ -170,9 +171,13 @@ fn unread(node: NodeId, fault: Fault) -> PeerError {
 
 impl Peer for Way {
     fn append(&self, requests: BoxStream<'static, AppendRequest>) -> Said<'_, AppendReplies> {
-        let client = self.client();
-        let request = self.request(Sent(requests.map(words::append).boxed()));
-        appended((self.node, self.calling.reach.clone()), client, request).boxed()
+        let line = self.calling.line(self.node, &self.address);
+        let request = self.request(stream::empty());
+        let to = (self.node, self.calling.reach.clone());
+        Box::pin(async move {
+            let carrying = streams::carrying(line?.channel, requests.map(words::append));
+            appended(to, RaftClient::new(carrying), request).await
+        })
     }
 
     fn beat(&self, request: AppendRequest) -> Said<'_, AppendReply> {
@@ -252,10 +257,11 @@ impl<T> Stream for Sent<T> {
 
 async fn appended(
     (node, reach): (NodeId, Reach),
-    client: Result<RaftClient<Channel>, PeerError>,
-    request: Request<Sent<wire::AppendRequest>>,
+    mut client: RaftClient<Carrying>,
+    request: Request<stream::Empty<wire::AppendRequest>>,
 ) -> Result<AppendReplies, PeerError> {
-    let replies = client?.append(request).await;
+    client = client.max_decoding_message_size(tuning::PEER_MESSAGE_BYTES_MAX);
+    let replies = client.append(request).await;
     let replies = answer(&reach, node, replies)?;
     let replies = replies.map(move |reply| {
         let reply = reply.map_err(|status| reach.failed(node, &status))?;
