@@ -238,13 +238,13 @@ impl Flusher {
                 if let Some(block) = writer.push(batch, &placement(accepted))? {
                     let sealed;
                     (sealer, sealed) = self.seal(sealer, block).await?;
-                    chunks.push(assembler.push(sealed));
+                    chunks.extend(assembler.push(sealed));
                 }
             }
         }
         let (last, index): (RawBlock, Index) = writer.finish()?;
         let (_, sealed) = self.seal(sealer, last).await?;
-        chunks.push(assembler.push(sealed));
+        chunks.extend(assembler.push(sealed));
         let (rest, summary) = assembler.finish(index, job.tombstones.clone())?;
         chunks.extend(rest);
         Ok((chunks, summary))

@@ -50,6 +50,6 @@ pub use codec::{Codec, Compression, ZstdLevel};
 pub use error::{Error, Fault, FieldName, Refusal};
 pub use hash::content_hash;
 pub use header::{Attributes, HEADER_BYTES, Header, TimestampKind};
-pub use patch::patch;
+pub use patch::{patch, patch_front};
 pub use records::{Headers, Place, Record, RecordHeader, Records};
 pub use scratch::{Plain, Scratch, decoded_bytes_most};

@@ -11,24 +11,32 @@ use crate::header::{HEADER_BYTES, Header, layout};
 /// If `batch` is shorter than a header; in debug builds also if it is no whole batch whose CRC is
 /// right, before or after. Both are defects of the caller, not of input.
 pub fn patch(batch: &mut [u8], base_offset: Offset, leader_epoch: LeaderEpoch) {
+    patch_front(batch, base_offset, leader_epoch);
+    debug_assert!(
+        Header::parse(batch).is_ok_and(|header| header.bytes == batch.len()
+            && header.crc == crc_fast::crc32_iscsi(&batch[layout::CRC_FROM..])),
+        "the patched bytes are not one whole batch with its checksum"
+    );
+}
+
+/// The same where the rest of the batch lies elsewhere: `front` is its header at least.
+///
+/// # Panics
+/// If it is shorter than a header: a defect of the caller.
+pub fn patch_front(front: &mut [u8], base_offset: Offset, leader_epoch: LeaderEpoch) {
     assert!(
-        batch.len() >= HEADER_BYTES,
-        "a batch of {} bytes was never opened",
-        batch.len()
+        front.len() >= HEADER_BYTES,
+        "{} bytes are less than the header of a batch",
+        front.len()
     );
     debug_assert!(
         i32::try_from(leader_epoch.0).is_ok(),
         "leader epoch {leader_epoch} leaves Kafka's wire"
     );
     let offset_end = layout::BASE_OFFSET + size_of::<u64>();
-    batch[layout::BASE_OFFSET..offset_end].copy_from_slice(&base_offset.get().to_be_bytes());
+    front[layout::BASE_OFFSET..offset_end].copy_from_slice(&base_offset.get().to_be_bytes());
     let epoch_end = layout::LEADER_EPOCH + size_of::<u32>();
-    batch[layout::LEADER_EPOCH..epoch_end].copy_from_slice(&leader_epoch.0.to_be_bytes());
-    debug_assert!(
-        Header::parse(batch).is_ok_and(|header| header.bytes == batch.len()
-            && header.crc == crc_fast::crc32_iscsi(&batch[layout::CRC_FROM..])),
-        "the patched bytes are not one whole batch with its checksum"
-    );
+    front[layout::LEADER_EPOCH..epoch_end].copy_from_slice(&leader_epoch.0.to_be_bytes());
 }
 
 #[cfg(test)]

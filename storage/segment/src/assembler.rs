@@ -71,12 +71,12 @@ impl Assembler {
         (assembler, chunk)
     }
 
-    /// Takes the next block and gives its chunk.
+    /// Takes the next block and gives its chunks.
     ///
     /// # Panics
     /// If it is not the next by number: a defect of the caller.
     #[must_use]
-    pub fn push(&mut self, block: SealedBlock) -> Bytes {
+    pub fn push(&mut self, block: SealedBlock) -> Vec<Bytes> {
         assert!(
             block.number.0 as usize == self.blocks.len(),
             "{} was handed over where block {} comes next",
@@ -85,12 +85,13 @@ impl Assembler {
         );
         self.blocks.push(BlockRef {
             position: self.position,
-            stored_bytes: narrow(block.stored.len()),
+            stored_bytes: block.stored_bytes,
             raw_bytes: block.raw_bytes,
             crc: block.crc,
             codec: block.codec,
         });
-        self.emit(block.stored)
+        let parts = block.stored.into_iter();
+        parts.map(|part| self.emit(part)).collect()
     }
 
     /// Writes index, directory, footer and trailer. `tombstones` are the shard's, ascending.

@@ -3,7 +3,8 @@
 use std::fmt;
 
 use bytes::{BufMut, Bytes};
-use esker_record::codec::{Decoder, Encoder};
+use crc_fast::{CrcAlgorithm, Digest};
+use esker_record::codec::{self, Decoder, Encoder};
 use esker_record::{Codec, Compression, ZstdLevel};
 use esker_types::SegmentId;
 use esker_types::limits::BATCH_DECODED_BYTES_MAX;
@@ -26,13 +27,16 @@ impl fmt::Display for BlockNumber {
     }
 }
 
-/// A block as its writer cut it: whole batches, patched, nothing compressed here.
+/// A block as its writer cut it: whole batches, patched, nothing compressed here. Of large ones only the
+/// header is copied.
 #[derive(Debug)]
 #[must_use]
 pub struct RawBlock {
     pub(crate) segment: SegmentId,
     pub(crate) number: BlockNumber,
-    pub(crate) bytes: Bytes,
+    /// Of all parts.
+    pub(crate) bytes: usize,
+    pub(crate) parts: Vec<Bytes>,
     /// Whether most of it came plain, so that compressing it may pay.
     pub(crate) plain: bool,
 }
@@ -46,8 +50,8 @@ impl RawBlock {
 
     /// Its bytes before compression.
     #[must_use]
-    pub fn raw_bytes(&self) -> usize {
-        self.bytes.len()
+    pub const fn raw_bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Compresses it, unless its batches came compressed or it does not pay, and sums it up. Pure
@@ -56,28 +60,27 @@ impl RawBlock {
     /// # Errors
     /// [`Error::Compress`].
     pub fn seal(self, sealer: &mut Sealer) -> Result<SealedBlock, Error> {
-        let raw_bytes = narrow(self.bytes.len());
-        let mut codec = Codec::None;
-        let mut stored = self.bytes;
+        let raw_bytes = narrow(self.bytes);
+        let (mut codec, mut stored) = (Codec::None, self.parts);
         if self.plain {
-            sealer
-                .encoder
-                .encode(Compression::Zstd(sealer.level), &stored, &mut sealer.packed)
-                .map_err(|fault| Error::Compress {
-                    segment: self.segment,
-                    block: self.number,
-                    fault,
-                })?;
-            if sealer.packed.len() < stored.len() {
-                codec = Codec::Zstd;
-                stored = Bytes::copy_from_slice(&sealer.packed);
+            let packed = sealer.pack(&stored, self.bytes);
+            let packed = packed.map_err(|fault| Error::Compress {
+                segment: self.segment,
+                block: self.number,
+                fault,
+            })?;
+            if let Some(packed) = packed {
+                (codec, stored) = (Codec::Zstd, vec![packed]);
             }
-            sealer.packed.clear();
-            sealer.packed.shrink_to(RETAINED_BYTES_MAX);
+        }
+        let mut crc = Digest::new(CrcAlgorithm::Crc32Iscsi);
+        for part in &stored {
+            crc.update(part);
         }
         Ok(SealedBlock {
             number: self.number,
-            crc: crc_fast::crc32_iscsi(&stored),
+            crc: u32::try_from(crc.finalize()).expect("32 bits"),
+            stored_bytes: narrow(stored.iter().map(Bytes::len).sum()),
             stored,
             raw_bytes,
             codec,
@@ -85,14 +88,16 @@ impl RawBlock {
     }
 }
 
-/// What a sealer's buffer keeps between blocks.
+/// What each of a sealer's buffers keeps between blocks.
 const RETAINED_BYTES_MAX: usize = 2 * esker_types::limits::BLOCK_BYTES;
 
-/// A compressor of blocks and its buffer; one per thread.
+/// A compressor of blocks and its buffers; one per thread.
 #[derive(Debug)]
 pub struct Sealer {
     encoder: Encoder,
     level: ZstdLevel,
+    /// Of a block in parts, which it compresses as one.
+    joined: Vec<u8>,
     packed: Vec<u8>,
 }
 
@@ -103,8 +108,34 @@ impl Sealer {
         Self {
             encoder: Encoder::new(),
             level,
+            joined: Vec::new(),
             packed: Vec::new(),
         }
+    }
+
+    /// `parts`, `bytes` in all, compressed, if that pays.
+    fn pack(&mut self, parts: &[Bytes], bytes: usize) -> Result<Option<Bytes>, codec::Fault> {
+        let plain = match parts {
+            [one] => &one[..],
+            _ => {
+                self.joined.reserve(bytes);
+                for part in parts {
+                    self.joined.extend_from_slice(part);
+                }
+                &self.joined[..]
+            }
+        };
+        let compression = Compression::Zstd(self.level);
+        let packed = self.encoder.encode(compression, plain, &mut self.packed);
+        let packed = packed.map(|()| {
+            let pays = self.packed.len() < bytes;
+            pays.then(|| Bytes::copy_from_slice(&self.packed))
+        });
+        for buffer in [&mut self.joined, &mut self.packed] {
+            buffer.clear();
+            buffer.shrink_to(RETAINED_BYTES_MAX);
+        }
+        packed
     }
 }
 
@@ -113,7 +144,8 @@ impl Sealer {
 #[must_use]
 pub struct SealedBlock {
     pub(crate) number: BlockNumber,
-    pub(crate) stored: Bytes,
+    pub(crate) stored: Vec<Bytes>,
+    pub(crate) stored_bytes: u32,
     pub(crate) raw_bytes: u32,
     pub(crate) codec: Codec,
     pub(crate) crc: u32,

@@ -1,7 +1,7 @@
 //! Takes batches in order, cuts them into blocks and writes their index.
 
 use bytes::Bytes;
-use esker_record::{Batch, Codec};
+use esker_record::{Batch, Codec, HEADER_BYTES};
 use esker_types::limits::{
     BLOCK_BYTES, LEADER_EPOCHS_PER_PARTITION_MAX, MIB, PRODUCER_WINDOW,
     PRODUCERS_PER_PARTITION_MAX, SEGMENT_BATCHES_MAX, SEGMENT_BLOCKS_MAX, SEGMENT_RANGES_MAX,
@@ -48,9 +48,16 @@ pub struct Index {
 /// The block being filled.
 #[derive(Debug, Default)]
 struct OpenBlock {
-    bytes: Vec<u8>,
+    /// Large batches, but for their headers, as they came, and what is between them.
+    parts: Vec<Bytes>,
+    /// Behind them.
+    small: Vec<u8>,
+    bytes: usize,
     plain_bytes: usize,
 }
+
+/// Bytes of a batch from which on it is not copied into its block.
+const PART_BYTES_MIN: usize = 16 << 10;
 
 impl Writer {
     /// A writer of the segment that `origin` names.
@@ -143,8 +150,8 @@ impl Writer {
         if self.index.batches == SEGMENT_BATCHES_MAX as u64 {
             return Err(self.full("batches", SEGMENT_BATCHES_MAX));
         }
-        let fits = self.block.bytes.len() + header.bytes <= BLOCK_BYTES;
-        let cut = !fits && !self.block.bytes.is_empty();
+        let fits = self.block.bytes + header.bytes <= BLOCK_BYTES;
+        let cut = !fits && self.block.bytes > 0;
         if cut && self.index.blocks as usize + 1 == SEGMENT_BLOCKS_MAX {
             return Err(self.full("blocks", SEGMENT_BLOCKS_MAX));
         }
@@ -189,17 +196,19 @@ impl Writer {
     }
 
     fn cut_block(&mut self) -> Option<RawBlock> {
-        let block = std::mem::take(&mut self.block);
-        if block.bytes.is_empty() {
+        let mut block = std::mem::take(&mut self.block);
+        if block.bytes == 0 {
             return None;
         }
+        block.end_part();
         let number = BlockNumber(self.index.blocks);
         self.index.blocks += 1;
         Some(RawBlock {
             segment: self.origin.segment,
             number,
-            plain: block.plain_bytes * 2 >= block.bytes.len(),
-            bytes: block.bytes.into(),
+            plain: block.plain_bytes * 2 >= block.bytes,
+            bytes: block.bytes,
+            parts: block.parts,
         })
     }
 
@@ -264,17 +273,29 @@ pub(crate) fn enter_epoch(epochs: &mut Vec<EpochStart>, epoch: LeaderEpoch, star
 impl OpenBlock {
     /// Where the batch begins.
     fn push(&mut self, batch: &Batch, placement: &Placement) -> usize {
-        if self.bytes.is_empty() {
-            self.bytes
-                .reserve_exact(batch.bytes().len().max(BLOCK_BYTES));
+        let (position, bytes) = (self.bytes, batch.bytes());
+        let copied = match bytes.len() < PART_BYTES_MIN {
+            true => bytes.len(),
+            false => HEADER_BYTES,
+        };
+        let from = self.small.len();
+        self.small.extend_from_slice(&bytes[..copied]);
+        let front = &mut self.small[from..];
+        esker_record::patch_front(front, placement.offset, placement.leader_epoch);
+        if copied < bytes.len() {
+            self.end_part();
+            self.parts.push(bytes.slice(copied..));
         }
-        let position = self.bytes.len();
-        self.bytes.extend_from_slice(batch.bytes());
-        let copy = &mut self.bytes[position..];
-        esker_record::patch(copy, placement.offset, placement.leader_epoch);
+        self.bytes += bytes.len();
         if batch.header().attributes.codec() == Codec::None {
-            self.plain_bytes += batch.bytes().len();
+            self.plain_bytes += bytes.len();
         }
         position
+    }
+
+    fn end_part(&mut self) {
+        if !self.small.is_empty() {
+            self.parts.push(std::mem::take(&mut self.small).into());
+        }
     }
 }

@@ -214,11 +214,11 @@ fn a_hundred_thousand_partitions_open_with_at_most_one_get_more() {
             extensions: vec![],
         };
         if let Some(block) = writer.push(&batch, &placement).unwrap() {
-            object.extend_from_slice(&assembler.push(block.seal(&mut sealer).unwrap()));
+            object.extend_from_slice(&assembler.push(block.seal(&mut sealer).unwrap()).concat());
         }
     }
     let (last, index) = writer.finish().unwrap();
-    object.extend_from_slice(&assembler.push(last.seal(&mut sealer).unwrap()));
+    object.extend_from_slice(&assembler.push(last.seal(&mut sealer).unwrap()).concat());
     let (chunks, summary) = assembler.finish(index, vec![]).unwrap();
     chunks
         .iter()

@@ -184,7 +184,8 @@ pub(crate) fn write_with(plans: &[PartitionPlan], tombstones: Vec<Tombstone>) ->
                 extensions: if one.shallow { vec![extension] } else { vec![] },
             };
             if let Some(block) = writer.push(&batch, &placement).unwrap() {
-                object.extend_from_slice(&assembler.push(block.seal(&mut sealer).unwrap()));
+                object
+                    .extend_from_slice(&assembler.push(block.seal(&mut sealer).unwrap()).concat());
             }
             let mut bytes = batch.bytes().to_vec();
             esker_record::patch(&mut bytes, next, LeaderEpoch(one.epoch));
@@ -194,7 +195,7 @@ pub(crate) fn write_with(plans: &[PartitionPlan], tombstones: Vec<Tombstone>) ->
         batches.push((plan.facts.id, expected));
     }
     let (last, index) = writer.finish().unwrap();
-    object.extend_from_slice(&assembler.push(last.seal(&mut sealer).unwrap()));
+    object.extend_from_slice(&assembler.push(last.seal(&mut sealer).unwrap()).concat());
     let (chunks, summary) = assembler.finish(index, tombstones).unwrap();
     for chunk in chunks {
         object.extend_from_slice(&chunk);
