@@ -59,14 +59,14 @@ fn write(batches: &[Batch]) -> Vec<Bytes> {
                 extensions: Vec::new(),
             };
             if let Some(block) = writer.push(batch, &placement).expect("it fits") {
-                object.push(assembler.push(block.seal(&mut sealer).expect("it fits")));
+                object.extend(assembler.push(block.seal(&mut sealer).expect("it fits")));
             }
             let records = u64::from(batch.header().records);
             next = next.checked_add(records).expect("few");
         }
     }
     let (last, index) = writer.finish().expect("it is not empty");
-    object.push(assembler.push(last.seal(&mut sealer).expect("it fits")));
+    object.extend(assembler.push(last.seal(&mut sealer).expect("it fits")));
     let (chunks, _) = assembler.finish(index, Vec::new()).expect("it fits");
     object.extend(chunks);
     object

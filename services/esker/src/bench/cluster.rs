@@ -2,7 +2,7 @@
 //! under the same load, and what the machine can do at most, all in one run.
 //!
 //! ```text
-//!   sinks: three processes that only write ─► for each cluster: idle ─► single appends ─► full speed
+//!   sinks: three processes that only write, apart, in a row ─► for each cluster: idle ─► single appends ─► full speed
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -16,8 +16,8 @@ use serde_json::{Value, json};
 use super::histogram::Histogram;
 use super::load::{self, Loaded};
 use super::plan;
-use super::sink;
-use super::site::{Site, Taken};
+use super::sink::{self, Taken};
+use super::site::{self, Site};
 use super::{in_scratch, say};
 use crate::failure::Failure;
 use crate::produce::Codec;
@@ -102,8 +102,10 @@ pub(crate) async fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
 
 #[derive(Debug)]
 struct Measured {
-    /// Bytes a second that each of three processes takes that only write.
-    limit: f64,
+    /// Three processes that only write.
+    apart: Taken,
+    /// The same, in a row.
+    in_a_row: Taken,
     clusters: Vec<Cluster>,
 }
 
@@ -126,8 +128,14 @@ struct Cluster {
 async fn measure(args: &Args, shell: &Shell, scratch: &Path) -> Result<Measured, Failure> {
     let env = &shell.env;
     say("three processes that only write");
-    let (bytes, in_flight) = (args.batch_bytes, args.in_flight);
-    let limit = sink::measure(env, scratch, 3, bytes, in_flight, args.seconds).await?;
+    let plan = sink::Plan {
+        bytes: args.batch_bytes,
+        in_flight: args.in_flight,
+        lasting: args.seconds,
+    };
+    let apart = sink::apart(env, scratch, plan).await?;
+    say("the same in a row, behind a relay");
+    let in_a_row = sink::in_a_row(env, scratch, plan).await?;
     let all = CLUSTERS.map(|(nodes, shards, partitions)| Shape {
         nodes,
         shards,
@@ -155,7 +163,11 @@ async fn measure(args: &Args, shell: &Shell, scratch: &Path) -> Result<Measured,
         drop(site);
         crate::run::remove(&folder);
     }
-    Ok(Measured { limit, clusters })
+    Ok(Measured {
+        apart,
+        in_a_row,
+        clusters,
+    })
 }
 
 struct Bench<'a> {
@@ -258,7 +270,7 @@ impl Bench<'_> {
     }
 
     #[expect(clippy::cast_precision_loss, reason = "for a person to read")]
-    fn of_partition(&self, before: &Taken, after: &Taken) -> [f64; 2] {
+    fn of_partition(&self, before: &site::Taken, after: &site::Taken) -> [f64; 2] {
         let each = |before: u64, after: u64| {
             after.saturating_sub(before) as f64 / f64::from(self.shape.partitions)
         };
@@ -298,8 +310,10 @@ impl std::fmt::Display for Shape {
 }
 
 impl Measured {
-    fn ratio(&self, cluster: &Cluster) -> f64 {
-        cluster.full.bytes_per_second() / self.limit
+    /// Of what three processes take apart, and in a row.
+    fn ratios(&self, cluster: &Cluster) -> [f64; 2] {
+        let limits = [self.apart, self.in_a_row];
+        limits.map(|limit| cluster.full.bytes_per_second() / limit.bytes_per_second)
     }
 
     fn object(&self) -> Value {
@@ -314,7 +328,7 @@ impl Measured {
                 "data_shards": shards,
                 "partitions": partitions,
                 "mb_per_s": cluster.full.bytes_per_second() / 1e6,
-                "ratio": self.ratio(cluster),
+                "ratio": { "apart": self.ratios(cluster)[0], "in_a_row": self.ratios(cluster)[1] },
                 "full_speed": cluster.full.written.latency.object(),
                 "single": cluster.single.object(),
                 "cpu_ms_per_mib": cluster.cpu_per_mib * 1e3,
@@ -326,8 +340,14 @@ impl Measured {
                 },
             })
         });
+        let limit = |limit: Taken| {
+            json!({
+                "mb_per_s": limit.bytes_per_second / 1e6,
+                "cpu_ms_per_mib": limit.cpu_per_mib * 1e3,
+            })
+        };
         json!({
-            "limit_mb_per_s": self.limit / 1e6,
+            "limits": { "apart": limit(self.apart), "in_a_row": limit(self.in_a_row) },
             "clusters": clusters.collect::<Vec<_>>(),
         })
     }
@@ -343,7 +363,8 @@ impl Measured {
             "SHARDS",
             "PARTITIONS",
             "MB/s",
-            "OF LIMIT",
+            "OF APART",
+            "IN A ROW",
             "p50 ms",
             "p99 ms",
             "SINGLE p50",
@@ -354,10 +375,20 @@ impl Measured {
             "NODE B/PART",
             "AGENT",
         ];
+        let told = |limit: Taken| {
+            let Taken {
+                bytes_per_second,
+                cpu_per_mib,
+            } = limit;
+            let (mb, ms) = (bytes_per_second / 1e6, cpu_per_mib * 1e3);
+            format!("{mb:.0} MB/s ({ms:.1} ms of CPU for each MiB)")
+        };
         format!(
-            "{}\nthree processes that only write, and sync, take {:.0} MB/s each\n",
+            "{}\nthree processes that only write, and sync, take {} when they are sent the same, {} in a row \
+             behind a relay that gets it again\n",
             screen::table(&heads, &rows),
-            self.limit / 1e6,
+            told(self.apart),
+            told(self.in_a_row),
         )
     }
 
@@ -374,8 +405,8 @@ impl Measured {
             shards.to_string(),
             partitions.to_string(),
             format!("{:.0}", cluster.full.bytes_per_second() / 1e6),
-            format!("{:.2}", self.ratio(cluster)),
         ];
+        row.extend(self.ratios(cluster).map(|ratio| format!("{ratio:.2}")));
         row.extend(latencies.iter().flatten().map(|ms| format!("{ms:.2}")));
         row.extend([
             format!("{:.1}", cluster.cpu_per_mib * 1e3),

@@ -1,9 +1,16 @@
-//! What three processes do that write what they are sent, and nothing else: the limit of a cluster on this
+//! What three processes do that write what they are sent, and nothing else: the limits of a cluster on this
 //! machine.
 //!
 //! ```text
-//!   this process ─ gRPC ─► each of three: what waits is joined ─► write, fdatasync ─► answered
+//!   apart      this process ─ gRPC ─► each of three ─► write, fdatasync ─► answered
+//!
+//!   in a row   this process ─► a relay ─► the first ─► write, fdatasync ─────────┐
+//!                                 ▲           ├─────► second, write, fdatasync ──┤
+//!                                 │           └─────► third, write, fdatasync ───┴─► answered
+//!                                 └─ again ── the first;  the relay writes it to a file that nobody syncs
 //! ```
+//! What waits is written together. In a row, bytes go the ways that an agent, a leader and its followers send
+//! them, and once more as a flush has them.
 
 use std::io::{self, BufRead as _, BufReader, IoSlice};
 use std::path::{Path, PathBuf};
@@ -13,7 +20,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use esker_env::{Aligned, Env, File, WorkersExt};
-use tokio::sync::{mpsc, oneshot};
+use esker_proto::v1;
+use futures::StreamExt as _;
+use futures::future::try_join_all;
+use tokio::sync::{Mutex, mpsc, oneshot};
 
 use super::disk::{self, ALIGNMENT, FILE_BYTES};
 use super::process::Process;
@@ -23,57 +33,103 @@ use crate::screen;
 
 /// Bytes of one write, as the WAL joins appends at full speed.
 const GROUP_BYTES: usize = 1 << 20;
+/// Written messages that wait to be sent again.
+const AGAIN_MAX: usize = 4 * MESSAGES_MAX;
 /// What a sink says once it listens.
 const READY: &str = "a sink listens at ";
 
-/// Write what is sent to this process, and nothing else
+/// Write or pass on what is sent to this process, and nothing else
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The file to write to: made, and written again from its start once it is full
+    /// The file to write to, synced: made, and written again from its start once it is full
     #[arg(long, value_name = "FILE")]
-    file: PathBuf,
+    file: Option<PathBuf>,
+    /// Another sink that gets the same, and has it before it is answered here; may be said again
+    #[arg(long, value_name = "HOST:PORT")]
+    next: Vec<String>,
+    /// Send what is written again, to one that reads
+    #[arg(long)]
+    again: bool,
+    /// Read what the next sink sends again, and write it to this file, not synced
+    #[arg(long, value_name = "FILE", requires = "next")]
+    bucket: Option<PathBuf>,
 }
 
 /// Until it is killed.
 pub(crate) async fn run(args: &Args, env: &Env) -> Result<(), Failure> {
-    let name = args.file.display().to_string();
-    let (files, path) = (Arc::clone(&env.files), args.file.clone());
-    let made = env.workers.run(move || {
-        let mut through = Aligned::new();
-        let file = disk::written_before(&*files, &path, &mut through)?;
-        Ok(Pen {
-            file,
-            through,
-            at: 0,
-        })
-    });
-    let pen = made.await.map_err(|error| Failure::io(&name, &error))?;
-    let (queue, waiting) = mpsc::channel(MESSAGES_MAX);
+    let failed = |error: &dyn std::fmt::Display| Failure::new(format!("a sink: {error}"));
+    let mut sink = Sink::default();
+    if let Some(path) = &args.file {
+        let pen = Pen::new(env, path).await.map_err(|error| failed(&error))?;
+        let (queue, waiting) = mpsc::channel(MESSAGES_MAX);
+        sink.pen = Some(queue);
+        tokio::spawn(ended(write(env.clone(), pen, waiting)));
+    }
+    for address in &args.next {
+        let client = wire::connect(env, address).await;
+        let mut client = client.map_err(|error| failed(&error))?;
+        if let Some(path) = &args.bucket {
+            let pen = Pen::new(env, path).await.map_err(|error| failed(&error))?;
+            let came = client.read(v1::ReadRequest::default()).await;
+            let came = came.map_err(|status| failed(&status.message()))?;
+            tokio::spawn(ended(flush(env.clone(), pen, came.into_inner())));
+        }
+        let (queue, waiting) = mpsc::channel(MESSAGES_MAX);
+        sink.next.push(queue);
+        tokio::spawn(ended(wire::pass_on(client, waiting)));
+    }
+    let mut again = None;
+    if args.again {
+        let (written, waiting) = mpsc::channel(AGAIN_MAX);
+        sink.again = Some(written);
+        again = Some(Arc::new(Mutex::new(waiting)));
+    }
     let mirror = Mirror {
         message: Bytes::new(),
-        sink: Some(Sink(queue)),
+        sink: Some(sink),
+        again,
     };
     let served = wire::serve(env, mirror).await;
-    let (_server, address) = served.map_err(|error| Failure::new(format!("a sink: {error}")))?;
+    let (_server, address) = served.map_err(|error| failed(&error))?;
     screen::print(&format!("{READY}{address}\n"))?;
-    write(env, pen, waiting)
-        .await
-        .map_err(|error| Failure::io(&name, &error))
+    std::future::pending().await
 }
 
-/// The way to the disk.
-#[derive(Clone, Debug)]
-pub(super) struct Sink(mpsc::Sender<Waiting>);
+/// Half a sink measures nothing: the process ends, and who measures sees it.
+async fn ended<E: std::fmt::Display>(work: impl Future<Output = Result<(), E>>) {
+    if let Err(error) = work.await {
+        tracing::error!(%error, "a sink has ended");
+    }
+    std::process::exit(1);
+}
 
-type Waiting = (Bytes, oneshot::Sender<()>);
+/// Where messages go.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Sink {
+    pen: Option<mpsc::Sender<Waiting>>,
+    next: Vec<mpsc::Sender<Waiting>>,
+    again: Option<mpsc::Sender<Bytes>>,
+}
+
+/// A message, and who is told that it is where it is to be.
+pub(super) type Waiting = (Bytes, oneshot::Sender<()>);
 
 impl Sink {
-    /// Waits until `batch` is on the disk.
+    /// Waits until `batch` is on the disk here and wherever it is passed on to.
     pub(super) async fn write(&self, batch: Bytes) -> io::Result<()> {
         let ended = || io::Error::other("the sink has ended");
-        let (done, written) = oneshot::channel();
-        self.0.send((batch, done)).await.map_err(|_| ended())?;
-        written.await.map_err(|_| ended())
+        let ways = self.pen.iter().chain(&self.next);
+        let ways = ways.map(|way| async {
+            let (done, written) = oneshot::channel();
+            let sent = way.send((batch.clone(), done)).await;
+            sent.map_err(|_| ended())?;
+            written.await.map_err(|_| ended())
+        });
+        try_join_all(ways).await?;
+        if let Some(again) = &self.again {
+            again.send(batch).await.map_err(|_| ended())?;
+        }
+        Ok(())
     }
 }
 
@@ -84,21 +140,42 @@ struct Pen {
 }
 
 impl Pen {
-    fn write(&mut self, group: &[Waiting]) -> io::Result<()> {
-        let bytes: u64 = group.iter().map(|(batch, _)| batch.len() as u64).sum();
+    async fn new(env: &Env, path: &Path) -> io::Result<Self> {
+        let (files, path) = (Arc::clone(&env.files), path.to_owned());
+        let made = env.workers.run(move || {
+            let mut through = Aligned::new();
+            let file = disk::written_before(&*files, &path, &mut through)?;
+            Ok(Self {
+                file,
+                through,
+                at: 0,
+            })
+        });
+        made.await
+    }
+
+    /// Where the next `bytes` go.
+    fn place(&mut self, bytes: u64) -> u64 {
         if self.at + bytes > FILE_BYTES {
             self.at = 0;
         }
+        let at = self.at;
+        self.at += bytes.next_multiple_of(ALIGNMENT);
+        at
+    }
+
+    fn write(&mut self, group: &[Waiting]) -> io::Result<()> {
+        let bytes: u64 = group.iter().map(|(batch, _)| batch.len() as u64).sum();
+        let at = self.place(bytes);
         let parts: Vec<_> = group.iter().map(|(batch, _)| IoSlice::new(batch)).collect();
         self.file
-            .write_past_cache_at(&parts, self.at, &mut self.through)?;
-        self.at += bytes.next_multiple_of(ALIGNMENT);
+            .write_past_cache_at(&parts, at, &mut self.through)?;
         self.file.sync_data()
     }
 }
 
 /// Writes what waits, joined, until nobody sends any more.
-async fn write(env: &Env, mut pen: Pen, mut waiting: mpsc::Receiver<Waiting>) -> io::Result<()> {
+async fn write(env: Env, mut pen: Pen, mut waiting: mpsc::Receiver<Waiting>) -> io::Result<()> {
     while let Some(first) = waiting.recv().await {
         let (mut bytes, mut group) = (first.0.len(), vec![first]);
         while bytes < GROUP_BYTES
@@ -122,50 +199,154 @@ async fn write(env: &Env, mut pen: Pen, mut waiting: mpsc::Receiver<Waiting>) ->
     Ok(())
 }
 
-/// Bytes a second that each of `sinks` processes takes when all are sent messages of `bytes` at the same
-/// time, at most `in_flight` of each unanswered; their files are made and removed in `directory`.
-pub(crate) async fn measure(
-    env: &Env,
-    directory: &Path,
-    sinks: usize,
-    bytes: u64,
-    in_flight: u64,
-    lasting: Duration,
-) -> Result<f64, Failure> {
-    let failed = |error: &dyn std::fmt::Display| Failure::new(format!("a sink: {error}"));
-    let message = wire::message(env, bytes.next_multiple_of(ALIGNMENT));
-    let message = message.map_err(|error| failed(&error))?;
-    let files: Vec<_> = (0..sinks)
-        .map(|number| directory.join(format!("sink-{number}")))
-        .collect();
-    let mut running = Vec::new();
-    let mut rates = Vec::new();
-    for file in &files {
-        let path = file.clone();
-        let started = env.workers.run(move || spawn(&path)).await;
-        let (process, address) = started.map_err(|error| failed(&error))?;
-        running.push(process);
-        let client = wire::connect(env, &address).await;
-        let client = client.map_err(|error| failed(&error))?;
-        let (clock, message) = (Arc::clone(&env.clock), message.clone());
-        rates.push(async move { wire::there(&*clock, client, message, in_flight, lasting).await });
+/// Writes what comes again, for the system to bring to the disk.
+async fn flush(
+    env: Env,
+    mut pen: Pen,
+    mut came: tonic::Streaming<v1::ReadReply>,
+) -> Result<(), tonic::Status> {
+    while let Some(reply) = came.next().await {
+        let batches = reply?.batches;
+        let job = move || {
+            let written = batches.iter().try_for_each(|batch| {
+                let at = pen.place(batch.data.len() as u64);
+                pen.file.write_all_at(&[IoSlice::new(&batch.data)], at)
+            });
+            (pen, written)
+        };
+        let (back, written) = env.workers.run(job).await;
+        pen = back;
+        written?;
     }
-    let rates = futures::future::try_join_all(rates).await;
-    drop(running);
-    for file in &files {
-        env.files
-            .remove(file)
-            .map_err(|error| Failure::io(&file.display().to_string(), &error))?;
-    }
-    let rates = rates.map_err(|status| failed(&status.message()))?;
-    let slowest = rates.iter().map(|(rate, _)| *rate).fold(f64::MAX, f64::min);
-    Ok(slowest)
+    Ok(())
 }
 
-fn spawn(file: &Path) -> io::Result<(Process, String)> {
+/// What is measured.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plan {
+    pub(crate) bytes: u64,
+    /// Of each process that is sent to, unanswered.
+    pub(crate) in_flight: u64,
+    pub(crate) lasting: Duration,
+}
+
+/// What sinks did.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Taken {
+    /// Of each.
+    pub(crate) bytes_per_second: f64,
+    /// Seconds of a core, of all of them and none of this process, for each MiB.
+    pub(crate) cpu_per_mib: f64,
+}
+
+/// Sinks that run; their files are in `directory`, and removed with it.
+struct Sinks<'a> {
+    env: &'a Env,
+    directory: &'a Path,
+    running: Vec<Process>,
+}
+
+impl Sinks<'_> {
+    /// Starts one that has a file, and what `more` says.
+    async fn start(&mut self, more: &[&str]) -> Result<String, Failure> {
+        let file = self.directory.join(format!("sink-{}", self.running.len()));
+        let mut arguments: Vec<_> = more.iter().map(|&word| word.to_owned()).collect();
+        let of_file = arguments.iter().any(|word| word == "--bucket");
+        if !of_file {
+            arguments.push("--file".to_owned());
+        }
+        arguments.push(file.display().to_string());
+        let started = self.env.workers.run(move || spawn(&arguments)).await;
+        let started = started.map_err(|error| Failure::new(format!("a sink: {error}")));
+        let (process, address) = started?;
+        self.running.push(process);
+        Ok(address)
+    }
+
+    fn cpu_seconds(&self) -> f64 {
+        self.running.iter().map(Process::cpu_seconds).sum()
+    }
+
+    /// Sends the same to all at `addresses` at a time, and says what the slowest took.
+    #[expect(clippy::cast_precision_loss, reason = "for a person to read")]
+    async fn measure(&self, plan: Plan, addresses: &[String]) -> Result<Taken, Failure> {
+        let failed = |error: &dyn std::fmt::Display| Failure::new(format!("a sink: {error}"));
+        let message = wire::message(self.env, plan.bytes.next_multiple_of(ALIGNMENT));
+        let message = message.map_err(|error| failed(&error))?;
+        let mut rates = Vec::new();
+        for address in addresses {
+            let client = wire::connect(self.env, address).await;
+            let client = client.map_err(|error| failed(&error))?;
+            let (clock, message) = (&*self.env.clock, message.clone());
+            rates.push(wire::there(
+                clock,
+                client,
+                message,
+                plan.in_flight,
+                plan.lasting,
+            ));
+        }
+        let before = self.cpu_seconds();
+        let rates = try_join_all(rates).await;
+        let cpu = self.cpu_seconds() - before;
+        let rates = rates.map_err(|status| failed(&status.message()))?;
+        let rates = rates.iter().map(|(rate, _)| *rate);
+        let mean = rates.clone().sum::<f64>() / addresses.len() as f64;
+        let mib = mean * plan.lasting.as_secs_f64() / f64::from(1 << 20);
+        Ok(Taken {
+            bytes_per_second: rates.fold(f64::MAX, f64::min),
+            cpu_per_mib: cpu / mib.max(1.0),
+        })
+    }
+}
+
+/// What each of three processes takes when all are sent the same.
+pub(crate) async fn apart(env: &Env, directory: &Path, plan: Plan) -> Result<Taken, Failure> {
+    let mut sinks = Sinks::new(env, directory);
+    let mut addresses = Vec::new();
+    for _ in 0..3 {
+        addresses.push(sinks.start(&[]).await?);
+    }
+    sinks.measure(plan, &addresses).await
+}
+
+/// What three processes take in a row, behind a relay that gets it again.
+pub(crate) async fn in_a_row(env: &Env, directory: &Path, plan: Plan) -> Result<Taken, Failure> {
+    let mut sinks = Sinks::new(env, directory);
+    let followers = [sinks.start(&[]).await?, sinks.start(&[]).await?];
+    let [second, third] = &followers;
+    let of_first = ["--next", second, "--next", third, "--again"];
+    let first = sinks.start(&of_first).await?;
+    let relay = sinks.start(&["--next", &first, "--bucket"]).await?;
+    sinks.measure(plan, &[relay]).await
+}
+
+impl<'a> Sinks<'a> {
+    const fn new(env: &'a Env, directory: &'a Path) -> Self {
+        Self {
+            env,
+            directory,
+            running: Vec::new(),
+        }
+    }
+}
+
+impl Drop for Sinks<'_> {
+    fn drop(&mut self) {
+        for at in 0..std::mem::take(&mut self.running).len() {
+            // The whole folder goes in the end.
+            let _ = self
+                .env
+                .files
+                .remove(&self.directory.join(format!("sink-{at}")));
+        }
+    }
+}
+
+fn spawn(arguments: &[String]) -> io::Result<(Process, String)> {
     let mut child = Command::new(std::env::current_exe()?)
-        .args(["bench", "sink", "--file"])
-        .arg(file)
+        .args(["bench", "sink"])
+        .args(arguments)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())

@@ -13,13 +13,14 @@ use esker_proto::v1::log_server::{Log, LogServer};
 use esker_proto::v1::{self, append_reply, append_request};
 use esker_proto::{transport, tuning};
 use futures::{Stream, StreamExt as _};
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::AbortHandle;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::histogram::Histogram;
-use super::sink::Sink;
+use super::sink::{Sink, Waiting};
 
 /// Replies and messages that wait for the transport.
 pub(super) const MESSAGES_MAX: usize = 64;
@@ -34,11 +35,13 @@ pub(crate) struct Wire {
     pub(crate) round_trip: Histogram,
 }
 
-/// The far end: answers every append at once, or once it is on a disk, and sends the same message for ever.
+/// The far end: answers every append at once, or once it is on a disk, and sends the same message for ever, or
+/// what was written.
 #[derive(Clone, Debug)]
 pub(super) struct Mirror {
     pub(super) message: Bytes,
     pub(super) sink: Option<Sink>,
+    pub(super) again: Option<Arc<Mutex<mpsc::Receiver<Bytes>>>>,
 }
 
 type Replies<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -77,13 +80,14 @@ impl Log for Mirror {
         &self,
         _: Request<v1::ReadRequest>,
     ) -> Result<Response<Self::ReadStream>, Status> {
-        let reply = v1::ReadReply {
-            batches: vec![v1::Batch {
-                data: self.message.clone(),
-                ..v1::Batch::default()
-            }],
-            ..v1::ReadReply::default()
-        };
+        if let Some(again) = &self.again {
+            let again = Arc::clone(again).lock_owned().await;
+            let replies = futures::stream::unfold(again, async |mut again| {
+                Some((Ok(reply(again.recv().await?)), again))
+            });
+            return Ok(Response::new(Box::pin(replies)));
+        }
+        let reply = reply(self.message.clone());
         let replies = futures::stream::repeat_with(move || Ok(reply.clone()));
         Ok(Response::new(Box::pin(replies)))
     }
@@ -100,6 +104,24 @@ impl Log for Mirror {
         _: Request<v1::AllocateProducerRequest>,
     ) -> Result<Response<v1::AllocateProducerReply>, Status> {
         Err(Status::unimplemented("a mirror has no producers"))
+    }
+}
+
+fn reply(data: Bytes) -> v1::ReadReply {
+    let batch = v1::Batch {
+        data,
+        ..v1::Batch::default()
+    };
+    v1::ReadReply {
+        batches: vec![batch],
+        ..v1::ReadReply::default()
+    }
+}
+
+fn request(message: Bytes) -> v1::AppendRequest {
+    v1::AppendRequest {
+        payload: Some(append_request::Payload::Batch(message)),
+        ..v1::AppendRequest::default()
     }
 }
 
@@ -156,6 +178,7 @@ pub(crate) async fn measure(
     let mirror = Mirror {
         message: message.clone(),
         sink: None,
+        again: None,
     };
     let (_server, address) = serve(env, mirror).await?;
     let client = connect(env, &address).await?;
@@ -180,10 +203,10 @@ pub(super) async fn there(
     lasting: Duration,
 ) -> Result<(f64, Histogram), Status> {
     let (requests, sending) = mpsc::channel(MESSAGES_MAX);
-    let sending = futures::stream::unfold(sending, async |mut sending: mpsc::Receiver<_>| {
-        Some((sending.recv().await?, sending))
-    });
-    let mut replies = client.append(sending).await?.into_inner();
+    let mut replies = client
+        .append(ReceiverStream::new(sending))
+        .await?
+        .into_inner();
     let (mut latency, mut sent) = (Histogram::new(), VecDeque::new());
     let (began, mut answered) = (clock.monotonic(), 0_u64);
     loop {
@@ -194,12 +217,9 @@ pub(super) async fn there(
             return Ok((bytes as f64 / lasted.as_secs_f64(), latency));
         }
         if (sent.len() as u64) < in_flight.min(MESSAGES_MAX as u64) {
-            let request = v1::AppendRequest {
-                payload: Some(append_request::Payload::Batch(message.clone())),
-                ..v1::AppendRequest::default()
-            };
             sent.push_back(now);
             let gone = |_| Status::unavailable("the stream has ended");
+            let request = request(message.clone());
             requests.send(request).await.map_err(gone)?;
             continue;
         }
@@ -209,6 +229,36 @@ pub(super) async fn there(
         answered += 1;
         if let Some(at) = sent.pop_front() {
             latency.add(clock.monotonic().since(at));
+        }
+    }
+}
+
+/// Sends what waits, in order, and says of each when it is answered.
+pub(super) async fn pass_on(
+    mut client: LogClient<Channel>,
+    mut waiting: mpsc::Receiver<Waiting>,
+) -> Result<(), Status> {
+    let (requests, sending) = mpsc::channel(MESSAGES_MAX);
+    let mut replies = client
+        .append(ReceiverStream::new(sending))
+        .await?
+        .into_inner();
+    let mut sent = VecDeque::new();
+    loop {
+        tokio::select! {
+            biased;
+            reply = replies.message() => {
+                let none = || Status::unavailable("the stream has ended");
+                reply?.ok_or_else(none)?;
+                // Who asked may have gone.
+                let _ = sent.pop_front().map(|done: oneshot::Sender<()>| done.send(()));
+            }
+            Some((message, done)) = waiting.recv(), if sent.len() < MESSAGES_MAX => {
+                sent.push_back(done);
+                // There is room for as many as have no answer. If nobody takes it, the replies say why.
+                let _ = requests.try_send(request(message));
+            }
+            else => return Ok(()),
         }
     }
 }
