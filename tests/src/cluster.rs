@@ -22,7 +22,7 @@ use esker_wal::disk::WalOptions;
 use esker_wal::{KeeperOptions, Replica};
 use esker_walnode::members::{self, Changing, Goal};
 use esker_walnode::peers::{Answering, Calling, Credentials};
-use esker_walnode::{Directory, Identity, Node, NodeOptions};
+use esker_walnode::{Directory, Identity, LocalHead, Node, NodeOptions};
 use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, JoinHandle};
 
@@ -72,6 +72,7 @@ struct Machine {
 #[derive(Debug)]
 struct Process {
     replicas: Vec<Replica>,
+    head: Arc<LocalHead>,
     serving: AbortHandle,
     stop: oneshot::Sender<()>,
     running: JoinHandle<Node>,
@@ -203,6 +204,7 @@ impl Cluster {
         let started = node_started.expect("a crash leaves a log that starts");
         let replicas = started.replicas().to_vec();
         let raft = Answering::new(credentials, replicas.clone(), head_bytes).service();
+        let local = started.head();
         let head = HeadAnswering::new(CLUSTER, started.head()).service();
         let members = members::Answering::new(CLUSTER, replicas.clone()).service();
         let server = tuning::peer_server()
@@ -216,6 +218,7 @@ impl Cluster {
         let running = tokio::spawn(watched(started, node, stopped, died));
         self.machine(node).process = Some(Process {
             replicas,
+            head: local,
             serving,
             stop,
             running,
@@ -346,6 +349,16 @@ impl Cluster {
             Some((term, *node))
         });
         leads.max().map(|(_, node)| node)
+    }
+
+    /// What an agent is answered by a node that is up, whoever leads.
+    ///
+    /// # Panics
+    /// If it is down.
+    #[must_use]
+    pub fn head_at(&self, node: u64) -> Arc<LocalHead> {
+        let process = self.machines[&node].process.as_ref();
+        Arc::clone(&process.expect("it is up").head)
     }
 
     /// Starts an agent on `host`.

@@ -370,15 +370,12 @@ impl Head for LocalHead {
     fn topic(&self, name: &TopicName) -> Answer<'_, Option<TopicView>> {
         let name = name.clone();
         Box::pin(async move {
-            let find = |state: &State| {
-                let (id, topic) = state.catalog()?.find(name.as_str())?;
-                Some(view::topic(id, topic))
-            };
-            let known = find(&self.replica(ShardId::CATALOG)?.state());
-            match known {
-                Some(topic) => Ok(Some(topic)),
-                None => Ok(find(&self.fresh(ShardId::CATALOG).await?)),
-            }
+            // Who was deposed and does not know it has the settings as they were.
+            let state = self.fresh(ShardId::CATALOG).await?;
+            let found = state
+                .catalog()
+                .and_then(|catalog| catalog.find(name.as_str()));
+            Ok(found.map(|(id, topic)| view::topic(id, topic)))
         })
     }
 

@@ -358,7 +358,7 @@ pub trait Head: Send + Sync + fmt::Debug {
     /// The state of `shard` for the bucket.
     fn checkpoint(&self, shard: ShardId) -> Answer<'_, BucketCheckpoint>;
 
-    /// The topic of this name that is not being deleted; `None` by the word of a quorum.
+    /// The topic of this name that is not being deleted, or that there is none, by the word of a quorum.
     fn topic(&self, name: &TopicName) -> Answer<'_, Option<TopicView>>;
 
     /// Topics with ids above `after`, those being deleted included; at most `count`.

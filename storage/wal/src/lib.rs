@@ -13,6 +13,7 @@
 
 mod appender; // the leader's queue, joined into entries
 mod office; // leading, term by term
+mod rounds; // questions to a quorum, shared by all who ask at one time
 mod agreed; // the wall clocks of a quorum
 mod shard_clock; // shard time as its leader tells it
 mod replica; // one replica of one shard

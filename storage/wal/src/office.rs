@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use esker_env::Clock;
 use esker_types::limits::{CLOCK_GAP_MAX, CLOCK_SKEW_MAX, READ_INDEX_MAX};
-use esker_types::{NodeId, RaftIndex, ShardTime, Term};
+use esker_types::{NodeId, RaftIndex, ShardId, ShardTime, Term};
 use openraft::ReadPolicy;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::{LinearizableReadError, RaftError};
@@ -19,7 +19,7 @@ use openraft::errors::{LinearizableReadError, RaftError};
 use crate::propose::{Leader, ProposeError, leader_of};
 use crate::raft::rooms::Said;
 use crate::raft::types::entry_id;
-use crate::replica::Replica;
+use crate::replica::{Raft, Replica, unknown};
 use crate::shard_clock::{Behind, ShardClock, Stamp};
 
 impl Replica {
@@ -112,30 +112,42 @@ impl Replica {
     }
 
     /// Asks a quorum whether this replica still leads, and waits until it has applied what was
-    /// committed when it was asked. What [`Replica::state`] says afterwards is not stale.
+    /// committed when it was asked. What [`Replica::state`] says afterwards is not stale. All who ask
+    /// at one time share a round that begins after each of them has asked.
     ///
     /// # Errors
     /// [`ProposeError::NotLeader`], also if no quorum answers within [`READ_INDEX_MAX`];
     /// [`ProposeError::Unknown`] if raft ended.
     pub async fn read_index(&self) -> Result<RaftIndex, ProposeError> {
-        let asked = self.raft().ensure_linearizable(ReadPolicy::ReadIndex);
-        let shard = self.shard();
-        // Who is cut off from the others asks them for as long as it takes.
-        let Ok(asked) = tokio::time::timeout(READ_INDEX_MAX, asked).await else {
-            return Err(self.no_quorum());
-        };
-        match asked {
-            Ok(read) => Ok(entry_id(read.log_id()).index),
-            Err(RaftError::Fatal(error)) => Err(self.unknown(&error)),
-            Err(RaftError::APIError(error)) => {
-                let leader = match error {
-                    LinearizableReadError::ForwardToLeader(forward) => leader_of(forward),
-                    LinearizableReadError::QuorumNotEnough(_) => None,
-                };
-                Err(ProposeError::NotLeader { shard, leader })
-            }
-        }
+        let (shard, raft) = (self.shard(), self.raft().clone());
+        let round = self.rounds().join(move || ask_quorum(shard, raft));
+        // Two rounds that nobody answers take twice as long.
+        let answer = tokio::time::timeout(READ_INDEX_MAX, round).await;
+        answer.unwrap_or_else(|_| Err(self.no_quorum()))
     }
+}
+
+/// One round of ReadIndex.
+async fn ask_quorum(shard: ShardId, raft: Raft) -> Result<RaftIndex, ProposeError> {
+    let asked = raft.ensure_linearizable(ReadPolicy::ReadIndex);
+    // Who is cut off from the others asks them for as long as it takes.
+    let Ok(asked) = tokio::time::timeout(READ_INDEX_MAX, asked).await else {
+        let leader = None;
+        return Err(ProposeError::NotLeader { shard, leader });
+    };
+    asked
+        .map_err(|error| match error {
+            RaftError::Fatal(error) => unknown(shard, &error),
+            RaftError::APIError(LinearizableReadError::ForwardToLeader(forward)) => {
+                let leader = leader_of(forward);
+                ProposeError::NotLeader { shard, leader }
+            }
+            RaftError::APIError(LinearizableReadError::QuorumNotEnough(_)) => {
+                let leader = None;
+                ProposeError::NotLeader { shard, leader }
+            }
+        })
+        .map(|read| entry_id(read.log_id()).index)
 }
 
 /// Tells the latest time of a node's other shards.

@@ -11,7 +11,7 @@ use esker_shard::{Command, Genesis, HeadBatch, HeadEntry, HeadPosition, State};
 use esker_types::limits::{ELECTION_MAX, ELECTION_MIN, HEARTBEAT};
 use esker_types::{ContentHash, NodeId, RaftIndex, ShardId};
 use openraft::alias::WatchReceiverOf;
-use openraft::errors::{Fatal, RaftError};
+use openraft::errors::Fatal;
 use openraft::metrics::RaftServerMetrics;
 use openraft::{BasicNode, SnapshotPolicy};
 use tokio::sync::watch;
@@ -25,6 +25,7 @@ use crate::raft::network::Links;
 use crate::raft::rooms::Rooms;
 use crate::raft::types::{Runtime, TypeConfig, command_of};
 use crate::raft::{Durable, LogStore, Machine};
+use crate::rounds::Rounds;
 use crate::succession::{Heard, succeed};
 
 pub(crate) type Raft = openraft::Raft<TypeConfig, Machine>;
@@ -51,6 +52,8 @@ pub struct Replica {
     standing: Standing,
     rooms: Rooms,
     heard: Heard,
+    /// Of ReadIndex.
+    rounds: Rounds<Result<RaftIndex, ProposeError>>,
     _succeeding: Arc<Task>,
     entropy: Arc<dyn Entropy>,
     clock: Arc<dyn Clock>,
@@ -128,6 +131,7 @@ impl Replica {
             standing,
             rooms,
             heard,
+            rounds: Rounds::default(),
             _succeeding: Arc::new(succeeding),
             raft,
             wal,
@@ -187,14 +191,10 @@ impl Replica {
             .await
             .map_err(|error| self.unknown(&error))?;
         loop {
-            match self
-                .raft
-                .ensure_linearizable(openraft::ReadPolicy::ReadIndex)
-                .await
-            {
+            match self.read_index().await {
                 Ok(_) => return Ok(()),
-                Err(RaftError::APIError(_)) => tokio::time::sleep(HEARTBEAT / 4).await,
-                Err(RaftError::Fatal(error)) => return Err(self.unknown(&error)),
+                Err(ProposeError::NotLeader { .. }) => tokio::time::sleep(HEARTBEAT / 4).await,
+                Err(error) => return Err(error),
             }
         }
     }
@@ -412,6 +412,10 @@ impl Replica {
         &self.heard
     }
 
+    pub(crate) const fn rounds(&self) -> &Rounds<Result<RaftIndex, ProposeError>> {
+        &self.rounds
+    }
+
     pub(crate) const fn rooms(&self) -> &Rooms {
         &self.rooms
     }
@@ -421,10 +425,15 @@ impl Replica {
     }
 
     pub(crate) fn unknown(&self, error: &Fatal<TypeConfig>) -> ProposeError {
-        ProposeError::Unknown {
-            shard: self.shard,
-            what: error.to_string(),
-        }
+        unknown(self.shard, error)
+    }
+}
+
+/// That raft of `shard` ended before it answered.
+pub(crate) fn unknown(shard: ShardId, error: &Fatal<TypeConfig>) -> ProposeError {
+    ProposeError::Unknown {
+        shard,
+        what: error.to_string(),
     }
 }
 

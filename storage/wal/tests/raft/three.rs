@@ -401,3 +401,38 @@ fn replicas_that_applied_the_same_are_alike() {
         assert!(again.at > ours.at && again.hash != ours.hash);
     });
 }
+
+/// Who asks while others do waits for a round with them: two at most, one that was under way and the next.
+#[test]
+fn many_who_ask_a_quorum_at_one_time_ask_it_twice_at_most() {
+    run(async {
+        let trio = Trio::new(640).await;
+        trio.append(0).await;
+        let leader = trio.leader().await;
+        let replica = trio.replica(leader);
+        let (_, before) = trio.mesh.said();
+        let asking = (0..500).map(|_| {
+            let replica = replica.clone();
+            tokio::spawn(async move { replica.read_index().await })
+        });
+        let asking: Vec<_> = asking.collect();
+        // Some of them go away before they are answered, the first among them.
+        tokio::task::yield_now().await;
+        assert!(!asking[0].is_finished());
+        for gone in asking.iter().step_by(2) {
+            gone.abort();
+        }
+        let stands = replica.state().applied().index;
+        for asked in asking.into_iter().skip(1).step_by(2) {
+            let answer = asked.await.expect("nobody ends it");
+            assert_eq!(answer, Ok(stands));
+        }
+        let (_, after) = trio.mesh.said();
+        let followers = NODES.len() as u64 - 1;
+        let rounds = (after - before).div_ceil(followers);
+        assert!(
+            (1..=3).contains(&rounds),
+            "{rounds} rounds, a beat of its own among them"
+        );
+    });
+}
