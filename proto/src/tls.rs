@@ -14,6 +14,7 @@ use std::time::Duration;
 
 mod connecting; // a network whose connections are secured
 mod error; // what is wrong with the files
+mod expiry; // when certificates expire
 mod handshakes; // what handshakes came to, counted
 mod listening; // a listener that secures its connections
 mod material; // files, and what is made of them
@@ -21,6 +22,7 @@ mod renewed; // made anew when the files change
 
 pub use connecting::{NO_TLS, Secure};
 pub use error::TlsError;
+pub use expiry::Showing;
 pub use handshakes::{Handshakes, Outcome};
 pub use listening::Secured;
 

@@ -371,6 +371,35 @@ async fn certificates_are_replaced_without_a_restart() {
     told(&by_old).await.unwrap_err();
 }
 
+/// Whether somebody connects meanwhile or not.
+#[tokio::test(start_paused = true)]
+async fn it_is_told_when_what_is_shown_next_expires() {
+    let end_of = |year| rcgen::date_time_ymd(year, 1, 1).unix_timestamp();
+    let world = World::new();
+    let ca = world.ca("ca.pem");
+    let own = |end| world.own(&ca, "node", &["node"], (2025, end));
+    let listener = world.env.network.listen(AT).await.unwrap();
+    let (own_of_both, client_ca) = (own(2030), None);
+    let serving = Serving {
+        own: own_of_both.clone(),
+        client_ca,
+    };
+    let serves = Secured::new(listener, serving, &world.env)
+        .unwrap()
+        .showing();
+    let connects = world.secure(Some(own_of_both), &ca).showing();
+    let ends = async || [serves.not_after().await, connects.not_after().await];
+    assert_eq!(ends().await, [Some(end_of(2030)); 2]);
+    own(2031);
+    world.clock.advance(RENEW_PERIOD);
+    assert_eq!(ends().await, [Some(end_of(2031)); 2]);
+    // What cannot be used is not shown.
+    world.write("node.key", "no key");
+    world.clock.advance(RENEW_PERIOD);
+    assert_eq!(ends().await, [Some(end_of(2031)); 2]);
+    assert_eq!(world.secure(None, &ca).showing().not_after().await, None);
+}
+
 /// What cannot be used yet is tried again, though nobody touches the files.
 #[tokio::test(start_paused = true)]
 async fn a_certificate_that_begins_later_is_used_then() {

@@ -8,6 +8,7 @@ use rustls::pki_types::ServerName;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
+use super::expiry::Showing;
 use super::handshakes::Outcome;
 use super::material::Client;
 use super::renewed::Renewed;
@@ -56,6 +57,12 @@ impl Secure {
             meant,
             ..self.clone()
         })
+    }
+
+    /// What it shows.
+    #[must_use]
+    pub fn showing(&self) -> Showing {
+        Showing::client(Arc::clone(&self.config))
     }
 
     /// The names of its own certificate; none if it has none.

@@ -11,6 +11,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsAcceptor;
 
+use super::expiry::Showing;
 use super::handshakes::{Handshakes, Outcome};
 use super::material::{Server, names};
 use super::renewed::Renewed;
@@ -73,6 +74,12 @@ impl Secured {
     #[must_use]
     pub fn handshakes(&self) -> Arc<Handshakes> {
         Arc::clone(&self.shared.handshakes)
+    }
+
+    /// What it shows.
+    #[must_use]
+    pub fn showing(&self) -> Showing {
+        Showing::server(Arc::clone(&self.shared.config))
     }
 
     /// The names of its own certificate.

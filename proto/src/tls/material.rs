@@ -16,6 +16,7 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use webpki::EndEntityCert;
 
+use super::expiry::first_end;
 use super::{ALPN, CERTIFICATES_MAX, Connecting, FILE_BYTES_MAX, Own, Serving, TlsError};
 
 /// What files may become: an end of a connection.
@@ -31,18 +32,23 @@ pub(super) trait Made: Sized + Send + Sync + 'static {
 
     /// The names of its own certificate.
     fn names(&self) -> &Arc<[String]>;
+
+    /// When the first of the certificates that it shows expires, in seconds of the Unix epoch.
+    fn not_after(&self) -> Option<i64>;
 }
 
 /// What a listener goes by.
 pub(super) struct Server {
     pub(super) config: Arc<ServerConfig>,
     names: Arc<[String]>,
+    not_after: Option<i64>,
 }
 
 /// What who connects goes by.
 pub(super) struct Client {
     pub(super) config: Arc<ClientConfig>,
     names: Arc<[String]>,
+    not_after: Option<i64>,
 }
 
 impl Made for Server {
@@ -69,12 +75,19 @@ impl Made for Server {
         config.alpn_protocols = vec![ALPN.to_vec()];
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
-        let (config, names) = (Arc::new(config), shown.names);
-        Ok(Self { config, names })
+        Ok(Self {
+            config: Arc::new(config),
+            not_after: first_end(&shown.chain),
+            names: shown.names,
+        })
     }
 
     fn names(&self) -> &Arc<[String]> {
         &self.names
+    }
+
+    fn not_after(&self) -> Option<i64> {
+        self.not_after
     }
 }
 
@@ -96,8 +109,8 @@ impl Made for Client {
             None => webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect(),
         };
         let builder = builder.with_root_certificates(roots);
-        let (mut config, names) = match &from.own {
-            None => (builder.with_no_client_auth(), Arc::default()),
+        let (mut config, names, not_after) = match &from.own {
+            None => (builder.with_no_client_auth(), Arc::default(), None),
             Some(own) => {
                 let shown = Shown::read(env, own)?;
                 if let Some(ca) = &from.ca {
@@ -105,17 +118,25 @@ impl Made for Client {
                 }
                 let (chain, key) = (shown.chain.clone(), shown.key.clone_key());
                 let config = builder.with_client_auth_cert(chain, key);
-                (config.map_err(|error| shown.unfit(&error))?, shown.names)
+                let config = config.map_err(|error| shown.unfit(&error))?;
+                (config, shown.names, first_end(&shown.chain))
             }
         };
         config.alpn_protocols = vec![ALPN.to_vec()];
         config.resumption = Resumption::disabled();
-        let config = Arc::new(config);
-        Ok(Self { config, names })
+        Ok(Self {
+            config: Arc::new(config),
+            names,
+            not_after,
+        })
     }
 
     fn names(&self) -> &Arc<[String]> {
         &self.names
+    }
+
+    fn not_after(&self) -> Option<i64> {
+        self.not_after
     }
 }
 

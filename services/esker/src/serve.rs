@@ -156,6 +156,7 @@ impl Server {
         let mut opened = None;
         let reaching = Reaching::new(env, config.tls.peers()).map_err(NoReach::from)?;
         let reaching = reaching.of_the_cluster()?;
+        self.doors.shown_to_peers.extend(reaching.showing());
         if let Some(listener) = place.peers {
             let directory = place.directory.take().expect("a WAL node has one");
             let reaching = reaching.clone().of_a_node()?;

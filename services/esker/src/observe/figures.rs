@@ -22,7 +22,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
-use super::doors::Doors;
+use super::doors::{Doors, Expiry};
 use super::fullness::{full, log_full};
 use super::replicas;
 
@@ -70,6 +70,7 @@ struct Moment {
     engine: Option<Engine>,
     log: Option<Log>,
     doors: Doors,
+    expiries: Vec<Expiry>,
 }
 
 impl Log {
@@ -178,6 +179,7 @@ impl Figures {
             engine,
             log: self.log.clone(),
             doors: self.doors.clone(),
+            expiries: self.doors.expiries().await,
         }
     }
 }
@@ -279,6 +281,10 @@ impl Collector for Moment {
             log.figures(&mut pen)?;
         }
         self.doors.figures(&mut pen)?;
+        let expiries = self.expiries.iter();
+        let expiries = expiries.map(|(port, end)| ((*port).to_owned(), ConstGauge::new(*end)));
+        let help = "When the first certificate of what is shown there expires, in seconds of the Unix epoch";
+        pen.each("certificate_not_after_seconds", help, "port", expiries)?;
         if let Some(resident) = self.resident {
             pen.gauge("resident_bytes", "Memory that the process holds", resident)?;
         }

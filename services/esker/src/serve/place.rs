@@ -1,10 +1,9 @@
 //! Where a server lives: its data directory, and the addresses that it listens at.
 
 use std::io;
-use std::sync::Arc;
 
 use esker_env::{Env, Listener};
-use esker_proto::tls::{Handshakes, Secured, Serving, TlsError};
+use esker_proto::tls::{Secured, Serving, TlsError};
 use esker_walnode::{Directory, NodeError};
 
 use super::ServeError;
@@ -52,12 +51,14 @@ impl Place {
         })?;
         let mut doors = Doors::default();
         let serving = config.tls.public();
-        let public = secured(env, public, serving, |handshakes| {
-            doors.public = Some(handshakes)
+        let public = secured(env, public, serving, |secured| {
+            doors.public = Some(secured.handshakes());
+            doors.shown_to_clients = Some(secured.showing());
         })?;
         let serving = config.tls.peers().map(PeerTls::serving);
-        let peers = secured(env, peers, serving, |handshakes| {
-            doors.peers = Some(handshakes)
+        let peers = secured(env, peers, serving, |secured| {
+            doors.peers = Some(secured.handshakes());
+            doors.shown_to_peers.push(secured.showing());
         })?;
         let directory = match directory {
             Some(directory) => Some(directory),
@@ -85,7 +86,7 @@ fn secured(
     env: &Env,
     listener: Option<Box<dyn Listener>>,
     serving: Option<Serving>,
-    tell: impl FnOnce(Arc<Handshakes>),
+    tell: impl FnOnce(&Secured),
 ) -> Result<Option<Box<dyn Listener>>, TlsError> {
     let Some(serving) = serving else {
         return Ok(listener);
@@ -94,7 +95,7 @@ fn secured(
         return Ok(None);
     };
     let secured = Secured::new(listener, serving, env)?;
-    tell(secured.handshakes());
+    tell(&secured);
     Ok(Some(Box::new(secured)))
 }
 

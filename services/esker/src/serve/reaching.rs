@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use esker_env::{Env, Network};
-use esker_proto::tls::{Secure, TlsError};
+use esker_proto::tls::{Secure, Showing, TlsError};
 use esker_types::NodeId;
 use esker_walnode::peers::{AGENT, NODE, OPERATOR, Roles, Ways, node_name};
 
@@ -96,6 +96,11 @@ impl Reaching {
             let name = node_name(node.sequence());
             Arc::new(secure.to(&name).expect("it is a name"))
         })
+    }
+
+    /// What is shown to nodes.
+    pub(crate) fn showing(&self) -> Option<Showing> {
+        self.secure.as_ref().map(Secure::showing)
     }
 
     /// Whether who is reached proves who he is.

@@ -166,6 +166,14 @@ async fn a_cluster_lets_in_its_own_and_nobody_else() {
 
     let agent = site.serve("agent", &config);
     agent.wait_until_ready();
+    let end = |of: &Server, port: &str| {
+        of.figure(&format!(
+            "esker_certificate_not_after_seconds{{port=\"{port}\"}}"
+        ))
+    };
+    // All were made at once.
+    let made = end(&nodes[0], "peers");
+    assert_eq!([end(&agent, "public"), end(&agent, "peers")], [made; 2]);
     let endpoint = agent.behind("is ready at ");
     let ca = format!("{}/ca.pem", site.certs);
     let at = |args: &[&str], stdin| {

@@ -5,6 +5,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::process::{PATIENCE, Server, out, refused};
 
@@ -46,6 +47,12 @@ fn handshakes(server: &Server, result: &str) -> u64 {
     ))
 }
 
+/// Seconds of the Unix epoch.
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.unwrap().as_secs()
+}
+
 #[test]
 fn records_go_over_tls_and_not_past_it() {
     let folder = tempfile::tempdir().unwrap();
@@ -65,6 +72,9 @@ fn records_go_over_tls_and_not_past_it() {
     lines.sort_unstable();
     assert_eq!(lines, ["one", "three", "two"]);
     assert!(handshakes(&server, "done") >= 3);
+    let days =
+        (server.figure("esker_certificate_not_after_seconds{port=\"public\"}") - now()) / 86_400;
+    assert!((28..=30).contains(&days), "it holds for {days} days");
 
     // Its CA is not believed.
     let unbelieved = format!("{other}/ca.pem");
