@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use esker_cache::BlockCache;
 use esker_client::Client;
-use esker_log::{Engine, EngineOptions, ReadError};
-use esker_object::{Key, Prefix};
+use esker_log::{Chore, Engine, EngineOptions, ReadError};
+use esker_object::faults::{Fault, Rule};
+use esker_object::{Key, Prefix, Verb};
 use esker_segment::Depth;
 use esker_shard::{ConfigChange, TopicConfig};
 use esker_tests::node::run;
@@ -368,5 +369,67 @@ fn engines_that_share_a_head_do_each_job_once() {
         assert!(wasted.iter().sum::<usize>() <= 4, "{wasted:?}");
         assert!(named(&whole).await >= 60, "{}", named(&whole).await);
         running[1].abort();
+    });
+}
+
+/// Upkeep that fails, by chore.
+fn failing(whole: &Whole) -> Vec<(&'static str, u64)> {
+    let all = Chore::ALL.map(|chore| (chore.name(), whole.engine.failing(chore)));
+    all.into_iter().filter(|(_, shards)| *shards > 0).collect()
+}
+
+#[test]
+fn upkeep_that_fails_is_counted_as_long_as_it_does() {
+    run(async {
+        let mut site = Site::new(56);
+        let whole = site.start().await.expect("started");
+        tiered(&whole, "short", kept_for(HOUR / 2)).await;
+        pass(HOUR / 4).await;
+        assert_eq!(failing(&whole), []);
+
+        // A bucket that takes everything and deletes nothing: the older checkpoint has to go first.
+        let undeletable = Rule::new(Fault::FailBefore).on(Verb::Delete).always();
+        whole.faults.script(undeletable);
+        tiered(&whole, "more", TopicConfig::default()).await;
+        pass(HOUR).await;
+        let stays = failing(&whole);
+        let names: Vec<_> = stays.iter().map(|(chore, _)| *chore).collect();
+        assert_eq!(names, ["checkpoint", "collection"], "{stays:?}");
+        whole.faults.calm();
+        pass(HOUR / 4).await;
+        assert_eq!(failing(&whole), []);
+
+        // One that is away: what reads nothing of it goes on.
+        whole.faults.away(true);
+        pass(HOUR / 4).await;
+        let away = failing(&whole);
+        assert!(away.contains(&("claim", 1)), "{away:?}");
+        assert!(away.contains(&("collection", 1)), "{away:?}");
+        assert!(away.iter().all(|(chore, _)| *chore != "topics"), "{away:?}");
+        whole.faults.away(false);
+        pass(HOUR / 4).await;
+        assert_eq!(failing(&whole), []);
+    });
+}
+
+/// Segments that may go and stay, of a bucket that lets only checkpoints be deleted.
+#[test]
+fn a_bucket_that_deletes_nothing_is_told_of() {
+    run(async {
+        let mut site = Site::new(57);
+        let whole = site.start().await.expect("started");
+        tiered(&whole, "short", kept_for(HOUR / 2)).await;
+        for shard in whole.engine.head().shards() {
+            let rule = Rule::new(Fault::FailBefore).on(Verb::Delete);
+            let under = Prefix::Flushed(Incarnation::FIRST, shard);
+            whole.faults.script(rule.under(under).always());
+        }
+        pass(2 * HOUR).await;
+        assert_eq!(segments(&whole).await, 1);
+        assert_eq!(failing(&whole), [("collection", 1)]);
+        whole.faults.calm();
+        pass(HOUR / 2).await;
+        assert_eq!(segments(&whole).await, 0);
+        assert_eq!(failing(&whole), []);
     });
 }

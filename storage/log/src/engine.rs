@@ -13,7 +13,7 @@ use esker_segment::Depth;
 use esker_types::ShardId;
 use esker_types::limits::{
     FLUSH_AGE, FLUSH_BACKOFF_MAX, FLUSH_BYTES, FLUSH_NOW_PATIENCE, FLUSH_NOW_TURNS_MAX,
-    OPENED_SEGMENTS_BYTES, READ_AHEAD_ALL_BYTES, SETTLE_INTERVAL,
+    OPENED_SEGMENTS_BYTES, READ_AHEAD_ALL_BYTES,
 };
 use futures::future::try_join_all;
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -30,7 +30,7 @@ use crate::schedule::{FlushTriggers, Ours, Schedule, flush_once, flush_permits};
 use crate::segments::Segments;
 use crate::topics::Topics;
 use crate::turn::Worker;
-use crate::upkeep::{self, UpkeepTimes};
+use crate::upkeep::{self, Chore, Failing, UpkeepTimes};
 use crate::verify::{Verification, Verify};
 
 /// How an engine works.
@@ -83,6 +83,7 @@ pub struct Engine {
     trouble: Arc<BTreeMap<ShardId, watch::Sender<Option<String>>>>,
     /// Shards of which the bucket knows more than the head.
     doubted: Arc<Mutex<BTreeMap<ShardId, String>>>,
+    failing: Failing,
 }
 
 /// What a forced flush has done.
@@ -124,6 +125,7 @@ impl Engine {
         Self {
             trouble: Arc::new(trouble.collect()),
             doubted: Arc::default(),
+            failing: Failing::default(),
             head,
             store,
             env,
@@ -165,15 +167,7 @@ impl Engine {
             };
             tasks.spawn(async move { Ended::Head(schedule.run().await) });
         }
-        let topics = self.topics.clone();
-        tasks.spawn(async move {
-            loop {
-                if let Err(error) = topics.settle_all().await {
-                    tracing::warn!(%error, "topics could not be settled; it is tried again");
-                }
-                tokio::time::sleep(SETTLE_INTERVAL).await;
-            }
-        });
+        tasks.spawn(upkeep::settling(self.clone()));
         let ended = tasks.join_next().await.expect("there are tasks");
         // A task that panicked takes the engine down with it.
         ended.expect("a loop of the engine panicked")
@@ -322,6 +316,17 @@ impl Engine {
     fn doubted(&self) -> std::sync::MutexGuard<'_, BTreeMap<ShardId, String>> {
         // One entry goes in or out: it is whole whoever panicked.
         self.doubted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Shards of which the last round of `chore` failed here. What another engine does in this one's
+    /// place fails there.
+    #[must_use]
+    pub fn failing(&self, chore: Chore) -> u64 {
+        self.failing.count(chore)
+    }
+
+    pub(crate) fn failures(&self) -> Failing {
+        self.failing.clone()
     }
 
     /// What the block cache did.

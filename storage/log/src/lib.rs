@@ -51,5 +51,5 @@ pub use read::{Chunk, Damages, ReadBatch, Reader, Readers};
 pub use retention::{Retained, Retention, TimeState};
 pub use schedule::FlushTriggers;
 pub use topics::{Alteration, TopicError, Topics};
-pub use upkeep::UpkeepTimes;
+pub use upkeep::{Chore, UpkeepTimes};
 pub use verify::{Finding, Verification};

@@ -6,11 +6,12 @@
 //!   data shards  ─► Retention      time passes, what is too old or too much is trimmed
 //!   the bucket   ─► Collector      what nothing names is deleted
 //! ```
-//! A round that fails is said once and tried again at its next turn. One thing alone ends the
-//! engine: the bucket lives on under a higher incarnation.
+//! A round that fails is said once, counted while it lasts, and tried again at its next turn. One thing
+//! alone ends the engine: the bucket lives on under a higher incarnation.
+
+mod failing; // what fails, for whoever looks
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +19,8 @@ use esker_env::Monotonic;
 use esker_object::Foreign;
 use esker_types::limits::{
     BUCKET_CHECKPOINT_AGE, BUCKET_CHECKPOINT_LOOK, BUCKET_CHECKPOINT_SEGMENTS, CLAIM_LOOK,
-    CLAIM_REST, COLLECT_PERIOD, COLLECT_ROUND_MAX, READ_GRACE, RETENTION_PERIOD, TICK_PERIOD,
+    CLAIM_REST, COLLECT_PERIOD, COLLECT_ROUND_MAX, READ_GRACE, RETENTION_PERIOD, SETTLE_INTERVAL,
+    TICK_PERIOD,
 };
 use esker_types::{ShardId, ShardTime};
 use tokio::sync::watch;
@@ -31,6 +33,8 @@ use crate::error::{ClaimError, Ended, KeepError};
 use crate::head::Job;
 use crate::retention::{Retention, TimeState};
 use crate::schedule::Ours;
+pub use failing::Chore;
+pub(crate) use failing::Failing;
 
 /// How often upkeep is done.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -61,7 +65,7 @@ impl Default for UpkeepTimes {
 /// first, and again and again. A bucket that is away changes nothing; one that has lost our claim
 /// gets nothing more until it is put back.
 pub(crate) async fn guard(engine: Engine, owner: Owner, ours: Arc<watch::Sender<Ours>>) -> Ended {
-    let (mut told, mut foreign) = (Told::default(), Foreign::default());
+    let (failing, mut foreign) = (engine.failures(), Foreign::default());
     loop {
         let confirmed = confirm(engine.store(), owner.cluster, owner.incarnation).await;
         let now = match &confirmed {
@@ -78,7 +82,7 @@ pub(crate) async fn guard(engine: Engine, owner: Owner, ours: Arc<watch::Sender<
             foreign = beside.clone();
         }
         let done = confirmed.map(drop).map_err(KeepError::Claim);
-        if let Err(superseded) = told.settle(ShardId::CATALOG, "a look at our claim", done) {
+        if let Err(superseded) = failing.settle(Chore::Claim, ShardId::CATALOG, done) {
             return superseded;
         }
         let rest = tokio::time::sleep(if sure { CLAIM_LOOK } else { CLAIM_REST });
@@ -102,7 +106,7 @@ pub(crate) async fn checkpoints(engine: Engine, owner: Owner, times: UpkeepTimes
         owner,
     )
     .due_after(times.checkpoint, BUCKET_CHECKPOINT_SEGMENTS);
-    let mut told = Told::default();
+    let failing = engine.failures();
     let look = BUCKET_CHECKPOINT_LOOK.min(times.checkpoint);
     // Whose checkpoints this engine writes; those of the others it only looks at.
     let mut ours = BTreeSet::new();
@@ -127,7 +131,8 @@ pub(crate) async fn checkpoints(engine: Engine, owner: Owner, times: UpkeepTimes
                 Err(error) => Err(error.into()),
             };
             engine.doubt(shard, done.as_ref().err());
-            if let Err(superseded) = told.settle(shard, "a bucket checkpoint", done.map(drop)) {
+            let done = done.map(drop);
+            if let Err(superseded) = failing.settle(Chore::Checkpoint, shard, done) {
                 return superseded;
             }
         }
@@ -137,7 +142,7 @@ pub(crate) async fn checkpoints(engine: Engine, owner: Owner, times: UpkeepTimes
 /// Trims what retention lets go until the head is gone.
 pub(crate) async fn retention(engine: Engine, times: UpkeepTimes) -> Ended {
     let mut retention = Retention::new(Arc::clone(engine.head()), engine.readers());
-    let (mut told, mut ticked) = (Told::default(), BTreeMap::new());
+    let (failing, mut ticked) = (engine.failures(), BTreeMap::new());
     loop {
         tokio::time::sleep(times.retention).await;
         for shard in engine.head().shards() {
@@ -152,7 +157,7 @@ pub(crate) async fn retention(engine: Engine, times: UpkeepTimes) -> Ended {
                 Ok(false) => Ok(()),
                 Err(error) => Err(error.into()),
             };
-            if let Err(superseded) = told.settle(shard, "retention", done) {
+            if let Err(superseded) = failing.settle(Chore::Retention, shard, done) {
                 return superseded;
             }
         }
@@ -194,7 +199,7 @@ pub(crate) async fn collection(engine: Engine, owner: Owner, times: UpkeepTimes)
         collector.with_times(times.grace, COLLECT_ROUND_MAX)
     };
     let mut collector = anew();
-    let mut told = Told::default();
+    let failing = engine.failures();
     loop {
         tokio::time::sleep(times.collect).await;
         let (worker, again) = (engine.worker(), times.collect);
@@ -208,50 +213,39 @@ pub(crate) async fn collection(engine: Engine, owner: Owner, times: UpkeepTimes)
             Ok(false) => {
                 // What it saw unnamed is somebody else's to watch.
                 collector = anew();
+                failing.note(Chore::Collection, ShardId::CATALOG, None);
                 continue;
             }
             Err(error) => Err(error.into()),
         };
-        let (trouble, deleted) = match round {
-            Ok(mut done) => (done.troubles.pop().map_or(Ok(()), Err), done.deleted),
-            Err(error) => (Err(error), 0),
+        let (mut trouble, deleted, failed) = match round {
+            Ok(mut done) => {
+                let trouble = done.troubles.pop().map_or(Ok(()), Err);
+                (trouble, done.deleted, done.failed)
+            }
+            Err(error) => (Err(error), 0, 0),
         };
         worker.note(ShardId::CATALOG, Job::Collection, trouble.is_err());
+        // It stays this one's: another would first have to see for the whole grace what may go.
+        if trouble.is_ok() && deleted == 0 && failed > 0 {
+            trouble = Err(KeepError::NoneDeleted { failed });
+        }
         if deleted > 0 {
             tracing::info!(deleted, "collection: objects that nothing names");
         }
-        if let Err(superseded) = told.settle(ShardId::CATALOG, "collection", trouble) {
+        if let Err(superseded) = failing.settle(Chore::Collection, ShardId::CATALOG, trouble) {
             return superseded;
         }
     }
 }
 
-/// What was last said of each shard, so that a trouble that lasts is told once.
-#[derive(Default)]
-struct Told(BTreeMap<ShardId, String>);
-
-impl Told {
-    /// Says what is new about `done`; fails if this process must end.
-    fn settle(
-        &mut self,
-        shard: ShardId,
-        what: impl fmt::Display,
-        done: Result<(), KeepError>,
-    ) -> Result<(), Ended> {
-        let error = match done {
-            Ok(()) => {
-                self.0.remove(&shard);
-                return Ok(());
-            }
-            Err(KeepError::Claim(superseded @ ClaimError::Superseded { .. })) => {
-                return Err(Ended::Superseded(superseded));
-            }
-            Err(error) => error.to_string(),
-        };
-        if self.0.get(&shard) != Some(&error) {
-            tracing::warn!(%shard, %error, "{what} failed; nothing is lost, and it is tried again");
-            self.0.insert(shard, error);
-        }
-        Ok(())
+/// Has data shards catch up with the catalog, for ever.
+pub(crate) async fn settling(engine: Engine) -> Ended {
+    let failing = engine.failures();
+    loop {
+        let settled = engine.topics().settle_all().await;
+        let why = settled.err().map(|error| error.to_string());
+        failing.note(Chore::Topics, ShardId::CATALOG, why);
+        tokio::time::sleep(SETTLE_INTERVAL).await;
     }
 }

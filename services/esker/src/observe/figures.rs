@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use esker_agent::Traffic;
 use esker_env::{Env, OpenMode, WallMs};
-use esker_log::{Engine, Progress};
+use esker_log::{Chore, Engine, Progress};
 use esker_object::Outcomes;
 use esker_types::ShardId;
 use esker_wal::Replica;
@@ -274,6 +274,7 @@ impl Collector for Moment {
         let mut pen = Pen(encoder);
         if let Some(engine) = &self.engine {
             self.shards(&mut pen)?;
+            upkeep(engine, &mut pen)?;
             bucket(engine, &mut pen)?;
             cache(engine, &mut pen)?;
         }
@@ -418,6 +419,12 @@ impl Log {
         )?;
         replicas::figures(&self.replicas, pen)
     }
+}
+
+fn upkeep(engine: &Engine, pen: &mut Pen<'_>) -> fmt::Result {
+    let failing = Chore::ALL.map(|chore| (chore.name().to_owned(), gauge(engine.failing(chore))));
+    let help = "Shards of which the last round failed here; nothing is lost, and it is tried again";
+    pen.each("upkeep_failing", help, "task", failing)
 }
 
 fn bucket(engine: &Engine, pen: &mut Pen<'_>) -> fmt::Result {

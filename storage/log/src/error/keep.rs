@@ -181,6 +181,15 @@ pub enum KeepError {
         /// What the bucket said.
         source: esker_object::Error,
     },
+    /// Nothing that may go could be deleted.
+    #[error(
+        "{failed} objects that nothing names were to be deleted, and none was: see that this cluster \
+         may delete objects of the bucket"
+    )]
+    NoneDeleted {
+        /// How many.
+        failed: usize,
+    },
     /// The shard refused a command that it should have taken.
     #[error("{shard} refused: {refusal}")]
     Refused {
