@@ -3,10 +3,12 @@
 use std::fmt;
 use std::sync::Arc;
 
+use esker_env::Env;
 use rustls::pki_types::CertificateDer;
 
 use super::material::{Client, Made as _, Server};
 use super::renewed::Renewed;
+use super::{Serving, TlsError};
 
 /// What an end of connections shows. Clones share it.
 #[derive(Clone)]
@@ -25,6 +27,14 @@ impl Showing {
 
     pub(super) const fn client(of: Arc<Renewed<Client>>) -> Self {
         Self(Of::Client(of))
+    }
+
+    /// What a listener would show that serves as `serving` says. Reads its files.
+    ///
+    /// # Errors
+    /// [`TlsError`] if they cannot be used.
+    pub fn at(env: &Env, serving: Serving) -> Result<Self, TlsError> {
+        Ok(Self::server(Arc::new(Renewed::make(env, serving)?)))
     }
 
     /// When the first of the certificates expires that the next connection is shown, its own or one between

@@ -1,5 +1,6 @@
 //! `esker dev` and `esker serve`: everything in one process for a try, or what a configuration says.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -67,6 +68,10 @@ impl DevArgs {
 pub(crate) struct ServeArgs {
     #[command(flatten)]
     common: DevArgs,
+    /// Look at the configuration and at the files that it names, say what a start would do, and end;
+    /// nothing is opened.
+    #[arg(long)]
+    check: bool,
 }
 
 impl ServeArgs {
@@ -77,9 +82,54 @@ impl ServeArgs {
                  `esker dev` needs none",
             ));
         }
-        let flags = self.common.flags();
-        serve(Kind::Serve, self.common.config.as_deref(), &flags).await
+        let (file, flags) = (self.common.config.as_deref(), self.common.flags());
+        match self.check {
+            true => check(file, &flags).await,
+            false => serve(Kind::Serve, file, &flags).await,
+        }
     }
+}
+
+/// Says what a start would do; fails if it would.
+async fn check(
+    file: Option<&std::path::Path>,
+    flags: &[(&'static str, String)],
+) -> Result<(), Failed> {
+    let environment = environment();
+    let config = configured(Kind::Serve, file, &environment, flags)?;
+    match crate::serve::check(&Env::real(), &config, environment).await {
+        Ok(plan) => {
+            let version = env!("CARGO_PKG_VERSION");
+            crate::run::say(&format!("esker {version} would start as\n{plan}"));
+            Ok(())
+        }
+        Err(faults) => Err(Failed::new(match faults.as_slice() {
+            [fault] => fault.clone(),
+            faults => format!(
+                "{} things are wrong:\n  {}",
+                faults.len(),
+                faults.join("\n  ")
+            ),
+        })),
+    }
+}
+
+/// What a server is told; warns of what is dangerous about it.
+fn configured(
+    kind: Kind,
+    file: Option<&std::path::Path>,
+    environment: &BTreeMap<String, String>,
+    flags: &[(&'static str, String)],
+) -> Result<Config, Failed> {
+    let file = file.map(crate::run::read_config).transpose()?;
+    let config = Config::build(kind, file.as_ref(), environment, flags)?;
+    if config.insecure && config.is_open() {
+        tracing::warn!("--insecure: whoever reaches this server may read and write everything");
+    }
+    for key in config.tls.keys() {
+        crate::run::tell_of_readers(key);
+    }
+    Ok(config)
 }
 
 /// Serves until the process is asked to stop; says what is ready and what to type next.
@@ -92,14 +142,7 @@ pub(crate) async fn serve(
     let mut asked = std::pin::pin!(interrupted());
     let env = Env::real();
     let environment = environment();
-    let file = file.map(crate::run::read_config).transpose()?;
-    let config = Config::build(kind, file.as_ref(), &environment, flags)?;
-    if config.insecure && config.is_open() {
-        tracing::warn!("--insecure: whoever reaches this server may read and write everything");
-    }
-    for key in config.tls.keys() {
-        crate::run::tell_of_readers(key);
-    }
+    let config = configured(kind, file, &environment, flags)?;
     let server = tokio::select! {
         biased;
         () = &mut asked => {

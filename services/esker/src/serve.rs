@@ -17,6 +17,7 @@ mod reaching; // how nodes are reached
 mod search; // which cluster an agent is of
 mod front; // what serves clients
 mod settings; // what each part is told
+mod check; // what a start would do, told without one
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -39,6 +40,7 @@ use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinHandle};
 
 pub(crate) use bucket::open_bucket;
+pub(crate) use check::check;
 pub(crate) use error::ServeError;
 pub(crate) use settings::cache_directory;
 
@@ -95,7 +97,7 @@ impl Server {
         let metrics = listener.address().to_owned();
         let (stand, standing) = watch::channel(Stand::Starting("it begins".into()));
         let observing = tokio::spawn(observe(listener, env.clone(), standing));
-        settings::tell_memory(config);
+        settings::Memory::of(config).tell();
         let mut server = Self {
             wal: None,
             peer: None,
@@ -154,13 +156,11 @@ impl Server {
         mut place: Place,
     ) -> Result<(), ServeError> {
         let mut opened = None;
-        let reaching = Reaching::new(env, config.tls.peers()).map_err(NoReach::from)?;
-        let reaching = reaching.of_the_cluster()?;
+        let reaching = Reaching::of_a_part(env, config)?;
         self.doors.shown_to_peers.extend(reaching.showing());
         if let Some(listener) = place.peers {
             let directory = place.directory.take().expect("a WAL node has one");
-            let reaching = reaching.clone().of_a_node()?;
-            let options = settings::node(config);
+            let (options, reaching) = (settings::node(config), reaching.clone());
             let member = Member::start(env, directory, listener, options, reaching)?;
             self.doors.guard = Some(member.guard.clone());
             opened = Some(member.opened());

@@ -36,6 +36,25 @@ pub struct NodeOptions {
     pub head_bytes: u64,
 }
 
+impl NodeOptions {
+    /// Its log, for so many data shards beside the catalog.
+    fn wal_of(&self, data_shards: u32) -> WalOptions {
+        WalOptions {
+            shards: data_shards as usize + 1,
+            heads_bytes: self.head_bytes,
+            ..self.wal.clone()
+        }
+    }
+
+    /// Makes sure that its budgets hold so many data shards. Opens nothing.
+    ///
+    /// # Errors
+    /// [`NodeError::Wal`].
+    pub fn check(&self, data_shards: u32) -> Result<(), NodeError> {
+        Ok(self.wal_of(data_shards).check()?)
+    }
+}
+
 /// Why a node does not start, or has ended.
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
@@ -299,9 +318,7 @@ async fn open(
     let folder = directory.path().join("wal");
     let wal = WalOptions {
         begun: identity.begun,
-        shards: identity.data_shards as usize + 1,
-        heads_bytes: options.head_bytes,
-        ..options.wal.clone()
+        ..options.wal_of(identity.data_shards)
     };
     let (wal, recovery) = Wal::open(env, &folder, wal, covered, on_fatal).await?;
     // Before anybody hears a vote or an entry: from here on a directory without its log is one that

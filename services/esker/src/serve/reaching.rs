@@ -9,6 +9,7 @@ use esker_types::NodeId;
 use esker_walnode::peers::{AGENT, NODE, OPERATOR, Roles, Ways, node_name};
 
 use crate::config::tls::PeerTls;
+use crate::config::{Config, Role};
 
 /// Names of nodes, in words.
 const NODES: &str = "node-1.esker, node-2.esker, …";
@@ -51,6 +52,15 @@ impl Reaching {
             plain: env.clone(),
             secure: secure.transpose()?,
         })
+    }
+
+    /// As one of the processes of a cluster reaches nodes, which `config` tells what it is.
+    pub(super) fn of_a_part(env: &Env, config: &Config) -> Result<Self, NoReach> {
+        let reaching = Self::new(env, config.tls.peers())?.of_the_cluster()?;
+        match config.is(Role::Wal) {
+            true => reaching.of_a_node(),
+            false => Ok(reaching),
+        }
     }
 
     /// The same, as somebody whom the nodes let in.

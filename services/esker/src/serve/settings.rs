@@ -80,30 +80,63 @@ pub(crate) fn cache_directory(data_dir: &Path) -> PathBuf {
     data_dir.join("cache")
 }
 
-/// What it holds in memory at most, by what it was told.
-pub(super) fn tell_memory(config: &Config) {
-    let of = |role, bytes: u64| if config.is(role) { bytes } else { 0 };
-    let head = of(Role::Wal, config.wal.memory.0);
-    let agent = |bytes| of(Role::Agent, bytes);
-    let (tail, backfill) = (config.cache.memory.0, config.cache.backfill_memory.0);
-    let (tail, backfill) = (agent(tail), agent(backfill));
-    let (appends, reads) = (config.agent.append_memory.0, config.agent.read_memory.0);
-    let (appends, reads) = (agent(appends), agent(reads));
-    // Bounded by the bytes of a flush: each holds its run and its segment.
-    let flushes = agent(2 * FLUSHES_IN_FLIGHT as u64 * config.flush.bytes.0);
-    let opened = agent(OPENED_SEGMENTS_BYTES as u64);
-    let ahead = agent(READ_AHEAD_ALL_BYTES as u64);
-    let sum = head + tail + backfill + appends + reads + flushes + opened + ahead;
-    tracing::info!(
-        sum,
-        head,
-        tail,
-        backfill,
-        appends,
-        reads,
-        flushes,
-        opened,
-        ahead,
-        "memory budgets, in bytes"
-    );
+/// What it holds in memory at most, by what it was told, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Memory {
+    head: u64,
+    tail: u64,
+    backfill: u64,
+    appends: u64,
+    reads: u64,
+    flushes: u64,
+    opened: u64,
+    ahead: u64,
+}
+
+impl Memory {
+    pub(super) fn of(config: &Config) -> Self {
+        let of = |role, bytes: u64| if config.is(role) { bytes } else { 0 };
+        let agent = |bytes| of(Role::Agent, bytes);
+        Self {
+            head: of(Role::Wal, config.wal.memory.0),
+            tail: agent(config.cache.memory.0),
+            backfill: agent(config.cache.backfill_memory.0),
+            appends: agent(config.agent.append_memory.0),
+            reads: agent(config.agent.read_memory.0),
+            // Bounded by the bytes of a flush: each holds its run and its segment.
+            flushes: agent(2 * FLUSHES_IN_FLIGHT as u64 * config.flush.bytes.0),
+            opened: agent(OPENED_SEGMENTS_BYTES as u64),
+            ahead: agent(READ_AHEAD_ALL_BYTES as u64),
+        }
+    }
+
+    /// All of it; a configuration may say what no machine has.
+    pub(super) fn sum(&self) -> u64 {
+        let all = [
+            self.head,
+            self.tail,
+            self.backfill,
+            self.appends,
+            self.reads,
+            self.flushes,
+            self.opened,
+            self.ahead,
+        ];
+        all.into_iter().fold(0, u64::saturating_add)
+    }
+
+    pub(super) fn tell(&self) {
+        tracing::info!(
+            sum = self.sum(),
+            head = self.head,
+            tail = self.tail,
+            backfill = self.backfill,
+            appends = self.appends,
+            reads = self.reads,
+            flushes = self.flushes,
+            opened = self.opened,
+            ahead = self.ahead,
+            "memory budgets, in bytes"
+        );
+    }
 }

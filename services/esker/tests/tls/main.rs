@@ -9,3 +9,4 @@ mod process; // a server, and commands
 mod cluster; // nodes, agents and operators
 mod public; // the public API
 mod certs; // `esker cluster certs`
+mod checked; // what a start would do

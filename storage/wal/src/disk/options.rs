@@ -9,6 +9,10 @@ use esker_types::limits::{
     WAL_GROUP_BYTES_MAX, WAL_SEAL_IDLE, WAL_STALL_FATAL,
 };
 
+use super::room::Measures;
+use super::wal::ENTRY_FRAMING_BYTES;
+use crate::Error;
+
 /// How a WAL is laid out.
 #[derive(Clone, Debug)]
 pub struct WalOptions {
@@ -53,6 +57,37 @@ impl Default for WalOptions {
             sync_fatal: FSYNC_FATAL,
             stall_fatal: WAL_STALL_FATAL,
         }
+    }
+}
+
+impl WalOptions {
+    /// Makes sure that files take groups, and the budget the files.
+    ///
+    /// # Errors
+    /// [`Error::GroupTooLarge`], [`Error::BudgetTooSmall`].
+    pub fn check(&self) -> Result<(), Error> {
+        let measures = Measures::of(self);
+        let holds_an_entry = self.group_bytes > 2 * ENTRY_FRAMING_BYTES;
+        if !(measures.fit() && holds_an_entry) || self.group_bytes > WAL_GROUP_BYTES_MAX {
+            return Err(Error::GroupTooLarge {
+                group_bytes: self.group_bytes,
+                file_bytes: self.file_bytes,
+            });
+        }
+        let files_min = measures.files_for(measures.at_least() + self.heads_bytes);
+        if measures.files_max < files_min {
+            return Err(Error::BudgetTooSmall {
+                disk_bytes: self.disk_bytes,
+                file_bytes: self.file_bytes,
+                files: measures.files_max,
+                files_min,
+                heads_bytes: self.heads_bytes,
+                in_flight_bytes: self.group_bytes as u64,
+                reserve_bytes: measures.reserve.total(),
+                usable_bytes: measures.usable(),
+            });
+        }
+        Ok(())
     }
 }
 

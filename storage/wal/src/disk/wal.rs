@@ -8,9 +8,7 @@ use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
 use esker_env::{Env, FailedSync, Lock, Monotonic, Waker, Workers, WorkersExt};
-use esker_types::limits::{
-    LOG_READ_BYTES_MAX, SNAPSHOT_PIN_MAX, SNAPSHOT_PIN_SHARE, WAL_ALIGN, WAL_GROUP_BYTES_MAX,
-};
+use esker_types::limits::{LOG_READ_BYTES_MAX, SNAPSHOT_PIN_MAX, SNAPSHOT_PIN_SHARE, WAL_ALIGN};
 use esker_types::{EntryId, RaftIndex, ShardId};
 
 use super::body::Body;
@@ -19,14 +17,14 @@ use super::frame::{FRAME_HEADER_BYTES, FrameKind};
 use super::options::{Fatal, OnFatal, Stats, WalOptions};
 use super::pin::{Pin, Pinned};
 use super::queue::{Done, Item};
-use super::room::{Full, Measures, Promise, Purpose};
+use super::room::{Full, Promise, Purpose};
 use super::scan::Recovery;
 use super::shared::Shared;
 use super::staged::Staged;
 use crate::Error;
 
 /// What a group adds to a single entry: its own header, the frame's, and padding.
-const ENTRY_FRAMING_BYTES: usize = 2 * WAL_ALIGN;
+pub(super) const ENTRY_FRAMING_BYTES: usize = 2 * WAL_ALIGN;
 
 /// The log of all shards of a node, on disk. Every method is cheap and returns at once unless it
 /// says otherwise; what it adds reaches the disk in the order of the calls.
@@ -58,28 +56,7 @@ impl Wal {
         checkpointed: BTreeMap<ShardId, RaftIndex>,
         on_fatal: OnFatal,
     ) -> Result<(Arc<Self>, Recovery), Error> {
-        let measures = Measures::of(&options);
-        let holds_an_entry = options.group_bytes > 2 * ENTRY_FRAMING_BYTES;
-        if !(measures.fit() && holds_an_entry) || options.group_bytes > WAL_GROUP_BYTES_MAX {
-            let (group_bytes, file_bytes) = (options.group_bytes, options.file_bytes);
-            return Err(Error::GroupTooLarge {
-                group_bytes,
-                file_bytes,
-            });
-        }
-        let files_min = measures.files_for(measures.at_least() + options.heads_bytes);
-        if measures.files_max < files_min {
-            return Err(Error::BudgetTooSmall {
-                disk_bytes: options.disk_bytes,
-                file_bytes: options.file_bytes,
-                files: measures.files_max,
-                files_min,
-                heads_bytes: options.heads_bytes,
-                in_flight_bytes: options.group_bytes as u64,
-                reserve_bytes: measures.reserve.total(),
-                usable_bytes: measures.usable(),
-            });
-        }
+        options.check()?;
         super::open::open(env, directory, options, checkpointed, on_fatal).await
     }
 
