@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use esker_log::{
     AcceptedRun, Answer, Bid, Bounds, BucketCheckpoint, FlushJob, Head, HeadError, HeadRead,
-    Listing, Mark, Progress, ShardTopic, TopicView,
+    Listing, Mark, Progress, ReadFrom, ShardTopic, TopicView,
 };
 use esker_shard::{AppendBatch, AppendOutcome, Command, MixedSegment, Outcome, SegmentPlace};
 use esker_types::{
@@ -117,8 +117,9 @@ impl Head for Hooked {
         partition: PartitionId,
         from: Offset,
         bytes_max: usize,
+        who: ReadFrom,
     ) -> Answer<'_, Option<HeadRead>> {
-        self.inner.read(shard, partition, from, bytes_max)
+        self.inner.read(shard, partition, from, bytes_max, who)
     }
 
     fn past(

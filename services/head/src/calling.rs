@@ -1,6 +1,7 @@
 //! The head that asks the nodes.
 
 mod asking; // questions, until somebody answers
+mod following; // a read that a follower may answer
 mod backlog; // appends of a shard that have no answer, in order
 mod gate; // what has left, and what can no longer
 mod link; // one stream of appends
@@ -11,6 +12,7 @@ mod ways; // the nodes: connections, leaders, marks
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -18,7 +20,7 @@ use bytes::Bytes;
 use esker_env::Env;
 use esker_log::{
     AcceptedRun, Answer, Bid, Bounds, BucketCheckpoint, FlushJob, Head, HeadError, HeadRead,
-    Listing, Mark, Progress, ShardTopic, TopicView,
+    Listing, Mark, Progress, ReadFrom, ShardTopic, TopicView,
 };
 use esker_shard::{AppendBatch, AppendOutcome, Command, MixedSegment, Outcome, SegmentPlace};
 use esker_types::limits::{BATCH_BYTES_MAX, HEAD_CALLS_MAX, HEAD_POLL_MAX, HEAD_POLLS_MAX};
@@ -79,7 +81,13 @@ impl Calling {
             calls
         };
         let _turn = turns.acquire().await.expect("nobody closes it");
-        Ok(asking::ask(&self.0.ways, shard, &question).await?.0)
+        let ways = &self.0.ways;
+        let began = ways.now();
+        let question = match following::ask(ways, shard, question).await {
+            ControlFlow::Break(reply) => return Ok(reply),
+            ControlFlow::Continue(question) => question,
+        };
+        Ok(asking::ask(ways, shard, &question, began).await?.0)
     }
 
     /// The same for what comes in pieces.
@@ -90,7 +98,8 @@ impl Calling {
     ) -> Result<(Reply, Vec<Bytes>), HeadError> {
         let calls = self.calls(shard)?;
         let _turn = calls.acquire().await.expect("nobody closes it");
-        asking::ask(&self.0.ways, shard, &question).await
+        let ways = &self.0.ways;
+        asking::ask(ways, shard, &question, ways.now()).await
     }
 
     /// The way to the pump of `shard`, which is started with the first append.
@@ -185,12 +194,14 @@ impl Head for Calling {
         partition: PartitionId,
         from: Offset,
         bytes_max: usize,
+        who: ReadFrom,
     ) -> Answer<'_, Option<HeadRead>> {
         Box::pin(async move {
             let question = Question::Read {
                 partition,
                 from,
                 bytes_max,
+                who,
             };
             let asked = self.ask(shard, question).await?;
             reply!(shard, asked, Reply::Read(read) => Some(read), Reply::None => None)

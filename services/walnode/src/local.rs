@@ -1,4 +1,7 @@
-//! The head in this very process: of the shards that are led here. Of any other it says who leads.
+//! The head in this very process: of the shards that are led here. Of any other it says who leads, and
+//! gives what it has to those who let a follower answer.
+
+mod following; // what a replica gives that does not lead
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -8,7 +11,7 @@ use bytes::Bytes;
 use esker_env::{Clock, Workers, WorkersExt};
 use esker_log::{
     AcceptedBatch, AcceptedRun, Answer, Bid, Bounds, BucketCheckpoint, FlushJob, Head, HeadError,
-    HeadRead, HeadRecords, Leader, Listing, Mark, Place, Progress, ShardTopic, TopicView,
+    HeadRead, HeadRecords, Leader, Listing, Mark, Place, Progress, ReadFrom, ShardTopic, TopicView,
 };
 use esker_shard::checkpoint::{self, Scope};
 use esker_shard::{
@@ -130,13 +133,19 @@ impl LocalHead {
         partition: PartitionId,
         from: Offset,
         bytes_max: usize,
+        who: ReadFrom,
     ) -> Result<Option<HeadRead>, HeadError> {
-        let replica = self.replica(shard)?;
+        let replica = match who {
+            ReadFrom::Leader => self.replica(shard)?,
+            ReadFrom::Follower { seen } => self.caught_up(shard, seen).await?,
+        };
+        let by_follower = replica.leads_in().is_none();
         for _ in 0..HEAD_READS_MAX {
             let state = replica.state();
             let at_end = view::bounds(&state, partition)
                 .is_none_or(|bounds| bounds.place(from) != Place::Head);
             let state = if at_end {
+                // A follower names who leads instead: absence is not for it to tell.
                 self.fresh(shard).await?
             } else {
                 state
@@ -149,7 +158,11 @@ impl LocalHead {
                 _ => Vec::new(),
             };
             if let Some(batches) = read_all(replica, shard, &positions).await? {
-                return Ok(Some(HeadRead { bounds, batches }));
+                return Ok(Some(HeadRead {
+                    bounds,
+                    batches,
+                    by_follower,
+                }));
             }
         }
         Err(HeadError::Refused {
@@ -210,8 +223,9 @@ impl Head for LocalHead {
         partition: PartitionId,
         from: Offset,
         bytes_max: usize,
+        who: ReadFrom,
     ) -> Answer<'_, Option<HeadRead>> {
-        Box::pin(self.batches(shard, partition, from, bytes_max))
+        Box::pin(self.batches(shard, partition, from, bytes_max, who))
     }
 
     fn by_time(

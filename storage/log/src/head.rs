@@ -77,15 +77,30 @@ pub struct AcceptedBatch {
     pub bytes: Bytes,
 }
 
+/// Who may answer a read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ReadFrom {
+    /// Who leads the shard.
+    Leader,
+    /// A follower, too, with batches that it has. What it has applied is committed; that something is
+    /// not there, who leads alone may say.
+    Follower {
+        /// What the reader was told: nothing that has applied less may answer.
+        seen: Mark,
+    },
+}
+
 /// What the head has of a partition from an offset on.
 #[derive(Clone, Debug)]
 pub struct HeadRead {
-    /// The partition.
+    /// The partition, as who answered has it: not older than what the caller has seen.
     pub bounds: Bounds,
     /// Batches in offset order, without a gap, from the one that holds the offset on. Empty if the
     /// offset lies outside `[tiered_end, end)`, or below the log start; what the bounds then say is
     /// not older than the call.
     pub batches: Vec<HeadRecords>,
+    /// A follower answered; then there are batches.
+    pub by_follower: bool,
 }
 
 /// A batch of the head as a reader needs it.
@@ -247,7 +262,7 @@ pub struct BucketCheckpoint {
 ///
 /// An implementation MUST answer `Unknown` rather than guess: a proposal whose fate it did not
 /// see may have been applied. What it answers of a shard MUST NOT be older than what it answered
-/// before, to the same caller.
+/// before, to the same caller; what a follower answers, not older than [`ReadFrom::Follower`] says.
 pub trait Head: Send + Sync + fmt::Debug {
     /// Data shards, ascending. They never change.
     fn shards(&self) -> Vec<ShardId>;
@@ -277,13 +292,14 @@ pub trait Head: Send + Sync + fmt::Debug {
 
     /// Batches of a partition from the one that holds `from` on, until their bytes pass
     /// `bytes_max` (one batch is always among them); `None` if the shard does not have it, by the
-    /// word of a quorum.
+    /// word of a quorum. Where `who` lets a follower answer and none does, who leads is asked.
     fn read(
         &self,
         shard: ShardId,
         partition: PartitionId,
         from: Offset,
         bytes_max: usize,
+        who: ReadFrom,
     ) -> Answer<'_, Option<HeadRead>>;
 
     /// The first offset of a batch in the head that holds a record of `time` or later, at `from`
@@ -380,6 +396,17 @@ pub trait Head: Send + Sync + fmt::Debug {
         after: Option<TopicId>,
         count: usize,
     ) -> Answer<'_, Listing<(TopicId, u64)>>;
+}
+
+impl ReadFrom {
+    /// What a follower must have applied that answers; `None` if none may.
+    #[must_use]
+    pub const fn seen(self) -> Option<Mark> {
+        match self {
+            Self::Leader => None,
+            Self::Follower { seen } => Some(seen),
+        }
+    }
 }
 
 impl Bounds {

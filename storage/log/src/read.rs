@@ -10,21 +10,24 @@
 //! tiered end, and goes on there: watermarks never go back, so this cannot go on for ever.
 
 mod doubt; // what comes damaged is read once more
+mod unflushed; // what the head has, and who is asked for it
 mod time; // the first record of a time
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use esker_segment::Entry;
-use esker_types::limits::{READ_HEAD_BYTES, READ_TURNS_MAX};
+use esker_types::limits::READ_TURNS_MAX;
 use esker_types::{Lane, LeaderEpoch, Offset, OffsetRange, PartitionId, SegmentId, ShardId};
 
 pub use doubt::Damages;
 use doubt::Tally;
+use unflushed::Answered;
+pub use unflushed::FollowerReads;
 
 use crate::ahead::{Ahead, Block, Room, Wanted};
 use crate::error::ReadError;
-use crate::head::{Bounds, Head, HeadRecords, Place};
+use crate::head::{Bounds, Head, Place};
 use crate::manifest::Manifests;
 use crate::segments::Segments;
 
@@ -36,6 +39,7 @@ pub struct Readers {
     manifests: Manifests,
     room: Room,
     tally: Tally,
+    answered: Answered,
 }
 
 /// A batch as a reader gets it.
@@ -76,6 +80,8 @@ pub struct Reader {
     damaged: Option<Offset>,
     /// Nothing at or above is read ahead of the first step: who wants one batch wants no more.
     until: Offset,
+    /// Followers may answer what is in the head.
+    prefers_followers: bool,
 }
 
 impl Readers {
@@ -91,6 +97,7 @@ impl Readers {
             manifests,
             room: Room::new(ahead_bytes),
             tally: Tally::default(),
+            answered: Answered::default(),
         }
     }
 
@@ -149,6 +156,7 @@ impl Readers {
             gone: None,
             damaged: None,
             until: Offset::MAX,
+            prefers_followers: false,
         };
         match bounds.place(from) {
             Place::Below | Place::Above => Err(reader.out_of_range()),
@@ -293,20 +301,6 @@ impl Reader {
         batches.map(Some)
     }
 
-    /// Batches of the head, or the end; `None` if they are in the bucket by now.
-    async fn of_head(&mut self) -> Result<Option<Chunk>, ReadError> {
-        let (shard, partition) = (self.shard, self.partition);
-        let head = &self.readers.head;
-        let read = head
-            .read(shard, partition, self.next, READ_HEAD_BYTES)
-            .await?;
-        let read = read.ok_or(ReadError::UnknownPartition { partition })?;
-        self.bounds = read.bounds;
-        let batches: Vec<_> = read.batches.into_iter().map(ReadBatch::from).collect();
-        let at_end = self.bounds.place(self.next) == Place::End;
-        Ok((at_end || !batches.is_empty()).then(|| self.advance(batches)))
-    }
-
     fn advance(&mut self, batches: Vec<ReadBatch>) -> Chunk {
         if let Some(last) = batches.last() {
             self.next = last.range.end();
@@ -386,14 +380,4 @@ fn batches(partition: PartitionId, block: &Block) -> (Vec<ReadBatch>, Option<Rea
         });
     }
     (batches, None)
-}
-
-impl From<HeadRecords> for ReadBatch {
-    fn from(records: HeadRecords) -> Self {
-        Self {
-            range: records.range,
-            leader_epoch: Some(records.leader_epoch),
-            bytes: records.bytes,
-        }
-    }
 }

@@ -381,6 +381,13 @@ pub const HEAD_FETCH_STALL_MAX: Duration = Duration::from_secs(30);
 pub const HEAD_APPEND_STALL_MAX: Duration = Duration::from_millis(1200);
 /// How long a node that has applied less than its caller has seen tries to catch up.
 pub const HEAD_BEHIND_MAX: Duration = ELECTION_MAX;
+/// How long a follower that has applied less than a reader was told waits for it: who leads tells its
+/// followers what is committed with every heartbeat, and mostly sooner.
+pub const HEAD_FOLLOWER_BEHIND_MAX: Duration = HEARTBEAT;
+/// What one read of a follower may take; then who leads is asked.
+pub const HEAD_FOLLOWER_CALL_MAX: Duration = Duration::from_millis(500);
+/// How long a follower that did not answer for a shard is not asked about it again.
+pub const HEAD_FOLLOWER_REST: Duration = Duration::from_secs(5);
 /// The longest rest after the first node that did not answer; it doubles with each.
 pub const HEAD_REST_FIRST: Duration = Duration::from_millis(5);
 /// The longest of all.
@@ -554,6 +561,9 @@ const _: () = assert!(
     HEAD_APPEND_STALL_MAX.as_millis() >= FSYNC_HANDOVER.as_millis() + ELECTION_MAX.as_millis()
 );
 const _: () = assert!(HEAD_REST_MAX.as_millis() < ELECTION_MIN.as_millis());
+// A follower that catches up has time to answer, and one that is silent leaves most of the patience.
+const _: () = assert!(HEAD_FOLLOWER_BEHIND_MAX.as_millis() < HEAD_FOLLOWER_CALL_MAX.as_millis());
+const _: () = assert!(HEAD_FOLLOWER_CALL_MAX.as_millis() * 4 <= HEAD_PATIENCE.as_millis());
 // What an agent has under way of a shard, the stream of a node takes in; a batch of any size fits.
 const _: () = assert!(HEAD_APPEND_BYTES_MAX >= BATCH_BYTES_MAX);
 // Every answer fits a message: batches and the one more that passes the bound, or a whole entry of

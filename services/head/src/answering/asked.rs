@@ -19,7 +19,10 @@ pub(super) async fn answer(
     seen: Option<Mark>,
     question: Question,
 ) -> Result<Reply, HeadError> {
-    catch_up(head, shard, seen).await?;
+    // With what the reader of a follower was told, its replica catches up itself: here only leaders can.
+    if !matches!(&question, Question::Read { who, .. } if who.seen().is_some()) {
+        catch_up(head, shard, seen).await?;
+    }
     Ok(match question {
         Question::Propose(command) => Reply::Outcome(head.propose(shard, command).await?),
         Question::ReadIndex => Reply::Reached(head.read_index(shard).await?),
@@ -28,9 +31,10 @@ pub(super) async fn answer(
             partition,
             from,
             bytes_max,
+            who,
         } => {
             let bytes_max = bytes_max.min(HEAD_READ_BYTES_MAX);
-            let read = head.read(shard, partition, from, bytes_max).await?;
+            let read = head.read(shard, partition, from, bytes_max, who).await?;
             or_none(read.map(fitting), Reply::Read)
         }
         Question::ByTime {

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use esker_log::HeadError;
+use esker_env::Monotonic;
+use esker_log::{HeadError, ReadFrom};
 use esker_proto::codec::Exact;
 use esker_proto::internal::head_client::HeadClient;
 use esker_proto::internal::part::Of;
@@ -12,8 +13,8 @@ use esker_proto::internal::{self as wire};
 use esker_proto::tuning::PEER_MESSAGE_BYTES_MAX;
 use esker_types::ShardId;
 use esker_types::limits::{
-    HEAD_CALL_MAX, HEAD_FETCH_STALL_MAX, HEAD_FLUSH_JOB_BYTES_MAX, HEAD_PATIENCE, HEAD_POLL_MAX,
-    HEAD_PROPOSE_MAX, HEAD_REST_MAX, SNAPSHOT_STATE_BYTES_MAX,
+    HEAD_CALL_MAX, HEAD_FETCH_STALL_MAX, HEAD_FLUSH_JOB_BYTES_MAX, HEAD_FOLLOWER_CALL_MAX,
+    HEAD_PATIENCE, HEAD_POLL_MAX, HEAD_PROPOSE_MAX, HEAD_REST_MAX, SNAPSHOT_STATE_BYTES_MAX,
 };
 use futures::stream;
 use tonic::client::Grpc;
@@ -30,7 +31,7 @@ use crate::words::{self, Question, Reply};
 const ASK: &str = "/esker.internal.v1.Head/Ask";
 
 /// What a node has come to.
-enum Asked<T> {
+pub(super) enum Asked<T> {
     Answered(T),
     /// Nobody else will say anything else.
     Refused(HeadError),
@@ -39,14 +40,14 @@ enum Asked<T> {
 
 /// Asks `question` of `shard`; the pieces of the answer, if it comes in pieces. What changes something
 /// is asked again only as long as nothing can have come of it; the rest until somebody answers, or
-/// patience is over.
+/// patience is over, of which some may be spent since it `began`.
 pub(super) async fn ask(
     ways: &Arc<Ways>,
     shard: ShardId,
     question: &Question,
+    mut began: Monotonic,
 ) -> Result<(Reply, Vec<Bytes>), HeadError> {
     let mut search = Search::new(ways, shard);
-    let mut began = ways.now();
     let mut done = false;
     loop {
         let asking = ways.now();
@@ -126,12 +127,16 @@ const fn most(question: &Question) -> Duration {
             HEAD_POLL_MAX.saturating_add(HEAD_CALL_MAX)
         }
         Question::Checkpoint => HEAD_FETCH_STALL_MAX,
+        Question::Read {
+            who: ReadFrom::Follower { .. },
+            ..
+        } => HEAD_FOLLOWER_CALL_MAX,
         _ => HEAD_CALL_MAX,
     }
 }
 
 /// Asks `node`. As [`HeadClient::ask`] does, but knows whether the question has left.
-async fn ask_once(
+pub(super) async fn ask_once(
     ways: &Ways,
     shard: ShardId,
     question: &Question,

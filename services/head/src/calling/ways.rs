@@ -8,7 +8,9 @@ use std::time::Duration;
 use esker_env::{Env, Monotonic};
 use esker_log::Mark;
 use esker_proto::{transport, tuning};
-use esker_types::limits::{HEAD_NODE_REST, HEAD_NODES_MAX, HEAD_REST_FIRST, HEAD_REST_MAX};
+use esker_types::limits::{
+    HEAD_FOLLOWER_REST, HEAD_NODE_REST, HEAD_NODES_MAX, HEAD_REST_FIRST, HEAD_REST_MAX,
+};
 use esker_types::{ClusterId, ShardId};
 use tonic::Request;
 use tonic::transport::Channel;
@@ -43,6 +45,8 @@ struct Place {
     channel: Option<Channel>,
     /// It kept a caller waiting: until then the others come first.
     rests_until: Option<Monotonic>,
+    /// Shards of which it did not answer as a follower: until then it is not asked to.
+    follows_not_until: BTreeMap<ShardId, Monotonic>,
 }
 
 impl Place {
@@ -52,6 +56,7 @@ impl Place {
             given,
             channel: None,
             rests_until: None,
+            follows_not_until: BTreeMap::new(),
         }
     }
 }
@@ -136,6 +141,33 @@ impl Ways {
         let mut known = self.known();
         if known.leaders.get(&shard) == Some(address) {
             known.leaders.remove(&shard);
+        }
+    }
+
+    /// A node to read `shard` from that does not lead it, as far as is known: which of several, `turn`
+    /// says, as long as none of them rests.
+    pub(super) fn follower(&self, shard: ShardId, turn: u64) -> Option<Address> {
+        let now = self.now();
+        let known = self.known();
+        let leader = known.leaders.get(&shard);
+        let follows = |place: &&Place| {
+            let until = place.follows_not_until.get(&shard);
+            leader != Some(&place.address)
+                && until
+                    .max(place.rests_until.as_ref())
+                    .is_none_or(|until| now >= *until)
+        };
+        let followers: Vec<_> = known.nodes.iter().filter(follows).collect();
+        let at = turn.checked_rem(followers.len() as u64)?;
+        let chosen = followers.get(usize::try_from(at).ok()?)?;
+        Some(Arc::clone(&chosen.address))
+    }
+
+    /// The node at `address` did not answer as a follower of `shard`.
+    pub(super) fn follows_not(&self, shard: ShardId, address: &Address) {
+        let until = Monotonic(self.now().0 + HEAD_FOLLOWER_REST);
+        if let Some(place) = self.known().place(address) {
+            place.follows_not_until.insert(shard, until);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use esker_log::{Bid, Bounds, Mark};
+use esker_log::{Bid, Bounds, Mark, ReadFrom};
 use esker_proto::internal as wire;
 use esker_proto::internal::question::{self, Of};
 use esker_shard::{Command, Error, SegmentPlace};
@@ -30,6 +30,7 @@ pub enum Question {
         partition: PartitionId,
         from: Offset,
         bytes_max: usize,
+        who: ReadFrom,
     },
     ByTime {
         partition: PartitionId,
@@ -77,7 +78,8 @@ pub enum Question {
     Turn(Bid),
 }
 
-/// A question of somebody who has seen the shard up to `seen`.
+/// A question of somebody who has seen the shard up to `seen`; one that a follower may answer says itself
+/// what its reader has seen.
 ///
 /// # Errors
 /// If it proposes a command that cannot be encoded.
@@ -94,10 +96,12 @@ pub fn question(seen: Option<Mark>, question: &Question) -> Result<wire::Questio
             partition: id,
             from,
             bytes_max,
+            who,
         } => Of::Read(question::Read {
             partition: partition(id),
             from: from.get(),
             bytes_max: bytes_max as u64,
+            follower: who.seen().is_some(),
         }),
         Question::ByTime {
             partition: id,
@@ -143,6 +147,10 @@ pub fn question(seen: Option<Mark>, question: &Question) -> Result<wire::Questio
         Question::Tombstones { after, count } => Of::Tombstones(topics_after(after, count)),
         Question::Turn(asked) => Of::Turn(bid(asked)),
     };
+    let seen = match *question {
+        Question::Read { who, .. } => who.seen().or(seen),
+        _ => seen,
+    };
     Ok(wire::Question {
         seen: seen.map(mark),
         of: Some(of),
@@ -166,6 +174,12 @@ pub fn read_question(question: wire::Question) -> Result<(Option<Mark>, Question
             partition: read_partition(read.partition)?,
             from: offset(read.from)?,
             bytes_max: size(read.bytes_max),
+            who: match read.follower {
+                true => ReadFrom::Follower {
+                    seen: need(seen, "a follower is asked by somebody who has seen nothing")?,
+                },
+                false => ReadFrom::Leader,
+            },
         },
         Of::ByTime(by) => Question::ByTime {
             partition: read_partition(by.partition)?,

@@ -148,6 +148,7 @@ fn head_read(read: HeadRead) -> wire::HeadRead {
     wire::HeadRead {
         bounds: Some(bounds(read.bounds)),
         batches: batches.collect(),
+        by_follower: read.by_follower,
     }
 }
 
@@ -162,6 +163,7 @@ fn read_head_read(read: wire::HeadRead) -> Result<HeadRead, Fault> {
     Ok(HeadRead {
         bounds: needed_bounds(read.bounds)?,
         batches: each(read.batches, batch)?,
+        by_follower: read.by_follower,
     })
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use esker_log::{
     AcceptedBatch, AcceptedRun, Bid, Bounds, FlushJob, HeadError, HeadRead, HeadRecords, Job,
-    Leader, Listing, Mark, Progress, ShardTopic, TopicView, WorkerId,
+    Leader, Listing, Mark, Progress, ReadFrom, ShardTopic, TopicView, WorkerId,
 };
 use esker_proto::internal as wire;
 use esker_segment::{PartitionFacts, Tombstone};
@@ -433,6 +433,7 @@ fn replies() -> Vec<Reply> {
                 leader_epoch: LeaderEpoch(1),
                 bytes: Bytes::from_static(b"batch"),
             }],
+            by_follower: true,
         }),
         Reply::Offset(offset(0)),
         Reply::Manifest(listing(vec![segment()])),
@@ -465,6 +466,7 @@ fn questions() -> Vec<Question> {
             partition,
             from,
             bytes_max: usize::MAX,
+            who: ReadFrom::Leader,
         },
         Question::ByTime {
             partition,
@@ -533,6 +535,23 @@ fn every_question_survives_the_wire() {
             let heard = read_question(sent(&question(seen, &asked).unwrap()));
             assert_eq!(heard, Ok((seen, asked)));
         }
+    }
+}
+
+#[test]
+fn a_question_for_a_follower_says_what_its_reader_has_seen() {
+    let asked = Question::Read {
+        partition: partition(),
+        from: offset(7),
+        bytes_max: 8,
+        who: ReadFrom::Follower { seen: at(9) },
+    };
+    for seen in [None, Some(at(3))] {
+        let mut question = sent(&question(seen, &asked).unwrap());
+        let heard = read_question(question.clone());
+        assert_eq!(heard, Ok((Some(at(9)), asked.clone())));
+        question.seen = None;
+        read_question(question).expect_err("it may be told anything");
     }
 }
 

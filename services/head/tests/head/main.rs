@@ -5,5 +5,7 @@ mod appending; // appends through what breaks
 mod conformance; // what every head does
 mod discovery; // who leads is found
 mod failover; // the leader is lost
+mod followers; // who does not lead answers, as far as it may
 mod posed; // a head that does what a test wants
 mod site; // a node, its servers, its callers
+mod trio; // three nodes

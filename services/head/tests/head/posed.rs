@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use esker_log::{
     AcceptedRun, Answer, Bid, Bounds, BucketCheckpoint, FlushJob, Head, HeadError, HeadRead,
-    Leader, Listing, Mark, Progress, ShardTopic, TopicView,
+    Leader, Listing, Mark, Progress, ReadFrom, ShardTopic, TopicView,
 };
 use esker_shard::{AppendBatch, AppendOutcome, Command, MixedSegment, Outcome, SegmentPlace};
 use esker_types::{
@@ -192,8 +192,12 @@ impl Head for Posed {
         partition: PartitionId,
         from: Offset,
         most: usize,
+        who: ReadFrom,
     ) -> Answer<'_, Option<HeadRead>> {
-        Box::pin(async move { self.call().await?.read(shard, partition, from, most).await })
+        Box::pin(async move {
+            let inner = self.call().await?;
+            inner.read(shard, partition, from, most, who).await
+        })
     }
 
     fn by_time(

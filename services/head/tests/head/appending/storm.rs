@@ -10,7 +10,7 @@ use bytes::Bytes;
 use esker_env::Entropy;
 use esker_env::sim::SeededEntropy;
 use esker_head::Calling;
-use esker_log::{Head, HeadError};
+use esker_log::{Head, HeadError, ReadFrom};
 use esker_shard::AppendOutcome;
 use esker_types::limits::PRODUCER_WINDOW;
 use esker_types::{OffsetRange, PartitionId, ProducerStamp};
@@ -130,7 +130,7 @@ async fn read(site: &Site, partition: PartitionId) -> BTreeMap<u64, Bytes> {
     loop {
         let read = site
             .head()
-            .read(SHARD, partition, offset(from), 1 << 20)
+            .read(SHARD, partition, offset(from), 1 << 20, ReadFrom::Leader)
             .await;
         let read = read.expect("it leads").expect("it is there");
         if read.batches.is_empty() {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use esker_log::{Bid, FlushJob, Head, HeadError, Job, WorkerId};
+use esker_log::{Bid, FlushJob, Head, HeadError, Job, ReadFrom, WorkerId};
 use esker_shard::checkpoint;
 use esker_shard::{
     Command, CommitRefusal, CommitSegment, ObjectChecksum, Outcome, Refusal, ranges_hash,
@@ -109,7 +109,9 @@ async fn a_committed_segment_is_in_the_manifest_and_its_entries_are_released(hea
     // Nothing of them is in the head.
     let run = head.accepted(SHARD, job.raft, 1 << 20).await;
     assert_eq!(run.expect("it answers").batches.len(), 0);
-    let read = head.read(SHARD, partition, offset(0), 1 << 20).await;
+    let read = head
+        .read(SHARD, partition, offset(0), 1 << 20, ReadFrom::Leader)
+        .await;
     let read = read.expect("it answers").expect("it is there");
     assert_eq!((read.batches.len(), read.bounds.tiered_end), (0, offset(5)));
     // Whoever comes late is told so.

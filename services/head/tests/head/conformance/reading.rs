@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use esker_log::{Head, HeadError, Place};
+use esker_log::{Head, HeadError, Place, ReadFrom};
 use esker_shard::{AppendBatch, AppendError, AppendOutcome, Command};
 use esker_types::limits::BATCH_BYTES_MAX;
 use esker_types::{
@@ -124,8 +124,11 @@ async fn what_was_appended_is_read_back(head: Arc<dyn Head>) {
         let some = batch(partition, 2, bytes(text), None);
         append(&*head, some).await.expect("there is room");
     }
-    let read = async |from| {
-        let read = head.read(SHARD, partition, offset(from), 1 << 20).await;
+    let seen = head.read_index(SHARD).await.expect("it is led");
+    let read = async |from, who| {
+        let read = head
+            .read(SHARD, partition, offset(from), 1 << 20, who)
+            .await;
         let read = read.expect("it answers").expect("it is there");
         let batches = read.batches.iter();
         let found: Vec<_> = batches.map(|it| (it.range, it.bytes.clone())).collect();
@@ -136,9 +139,11 @@ async fn what_was_appended_is_read_back(head: Arc<dyn Head>) {
         (range(2, 4), bytes("two")),
         (range(4, 6), bytes("three")),
     ];
-    assert_eq!(read(0).await, (all.to_vec(), offset(6)));
-    assert_eq!(read(3).await, (all[1..].to_vec(), offset(6)));
-    assert_eq!(read(6).await, (Vec::new(), offset(6)));
+    for who in [ReadFrom::Leader, ReadFrom::Follower { seen }] {
+        assert_eq!(read(0, who).await, (all.to_vec(), offset(6)));
+        assert_eq!(read(3, who).await, (all[1..].to_vec(), offset(6)));
+        assert_eq!(read(6, who).await, (Vec::new(), offset(6)));
+    }
 }
 
 async fn reads_are_bounded_and_hold_one_batch(head: Arc<dyn Head>) {
@@ -148,7 +153,9 @@ async fn reads_are_bounded_and_hold_one_batch(head: Arc<dyn Head>) {
         append(&*head, some).await.expect("there is room");
     }
     let count = async |bytes_max| {
-        let read = head.read(SHARD, partition, offset(2), bytes_max).await;
+        let read = head
+            .read(SHARD, partition, offset(2), bytes_max, ReadFrom::Leader)
+            .await;
         read.expect("it answers")
             .expect("it is there")
             .batches
@@ -159,7 +166,9 @@ async fn reads_are_bounded_and_hold_one_batch(head: Arc<dyn Head>) {
     assert_eq!(count(usize::MAX).await, 18);
     let large = batch(partition, 1, Bytes::from(vec![2; 1 << 20]), None);
     append(&*head, large).await.expect("there is room");
-    let read = head.read(SHARD, partition, offset(20), 10).await;
+    let read = head
+        .read(SHARD, partition, offset(20), 10, ReadFrom::Leader)
+        .await;
     let read = read.expect("it answers").expect("it is there");
     assert_eq!(read.batches[0].bytes.len(), 1 << 20);
 }
@@ -171,8 +180,11 @@ async fn what_is_not_there_is_none(head: Arc<dyn Head>) {
         index: PartitionIndex(0),
     };
     assert_eq!(head.bounds(SHARD, unknown).await, Ok(None));
-    let read = head.read(SHARD, unknown, offset(0), 100).await;
-    assert!(read.expect("it answers").is_none());
+    let seen = head.read_index(SHARD).await.expect("it is led");
+    for who in [ReadFrom::Leader, ReadFrom::Follower { seen }] {
+        let read = head.read(SHARD, unknown, offset(0), 100, who).await;
+        assert!(read.expect("it answers").is_none());
+    }
     let found = head.by_time(SHARD, known, Timestamp(0), offset(0)).await;
     assert_eq!(found, Ok(None));
     let seen = head.bounds(SHARD, known).await.expect("it answers");
