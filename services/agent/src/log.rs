@@ -104,6 +104,12 @@ impl LogService {
                 "the format {format} is unknown; 0 is BATCHES, 1 is RECORDS"
             ))
         })?;
+        let v1::ReadRequest { preference, .. } = request;
+        let preference = v1::ReadPreference::try_from(preference).map_err(|_| {
+            fault::invalid(format!(
+                "the preference {preference} is unknown; 0 is LEADER, 1 is FOLLOWER"
+            ))
+        })?;
         if follow && request.until.is_some() {
             return Err(fault::invalid(
                 "`follow` goes on for ever: leave `until` out",
@@ -126,7 +132,10 @@ impl LogService {
         let reader = reader.map_err(|error| fault::of_read(&error, &found.topic))?;
         Ok(Reading {
             topic: found.topic,
-            reader,
+            reader: match preference {
+                v1::ReadPreference::Leader => reader,
+                v1::ReadPreference::Follower => reader.prefer_followers(),
+            },
             from,
             until: (!follow).then_some(until),
             format,

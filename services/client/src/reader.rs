@@ -61,6 +61,9 @@ pub struct ReadOptions {
     pub backfill: bool,
     /// Step over damaged batches; [`Batch::skipped`] tells of each.
     pub skip_damaged: bool,
+    /// What is not in the bucket yet comes from nodes that do not lead, as far as they have what this
+    /// reader was told. Takes work from who leads; the records are the same.
+    pub prefer_followers: bool,
     /// What an earlier reader has seen: no answer is older, and one of another life of the cluster
     /// is [`Code::OtherIncarnation`].
     pub mark: Option<v1::Mark>,
@@ -79,6 +82,7 @@ impl Default for ReadOptions {
             follow: false,
             backfill: false,
             skip_damaged: false,
+            prefer_followers: false,
             mark: None,
             topic_id: None,
             read_ahead_bytes: 16 << 20,

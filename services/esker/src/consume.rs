@@ -64,6 +64,10 @@ pub(crate) struct Args {
     /// Go on with what is appended
     #[arg(long, conflicts_with = "direct")]
     follow: bool,
+    /// Read what is not in the bucket yet from nodes that do not lead: the same records, and less work
+    /// for who does
+    #[arg(long, conflicts_with = "direct")]
+    prefer_followers: bool,
     /// Print offset, time, key, value and headers as a JSON object a line, as `produce --format
     /// json` takes them
     #[arg(long)]
@@ -92,6 +96,7 @@ impl Args {
             until: self.until,
             follow: self.follow,
             backfill: false,
+            prefer_followers: self.prefer_followers,
             past_gone: self.from == Some(Place::Earliest),
         })
     }

@@ -72,6 +72,7 @@ pub(crate) async fn run(args: Args, shell: &Shell) -> Result<(), Failure> {
         until: args.to,
         follow: false,
         backfill: true,
+        prefer_followers: false,
         past_gone: false,
     };
     let form = match args.json_records {

@@ -64,9 +64,21 @@ impl Serve {
 
     /// Status and body of the answer to whether it is ready.
     fn readiness(&self) -> (u16, String) {
+        self.get("/readyz")
+    }
+
+    /// Reads of the head that a follower has answered.
+    fn followed(&self) -> u64 {
+        let (_, text) = self.get("/metrics");
+        let name = "esker_follower_reads_total{answered_by=\"follower\"} ";
+        let mut counts = text.lines().filter_map(|line| line.strip_prefix(name));
+        counts.next().unwrap().parse().unwrap()
+    }
+
+    fn get(&self, path: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(&self.metrics).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let request = "GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
@@ -244,7 +256,18 @@ fn three_nodes_are_founded_and_each_may_die() {
         &mut at(&["topic", "create", "logs", "--partitions", "4"]),
         b"",
     );
-    out(&mut at(&["produce", "logs"]), &lines(0..10_000));
+    for partition in 0..4 {
+        let of = partition.to_string();
+        let lines = lines(partition * 2500..(partition + 1) * 2500);
+        out(&mut at(&["produce", "logs", "--partition", &of]), &lines);
+    }
+    let read = out(&mut at(&["consume", "logs"]), b"");
+    assert!(sorted(&read) == sorted(&lines(0..10_000)));
+    assert_eq!(agent.followed(), 0, "nobody asked for it");
+    let read = out(&mut at(&["consume", "logs", "--prefer-followers"]), b"");
+    assert!(sorted(&read) == sorted(&lines(0..10_000)));
+    let followed = agent.followed();
+    assert!(followed >= 4, "{followed} reads of four partitions");
     out(&mut at(&["cluster", "flush"]), b"");
     let read = out(&mut at(&["consume", "logs"]), b"");
     assert!(sorted(&read) == sorted(&lines(0..10_000)));
@@ -257,6 +280,8 @@ fn three_nodes_are_founded_and_each_may_die() {
         nodes[at_node].kill();
         let first = 10_000 + 1000 * u32::try_from(at_node).unwrap();
         out(&mut at(&["produce", "logs"]), &lines(first..first + 1000));
+        let read = out(&mut at(&["consume", "logs", "--prefer-followers"]), b"");
+        assert!(sorted(&read) == sorted(&lines(0..first + 1000)));
         // The port above that of a node may be another's by now.
         let peers = [
             ("ESKER_LISTEN_PEERS", addresses[at_node].as_str()),

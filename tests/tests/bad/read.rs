@@ -59,6 +59,13 @@ fn odd_bounds_are_clamped_or_refused() {
             ),
             (
                 v1::ReadRequest {
+                    preference: 2,
+                    ..request()
+                },
+                "preference 2",
+            ),
+            (
+                v1::ReadRequest {
                     from: Some(At::Edge(7).into()),
                     ..request()
                 },

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use esker_env::{Env, WorkersExt};
 use esker_proto::v1::log_client::LogClient;
-use esker_proto::v1::{self, ReadFormat, ReadReply, ReadRequest};
+use esker_proto::v1::{self, ReadFormat, ReadPreference, ReadReply, ReadRequest};
 use esker_record::{Codec, Header};
 use esker_types::{Durability, Offset, OffsetRange, Timestamp};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -109,6 +109,10 @@ impl Fetch {
                 skip_damaged: options.skip_damaged,
                 mark,
                 topic_id: options.topic_id,
+                preference: match options.prefer_followers {
+                    true => ReadPreference::Follower.into(),
+                    false => ReadPreference::Leader.into(),
+                },
             },
             next,
             until,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use esker_agent::Traffic;
 use esker_env::{Env, OpenMode, WallMs};
-use esker_log::{Chore, Engine, Progress};
+use esker_log::{Chore, Engine, FollowerReads, Progress};
 use esker_object::Outcomes;
 use esker_types::ShardId;
 use esker_wal::Replica;
@@ -504,6 +504,14 @@ fn cache(engine: &Engine, pen: &mut Pen<'_>) -> fmt::Result {
         "Losses that readers were told of: a segment missing, or damaged twice",
         damages.lost,
     )?;
+    let FollowerReads {
+        answered,
+        fell_back,
+    } = engine.readers().follower_reads();
+    let counts = [("follower", answered), ("leader", fell_back)];
+    let counts = counts.map(|(by, count)| (by.to_owned(), ConstCounter::new(count)));
+    let help = "Reads of what is not in the bucket yet that followers might answer, by who did";
+    pen.each("follower_reads", help, "answered_by", counts)?;
     let ahead = engine.readers().ahead_bytes();
     pen.gauge(
         "read_ahead_bytes",

@@ -19,6 +19,8 @@ pub(crate) struct Bounds {
     pub(crate) follow: bool,
     /// Leaves the cache of those who read the tail alone.
     pub(crate) backfill: bool,
+    /// What is not in the bucket yet comes from nodes that do not lead.
+    pub(crate) prefer_followers: bool,
     /// Who goes on with records that are gone goes on with the first that is kept.
     pub(crate) past_gone: bool,
 }
@@ -99,6 +101,7 @@ pub(crate) async fn plan(
                 },
                 follow: bounds.follow,
                 backfill: bounds.backfill,
+                prefer_followers: bounds.prefer_followers,
                 mark: seen.or(offsets.mark),
                 topic_id: offsets.topic_id,
                 ..ReadOptions::default()
@@ -284,6 +287,7 @@ mod tests {
             until,
             follow: false,
             backfill: false,
+            prefer_followers: false,
             past_gone: false,
         };
         let (resumed, now) = (BTreeMap::new(), WallMs(0));
