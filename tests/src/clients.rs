@@ -10,7 +10,7 @@ use esker_checker::{
     Session, Stream, ValueHash, Values, View,
 };
 use esker_env::sim::SeededEntropy;
-use esker_log::{AppendError, Engine, NewAppend, ReadError, Reader};
+use esker_log::{AppendError, Bounds, Engine, NewAppend, ReadError, Reader};
 use esker_record::{Batch, Scratch};
 use esker_types::limits::MIB;
 use esker_types::{
@@ -157,6 +157,18 @@ impl Driver {
         let pen = Arc::into_inner(self.pen).expect("every client has ended");
         let pen = pen.into_inner().unwrap_or_else(PoisonError::into_inner);
         pen.finish().expect("memory takes every line")
+    }
+}
+
+/// Ends `clients`; one that has panicked fails the test.
+pub async fn stop(clients: &mut JoinSet<()>) {
+    clients.abort_all();
+    while let Some(ended) = clients.join_next().await {
+        if let Err(error) = ended
+            && error.is_panic()
+        {
+            std::panic::resume_unwind(error.into_panic());
+        }
     }
 }
 
@@ -328,10 +340,15 @@ impl Client {
         max: u64,
     ) -> Result<(Vec<(esker_checker::Offset, ValueHash)>, Option<u64>), ReadError> {
         let mut reader = self.open(partition, Some(from)).await?;
+        if self.random.below(2) == 0 {
+            reader = reader.prefer_followers();
+        }
         let mut scratch = Scratch::new(MIB);
         let mut records = Vec::new();
         while (records.len() as u64) < max {
+            let told = reader.bounds();
             let chunk = reader.step().await?;
+            not_taken_back(told, chunk.bounds);
             if chunk.batches.is_empty() {
                 return Ok((records, Some(chunk.bounds.end.get())));
             }
@@ -404,6 +421,16 @@ impl Writer {
             fencing: None,
         }
     }
+}
+
+/// Whoever answers a reader, no watermark goes back.
+fn not_taken_back(told: Bounds, now: Bounds) {
+    let marks = |of: Bounds| [of.log_start, of.tiered_end, of.end];
+    let mut pairs = marks(told).into_iter().zip(marks(now));
+    assert!(
+        told.mark <= now.mark && pairs.all(|(told, now)| told <= now),
+        "a reader was told {told:?}, and then {now:?}"
+    );
 }
 
 fn lock<T: ?Sized>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -10,7 +10,7 @@ use esker_env::sim::Crash;
 use esker_log::UpkeepTimes;
 use esker_object::faults::Fault;
 
-use crate::clients::{Driver, PARTITIONS, TOPIC};
+use crate::clients::{Driver, PARTITIONS, TOPIC, stop};
 use crate::whole::{Site, Whole};
 
 /// What clients call the one agent.
@@ -27,6 +27,8 @@ pub struct Run {
     pub history: History,
     /// Faults that struck a request to the bucket.
     pub bucket_faults: u64,
+    /// Reads that followers answered.
+    pub followed: u64,
     /// How the lives ended.
     pub lives: String,
 }
@@ -102,7 +104,7 @@ pub async fn simulate(seed: u64, lives: u32) -> Run {
         bucket_faults += whole.faults.injected();
         match driver.random.below(4) {
             0 => {
-                tasks.shutdown().await;
+                stop(&mut tasks).await;
                 driver.forget_tries(ALL);
                 whole.close().await;
                 let _ = write!(told, "closed after {length} ms; ");
@@ -114,7 +116,7 @@ pub async fn simulate(seed: u64, lives: u32) -> Run {
                     Crash::Kill
                 };
                 site.disk.crash(crash);
-                tasks.shutdown().await;
+                stop(&mut tasks).await;
                 driver.forget_tries(ALL);
                 drop(whole);
                 let _ = write!(told, "{crash:?} after {length} ms; ");
@@ -127,6 +129,7 @@ pub async fn simulate(seed: u64, lives: u32) -> Run {
         lines,
         history,
         bucket_faults,
+        followed: 0,
         lives: told,
     }
 }

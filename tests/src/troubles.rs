@@ -13,7 +13,7 @@ use esker_types::ShardId;
 use esker_wal::KeeperOptions;
 use tokio::task::JoinSet;
 
-use crate::clients::{Driver, PARTITIONS, TOPIC};
+use crate::clients::{Driver, PARTITIONS, TOPIC, stop};
 use crate::cluster::{Agent, Cluster, host};
 use crate::simulation::Run;
 use crate::whole::topic;
@@ -72,6 +72,7 @@ struct World {
     agents: Vec<(Agent, JoinSet<()>)>,
     told: String,
     bucket_faults: u64,
+    followed: u64,
 }
 
 /// Runs `days` days from `seed`, then heals everything and reads all there is at both agents, three
@@ -89,6 +90,7 @@ pub async fn simulate_cluster(seed: u64, days: u32) -> Run {
         agents: Vec::new(),
         told: String::new(),
         bucket_faults: 0,
+        followed: 0,
     };
     let creating = world.cluster.agent("init");
     let topics = creating.engine.topics();
@@ -129,7 +131,8 @@ impl World {
     async fn kill_agent(&mut self, number: usize) {
         let (agent, mut clients) = self.agents.remove(number);
         self.bucket_faults += agent.faults.injected();
-        clients.shutdown().await;
+        self.followed += agent.engine.readers().follower_reads().answered;
+        stop(&mut clients).await;
         self.driver.forget_tries(turn(number));
         agent.kill();
     }
@@ -294,7 +297,7 @@ impl World {
             self.start_agent(number);
         }
         for (_, clients) in &mut self.agents {
-            clients.shutdown().await;
+            stop(clients).await;
         }
         for number in 0..AGENTS.len() {
             self.driver.forget_tries(turn(number));
@@ -320,6 +323,7 @@ impl World {
         self.read_all("bucket").await;
         self.cluster.converge().await;
         for (agent, _) in self.agents.drain(..) {
+            self.followed += agent.engine.readers().follower_reads().answered;
             agent.kill();
         }
         for node in self.cluster.nodes() {
@@ -330,6 +334,7 @@ impl World {
             lines,
             history,
             bucket_faults: self.bucket_faults,
+            followed: self.followed,
             lives: self.told,
         }
     }

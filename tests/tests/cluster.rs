@@ -30,15 +30,18 @@ fn judged(seed: u64) -> Run {
 
 #[test]
 fn what_was_acknowledged_is_read_once_in_order_at_its_offset_whatever_befalls_the_nodes() {
-    let (seeds, mut acked) = (seeds(SEEDS), 0);
-    let least = 50 * usize::try_from(seeds.end - seeds.start).expect("small");
+    let (seeds, mut acked, mut followed) = (seeds(SEEDS), 0, 0);
+    let count = seeds.end - seeds.start;
+    let least = 50 * usize::try_from(count).expect("small");
     for seed in seeds {
         let done = judged(seed);
         acked += check(&done.history, &Options::default())
             .counts
             .acked_batches;
+        followed += done.followed;
     }
     assert!(acked > least, "{acked} batches acked");
+    assert!(followed > 10 * count, "{followed} reads by followers");
 }
 
 #[test]
