@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use esker_client::v1::ReadPreference;
 use esker_client::{
     Batch, Code, Detail, From, Offset, ProducerOptions, ReadOptions, Reader, Record, Timestamp,
     Until,
@@ -82,6 +83,23 @@ async fn a_broken_read_goes_on_where_it_was() {
         reads.iter().all(|read| read.mark.is_some()),
         "the mark goes back"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_to_answer_is_said_again_after_a_break() {
+    for preference in [ReadPreference::Leader, ReadPreference::Follower] {
+        let world = World::new(1, &[]).await;
+        world.fill(0..9).await;
+        world.service.state().read_breaks_after = Some(1);
+        let options = ReadOptions {
+            prefer_followers: preference == ReadPreference::Follower,
+            ..ReadOptions::default()
+        };
+        assert_eq!(read(&world, options).await, numbers(0..9));
+        let reads = world.service.state().reads.clone();
+        let said = reads.iter().map(|read| read.preference());
+        assert!(reads.len() > 1 && said.into_iter().all(|said| said == preference));
+    }
 }
 
 #[tokio::test(start_paused = true)]
