@@ -176,7 +176,7 @@ mod tests {
     use crate::internal::append_call::{Append, Of};
     use crate::internal::{AppendCall, AppendRequest, Entry, EntryId, PartitionRef, Vote};
 
-    const MOST: usize = 1 << 20;
+    const MOST: u32 = 1 << 20;
 
     fn call(number: u64, batch: Bytes) -> AppendCall {
         let append = Append {
@@ -250,7 +250,7 @@ mod tests {
     }
 
     fn read<T: Message + Default + Send + 'static>(frames: Vec<Bytes>) -> Came<T> {
-        Came::of(Body::new(Frames(frames.into())), MOST)
+        Came::of(Body::new(Frames(frames.into())), MOST as usize)
     }
 
     async fn all<T: Message + Default + Send + 'static>(frames: Vec<Bytes>) -> Vec<T> {
@@ -352,7 +352,7 @@ mod tests {
         let prefix = Bytes::copy_from_slice(&whole[..3]);
         let compressed = Bytes::from_static(&[1, 0, 0, 0, 0]);
         let mut large = vec![0];
-        large.extend((MOST as u32 + 1).to_be_bytes());
+        large.extend((MOST + 1).to_be_bytes());
         let wild = Bytes::from_static(&[0, 0, 0, 0, 2, 0x12, 0xff]);
         let more = |frame| vec![frame, whole.clone().into()];
         for (frames, code) in [

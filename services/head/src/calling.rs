@@ -12,7 +12,6 @@ mod ways; // the nodes: connections, leaders, marks
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -81,13 +80,7 @@ impl Calling {
             calls
         };
         let _turn = turns.acquire().await.expect("nobody closes it");
-        let ways = &self.0.ways;
-        let began = ways.now();
-        let question = match following::ask(ways, shard, question).await {
-            ControlFlow::Break(reply) => return Ok(reply),
-            ControlFlow::Continue(question) => question,
-        };
-        Ok(asking::ask(ways, shard, &question, began).await?.0)
+        following::ask(&self.0.ways, shard, question).await
     }
 
     /// The same for what comes in pieces.

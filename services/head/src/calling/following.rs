@@ -1,32 +1,34 @@
 //! A read that a follower may answer: one is asked, once. If it answers with anything but batches, who
 //! leads is asked, and that follower not again for a while.
 
-use std::ops::ControlFlow;
+use std::sync::Arc;
 
-use esker_log::ReadFrom;
+use esker_log::{HeadError, ReadFrom};
 use esker_types::{PartitionId, ShardId};
 
-use super::asking::{Asked, ask_once};
+use super::asking::{self, Asked, ask_once};
 use super::ways::Ways;
 use crate::words::{self, Question, Reply};
 
-/// Asks a follower of `shard`, if one may answer `question`. Where none has, it goes on with the question
-/// for who leads.
+/// Asks `question` of a follower of `shard`, if one may answer, and else of who leads, with the patience
+/// that is left.
 pub(super) async fn ask(
-    ways: &Ways,
+    ways: &Arc<Ways>,
     shard: ShardId,
     mut question: Question,
-) -> ControlFlow<Reply, Question> {
+) -> Result<Reply, HeadError> {
+    let began = ways.now();
     if let Question::Read { partition, who, .. } = question
         && who != ReadFrom::Leader
         && let Some(reply) = of_follower(ways, shard, partition, &question).await
     {
-        return ControlFlow::Break(reply);
+        return Ok(reply);
     }
     if let Question::Read { who, .. } = &mut question {
         *who = ReadFrom::Leader;
     }
-    ControlFlow::Continue(question)
+    let (reply, _) = asking::ask(ways, shard, &question, began).await?;
+    Ok(reply)
 }
 
 async fn of_follower(
