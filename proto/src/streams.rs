@@ -6,21 +6,19 @@
 //!     Sent                      as gRPC has them                 Came
 //! ```
 //! Stubs stay as they are generated, and so do the bytes of the protocol: on either side the body is put in the
-//! place of the one that tonic reads or writes. Who calls hands [`carrying`] to its stub, who serves asks
-//! [`came`] for the messages of a request whose body was [`set_aside`]; for large answers, who calls hands over
-//! [`asking`] and asks [`answered`].
+//! place of the one that tonic reads or writes. Who calls hands [`carrying`] to its stub; who serves asks
+//! [`came`] for the messages of a request whose body was [`set_aside`].
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use futures::Stream;
-use futures::future::BoxFuture;
 use prost::Message;
 use tonic::body::Body;
 use tonic::codegen::http;
 use tonic::transport::Channel;
-use tonic::{Request, Response, Streaming};
+use tonic::{Request, Streaming};
 use tower::Service;
 
 pub use came::Came;
@@ -75,7 +73,7 @@ impl Service<http::Request<Body>> for Carrying {
     }
 }
 
-/// A body, until somebody asks for its messages.
+/// The body of a request, until its handler asks for it.
 #[derive(Clone)]
 struct Aside(Arc<Mutex<Option<Body>>>);
 
@@ -85,28 +83,9 @@ pub(crate) fn set_aside(request: http::Request<Body>) -> http::Request<Body> {
         return request;
     }
     let (mut parts, body) = request.into_parts();
-    parts.extensions.insert(Aside::of(body));
+    let aside = Aside(Arc::new(Mutex::new(Some(body))));
+    parts.extensions.insert(aside);
     http::Request::from_parts(parts, Body::empty())
-}
-
-impl Aside {
-    fn of(body: Body) -> Self {
-        Self(Arc::new(Mutex::new(Some(body))))
-    }
-
-    fn messages<T>(aside: Option<Self>, copied: Streaming<T>, bytes_max: usize) -> Came<T>
-    where
-        T: Message + Default + Send + 'static,
-    {
-        let body = aside.and_then(|Self(body)| {
-            let mut body = body.lock().expect("nothing panics under this lock");
-            body.take()
-        });
-        match body {
-            Some(body) => Came::of(body, bytes_max),
-            None => Came::copied(copied),
-        }
-    }
 }
 
 /// The messages of `request`, of at most `bytes_max` bytes each.
@@ -114,48 +93,15 @@ pub fn came<T>(mut request: Request<Streaming<T>>, bytes_max: usize) -> Came<T>
 where
     T: Message + Default + Send + 'static,
 {
-    let aside = request.extensions_mut().remove();
-    Aside::messages(aside, request.into_inner(), bytes_max)
-}
-
-/// A way to `channel` for one call, whose answers are read by [`answered`].
-#[must_use]
-pub const fn asking(channel: Channel) -> Asking {
-    Asking { channel }
-}
-
-/// What [`asking`] gives.
-#[derive(Debug)]
-pub struct Asking {
-    channel: Channel,
-}
-
-impl Service<http::Request<Body>> for Asking {
-    type Response = http::Response<Body>;
-    type Error = tonic::transport::Error;
-    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        Service::poll_ready(&mut self.channel, context)
+    let aside = request.extensions_mut().remove::<Aside>();
+    let aside = aside.and_then(|Aside(body)| {
+        let mut body = body.lock().expect("nothing panics under this lock");
+        body.take()
+    });
+    match aside {
+        Some(body) => Came::of(body, bytes_max),
+        None => Came::copied(request.into_inner()),
     }
-
-    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let answering = Service::call(&mut self.channel, request);
-        Box::pin(async move {
-            let (mut parts, body) = answering.await?.into_parts();
-            parts.extensions.insert(Aside::of(body));
-            Ok(http::Response::from_parts(parts, Body::empty()))
-        })
-    }
-}
-
-/// The messages of `response`, of at most `bytes_max` bytes each.
-pub fn answered<T>(mut response: Response<Streaming<T>>, bytes_max: usize) -> Came<T>
-where
-    T: Message + Default + Send + 'static,
-{
-    let aside = response.extensions_mut().remove();
-    Aside::messages(aside, response.into_inner(), bytes_max)
 }
 
 #[cfg(test)]

@@ -8,10 +8,10 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BufMut as _, Bytes, BytesMut};
 use futures::{Stream, StreamExt as _};
-use http_body::{Body as _, Frame};
+use http_body::Body as _;
 use prost::Message;
 use tonic::body::Body;
-use tonic::{Code, Status, Streaming};
+use tonic::{Status, Streaming};
 
 /// Bytes from which on a part of a message is a slice of the frame that it came in. It is at least half of that,
 /// so that whoever keeps it does not keep much else.
@@ -19,7 +19,7 @@ const SLICE_BYTES_MIN: usize = 64 << 10;
 /// What stands before a message: whether it is compressed, and its length.
 const PREFIX_BYTES: usize = 5;
 
-/// Messages of a request, or answers. What they carry is a slice of what came, where it came in one piece and is most of
+/// Messages of a request. What they carry is a slice of what came, where it came in one piece and is most of
 /// it; else it is in memory of its own.
 pub struct Came<T>(From<T>);
 
@@ -97,10 +97,11 @@ impl<T: Message + Default> Frames<T> {
                 return Poll::Ready(Ok(Some(message)));
             }
             match ready!(Pin::new(&mut self.body).poll_frame(context)?) {
-                Some(frame) => match frame.into_data() {
-                    Ok(data) => self.rope.push(data),
-                    Err(frame) => told(&frame)?,
-                },
+                Some(frame) => {
+                    if let Ok(data) = frame.into_data() {
+                        self.rope.push(data);
+                    }
+                }
                 None if self.rope.bytes == 0 && self.length.is_none() => {
                     return Poll::Ready(Ok(None));
                 }
@@ -138,14 +139,6 @@ impl<T: Message + Default> Frames<T> {
         let message = T::decode((&mut self.rope).take(length));
         let message = message.map_err(|error| Status::internal(error.to_string()))?;
         Ok(Some(message))
-    }
-}
-
-/// How a call ended, which stands behind its answers.
-fn told(frame: &Frame<Bytes>) -> Result<(), Status> {
-    match frame.trailers_ref().and_then(Status::from_header_map) {
-        Some(status) if status.code() != Code::Ok => Err(status),
-        _ => Ok(()),
     }
 }
 
