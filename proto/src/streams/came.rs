@@ -119,9 +119,10 @@ impl<T: Message + Default> Frames<T> {
             Some(length) => length,
             None if self.rope.bytes < PREFIX_BYTES => return Ok(None),
             None => {
+                self.rope.end_small();
                 if self.rope.get_u8() != 0 {
                     let text = "a message is compressed, which nobody asked for";
-                    return Err(Status::unimplemented(text));
+                    return Err(Status::internal(text));
                 }
                 let length = self.rope.get_u32() as usize;
                 if length > self.bytes_max {
@@ -136,25 +137,44 @@ impl<T: Message + Default> Frames<T> {
             return Ok(None);
         }
         self.length = None;
+        self.rope.end_small();
         let message = T::decode((&mut self.rope).take(length));
         let message = message.map_err(|error| Status::internal(error.to_string()))?;
         Ok(Some(message))
     }
 }
 
+/// Bytes of a frame below which it is copied to others: what is noted of each frame is not much less.
+const FRAME_BYTES_MIN: usize = 1 << 10;
+
 /// What has come and was not read yet.
 #[derive(Debug, Default)]
 struct Rope {
     /// What is left of each frame, and how many bytes it had.
     frames: VecDeque<(Bytes, usize)>,
+    /// Behind them: small frames.
+    small: BytesMut,
+    /// Of all.
     bytes: usize,
 }
 
 impl Rope {
     fn push(&mut self, frame: Bytes) {
-        if !frame.is_empty() {
-            self.bytes += frame.len();
-            let had = frame.len();
+        self.bytes += frame.len();
+        if frame.len() < FRAME_BYTES_MIN {
+            self.small.extend_from_slice(&frame);
+            return;
+        }
+        self.end_small();
+        let had = frame.len();
+        self.frames.push_back((frame, had));
+    }
+
+    /// To be called before anything is read.
+    fn end_small(&mut self) {
+        if !self.small.is_empty() {
+            let had = self.small.len();
+            let frame = self.small.split().freeze();
             self.frames.push_back((frame, had));
         }
     }
@@ -196,5 +216,30 @@ impl Buf for Rope {
         let mut copy = BytesMut::with_capacity(length);
         copy.put(self.take(length));
         copy.freeze()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_byte_by_byte_takes_about_as_much_memory_as_it_has_bytes() {
+        let mut rope = Rope::default();
+        for at in 0..100_000_u32 {
+            rope.push(Bytes::copy_from_slice(&at.to_le_bytes()[..1]));
+        }
+        rope.push(Bytes::from(vec![7; FRAME_BYTES_MIN]));
+        rope.push(Bytes::from_static(b"8"));
+        assert_eq!(rope.frames.len(), 2);
+        assert!(rope.small.capacity() < 100_000);
+        rope.end_small();
+        assert_eq!(rope.bytes, 100_000 + FRAME_BYTES_MIN + 1);
+        let all = rope.copy_to_bytes(rope.bytes);
+        assert_eq!(all[99_999], 99_999_u32.to_le_bytes()[0]);
+        assert_eq!(
+            all[100_000..],
+            [vec![7; FRAME_BYTES_MIN], vec![b'8']].concat()
+        );
     }
 }

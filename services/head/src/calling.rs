@@ -22,7 +22,9 @@ use esker_log::{
     Listing, Mark, Progress, ReadFrom, ShardTopic, TopicView,
 };
 use esker_shard::{AppendBatch, AppendOutcome, Command, MixedSegment, Outcome, SegmentPlace};
-use esker_types::limits::{BATCH_BYTES_MAX, HEAD_CALLS_MAX, HEAD_POLL_MAX, HEAD_POLLS_MAX};
+use esker_types::limits::{
+    BATCH_BYTES_MAX, HEAD_CALLS_MAX, HEAD_FOLLOWER_CALLS_MAX, HEAD_POLL_MAX, HEAD_POLLS_MAX,
+};
 use esker_types::{
     ClusterId, Offset, PartitionId, RaftIndex, RaftRange, ShardId, Timestamp, TopicId, TopicName,
 };
@@ -44,6 +46,8 @@ struct Inner {
     /// By shard, from the catalog on.
     calls: Vec<Semaphore>,
     polls: Semaphore,
+    /// Reads that wait for a follower.
+    followers: Semaphore,
 }
 
 impl Calling {
@@ -59,6 +63,7 @@ impl Calling {
                 .map(|_| Semaphore::new(HEAD_CALLS_MAX))
                 .collect(),
             polls: Semaphore::new(HEAD_POLLS_MAX),
+            followers: Semaphore::new(HEAD_FOLLOWER_CALLS_MAX),
         }))
     }
 
@@ -72,15 +77,23 @@ impl Calling {
         calls.ok_or(HeadError::NoShard { shard })
     }
 
-    async fn ask(&self, shard: ShardId, question: Question) -> Result<Reply, HeadError> {
+    async fn ask(&self, shard: ShardId, mut question: Question) -> Result<Reply, HeadError> {
         let calls = self.calls(shard)?;
+        let (ways, began) = (&self.0.ways, self.0.ways.now());
+        if let Some(reply) = following::ask(ways, shard, &question, &self.0.followers).await {
+            return Ok(reply);
+        }
+        if let Question::Read { who, .. } = &mut question {
+            *who = ReadFrom::Leader;
+        }
         let turns = if asking::waits(&question) {
             &self.0.polls
         } else {
             calls
         };
         let _turn = turns.acquire().await.expect("nobody closes it");
-        following::ask(&self.0.ways, shard, question).await
+        let (reply, _) = asking::ask(ways, shard, &question, began).await?;
+        Ok(reply)
     }
 
     /// The same for what comes in pieces.

@@ -142,9 +142,15 @@ impl LocalHead {
         let by_follower = replica.leads_in().is_none();
         for _ in 0..HEAD_READS_MAX {
             let state = replica.state();
-            let at_end = view::bounds(&state, partition)
-                .is_none_or(|bounds| bounds.place(from) != Place::Head);
-            let state = if at_end {
+            let place = view::bounds(&state, partition).map(|bounds| bounds.place(from));
+            let told_by_anybody = match who {
+                ReadFrom::Leader => place == Some(Place::Head),
+                // What was flushed meanwhile is applied, and the reader finds it in the bucket.
+                ReadFrom::Follower { .. } => {
+                    matches!(place, Some(Place::Head | Place::Tiered))
+                }
+            };
+            let state = if !told_by_anybody {
                 // A follower names who leads instead: absence is not for it to tell.
                 self.fresh(shard).await?
             } else {

@@ -97,9 +97,9 @@ pub struct HeadRead {
     pub bounds: Bounds,
     /// Batches in offset order, without a gap, from the one that holds the offset on. Empty if the
     /// offset lies outside `[tiered_end, end)`, or below the log start; what the bounds then say is
-    /// not older than the call.
+    /// not older than the call, unless a follower says that it lies in the bucket.
     pub batches: Vec<HeadRecords>,
-    /// A follower answered; then there are batches.
+    /// A follower answered; then there are batches, or all is in the bucket by now.
     pub by_follower: bool,
 }
 

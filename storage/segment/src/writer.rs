@@ -295,6 +295,8 @@ impl OpenBlock {
 
     fn end_part(&mut self) {
         if !self.small.is_empty() {
+            // It grew by doubling, and is kept until the segment is in the bucket.
+            self.small.shrink_to_fit();
             self.parts.push(std::mem::take(&mut self.small).into());
         }
     }

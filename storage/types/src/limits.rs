@@ -384,6 +384,8 @@ pub const HEAD_BEHIND_MAX: Duration = ELECTION_MAX;
 /// How long a follower that has applied less than a reader was told waits for it: who leads tells its
 /// followers what is committed with every heartbeat, and mostly sooner.
 pub const HEAD_FOLLOWER_BEHIND_MAX: Duration = HEARTBEAT;
+/// Reads of an agent that wait for a follower; others ask who leads.
+pub const HEAD_FOLLOWER_CALLS_MAX: usize = HEAD_CALLS_MAX;
 /// What one read of a follower may take; then who leads is asked.
 pub const HEAD_FOLLOWER_CALL_MAX: Duration = Duration::from_millis(500);
 /// How long a follower that did not answer for a shard is not asked about it again.

@@ -1,34 +1,29 @@
 //! A read that a follower may answer: one is asked, once. If it answers with anything but batches, who
 //! leads is asked, and that follower not again for a while.
 
-use std::sync::Arc;
-
-use esker_log::{HeadError, ReadFrom};
+use esker_log::ReadFrom;
 use esker_types::{PartitionId, ShardId};
+use tokio::sync::Semaphore;
 
-use super::asking::{self, Asked, ask_once};
+use super::asking::{Asked, ask_once};
 use super::ways::Ways;
 use crate::words::{self, Question, Reply};
 
-/// Asks `question` of a follower of `shard`, if one may answer, and else of who leads, with the patience
-/// that is left.
+/// Asks `question` of a follower of `shard`, if one may answer. Who waits for one takes a place of `places`,
+/// and of no question that only who leads can answer; where there is none, he asks that one.
 pub(super) async fn ask(
-    ways: &Arc<Ways>,
+    ways: &Ways,
     shard: ShardId,
-    mut question: Question,
-) -> Result<Reply, HeadError> {
-    let began = ways.now();
-    if let Question::Read { partition, who, .. } = question
-        && who != ReadFrom::Leader
-        && let Some(reply) = of_follower(ways, shard, partition, &question).await
-    {
-        return Ok(reply);
+    question: &Question,
+    places: &Semaphore,
+) -> Option<Reply> {
+    match question {
+        Question::Read { partition, who, .. } if *who != ReadFrom::Leader => {
+            let _place = places.try_acquire().ok()?;
+            of_follower(ways, shard, *partition, question).await
+        }
+        _ => None,
     }
-    if let Question::Read { who, .. } = &mut question {
-        *who = ReadFrom::Leader;
-    }
-    let (reply, _) = asking::ask(ways, shard, &question, began).await?;
-    Ok(reply)
 }
 
 async fn of_follower(
@@ -43,6 +38,7 @@ async fn of_follower(
         && let Asked::Answered(reply @ Reply::Read(_)) =
             ask_once(ways, shard, question, asked, channel).await
     {
+        ways.follows(shard, &node);
         return Some(reply);
     }
     ways.follows_not(shard, &node);

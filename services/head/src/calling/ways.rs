@@ -9,7 +9,8 @@ use esker_env::{Env, Monotonic};
 use esker_log::Mark;
 use esker_proto::{transport, tuning};
 use esker_types::limits::{
-    HEAD_FOLLOWER_REST, HEAD_NODE_REST, HEAD_NODES_MAX, HEAD_REST_FIRST, HEAD_REST_MAX,
+    HEAD_FOLLOWER_CALL_MAX, HEAD_FOLLOWER_REST, HEAD_NODE_REST, HEAD_NODES_MAX, HEAD_REST_FIRST,
+    HEAD_REST_MAX,
 };
 use esker_types::{ClusterId, ShardId};
 use tonic::Request;
@@ -145,22 +146,33 @@ impl Ways {
     }
 
     /// A node to read `shard` from that does not lead it, as far as is known: which of several, `turn`
-    /// says, as long as none of them rests.
+    /// says, as long as none of them rests. Of one that has rested a single read finds out how it is.
     pub(super) fn follower(&self, shard: ShardId, turn: u64) -> Option<Address> {
         let now = self.now();
-        let known = self.known();
+        let mut known = self.known();
+        let known = &mut *known;
         let leader = known.leaders.get(&shard);
-        let follows = |place: &&Place| {
+        let follows = |place: &&mut Place| {
             let until = place.follows_not_until.get(&shard);
             leader != Some(&place.address)
                 && until
                     .max(place.rests_until.as_ref())
                     .is_none_or(|until| now >= *until)
         };
-        let followers: Vec<_> = known.nodes.iter().filter(follows).collect();
+        let mut followers: Vec<_> = known.nodes.iter_mut().filter(follows).collect();
         let at = turn.checked_rem(followers.len() as u64)?;
-        let chosen = followers.get(usize::try_from(at).ok()?)?;
+        let chosen = followers.get_mut(usize::try_from(at).ok()?)?;
+        if let Some(until) = chosen.follows_not_until.get_mut(&shard) {
+            *until = Monotonic(now.0 + HEAD_FOLLOWER_CALL_MAX);
+        }
         Some(Arc::clone(&chosen.address))
+    }
+
+    /// The node at `address` answered as a follower of `shard`.
+    pub(super) fn follows(&self, shard: ShardId, address: &Address) {
+        if let Some(place) = self.known().place(address) {
+            place.follows_not_until.remove(&shard);
+        }
     }
 
     /// The node at `address` did not answer as a follower of `shard`.

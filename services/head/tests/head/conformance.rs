@@ -2,7 +2,7 @@
 //! wire.
 
 mod reading; // appends, and where they can be read
-mod keeping; // flushes, checkpoints, time
+pub(crate) mod keeping; // flushes, checkpoints, time
 mod naming; // topics and their pages
 
 /// Runs each check against both heads.

@@ -5,14 +5,17 @@ use std::sync::Arc;
 use bytes::Bytes;
 use esker_head::Calling;
 use esker_log::{Head, HeadError, HeadRead, Mark, ReadFrom};
+use esker_shard::Outcome;
 use esker_types::limits::{
-    ELECTION_MAX, HEAD_FOLLOWER_BEHIND_MAX, HEAD_FOLLOWER_CALL_MAX, HEAD_FOLLOWER_REST,
-    HEAD_PATIENCE, HEARTBEAT,
+    ELECTION_MAX, HEAD_CALLS_MAX, HEAD_FOLLOWER_BEHIND_MAX, HEAD_FOLLOWER_CALL_MAX,
+    HEAD_FOLLOWER_REST, HEAD_PATIENCE, HEARTBEAT,
 };
 use esker_types::{Durability, PartitionId, PartitionIndex};
 use futures::FutureExt as _;
+use futures::future::{join, join_all};
 use tokio::time::{Instant, sleep};
 
+use crate::conformance::keeping::commit;
 use crate::posed::Posed;
 use crate::site::{CLUSTER, SHARD, SHARDS, Site, batch, make_partition, offset, run};
 use crate::trio::{NODES, Trio, address};
@@ -237,5 +240,61 @@ fn one_that_hangs_is_waited_for_once_and_not_for_long() {
         let once = HEAD_FOLLOWER_CALL_MAX..HEAD_FOLLOWER_CALL_MAX + HEAD_FOLLOWER_CALL_MAX / 2;
         assert!(once.contains(&took), "{took:?}");
         assert_eq!(follower.calls(), before + 1);
+    });
+}
+
+#[test]
+fn who_waits_for_one_that_hangs_keeps_nobody_from_who_leads_and_one_finds_out_how_it_is() {
+    run(async {
+        let hangs = |head: &Arc<dyn Head>| Posed::new(head, |_| std::future::pending().boxed());
+        let (calling, follower, partition) = posed(hangs).await;
+        let seen = calling.mark(SHARD).expect("it was asked");
+        let crowd = |readers: usize| {
+            let reads = (0..readers).map(|_| {
+                let calling = calling.clone();
+                async move {
+                    let who = ReadFrom::Follower { seen };
+                    let read = calling.read(SHARD, partition, offset(0), 100, who).await;
+                    assert_eq!(
+                        count(&read.expect("it is led").expect("it is there")),
+                        (false, 1, 1)
+                    );
+                }
+            });
+            join_all(reads)
+        };
+        let others = async {
+            tokio::task::yield_now().await;
+            let began = Instant::now();
+            calling.bounds(SHARD, partition).await.expect("it is led");
+            began.elapsed()
+        };
+        let (_, took) = join(crowd(2 * HEAD_CALLS_MAX), others).await;
+        assert!(took < HEAD_FOLLOWER_CALL_MAX / 5, "{took:?}");
+        sleep(HEAD_FOLLOWER_REST).await;
+        let before = follower.calls();
+        crowd(100).await;
+        assert_eq!(follower.calls(), before + 1);
+    });
+}
+
+#[test]
+fn what_was_flushed_meanwhile_a_follower_says_itself() {
+    run(async {
+        let asked = Asked::begin(4).await;
+        let (job, committed) = commit(&asked.calling, 1).await;
+        let flush_position = job.raft.to;
+        assert_eq!(committed, Ok(Outcome::SegmentCommitted { flush_position }));
+        let mark = asked.calling.read_index(SHARD).await.expect("it is led");
+        sleep(3 * HEARTBEAT).await;
+        let read = asked.read(3, mark).await.expect("it is in the bucket");
+        assert_eq!(count(&read), (true, 0, BATCHES));
+        assert_eq!(read.bounds.tiered_end, offset(BATCHES));
+        // It goes on answering.
+        append(&asked.calling, asked.partition, 1).await;
+        let mark = asked.calling.read_index(SHARD).await.expect("it is led");
+        sleep(3 * HEARTBEAT).await;
+        let read = asked.read(BATCHES, mark).await.expect("it is there");
+        assert_eq!(count(&read), (true, 1, BATCHES + 1));
     });
 }

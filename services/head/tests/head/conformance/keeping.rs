@@ -40,7 +40,7 @@ async fn job(head: &dyn Head) -> FlushJob {
 }
 
 /// Commits what is there, as if it had been written.
-async fn commit(head: &dyn Head, id: u128) -> (FlushJob, Result<Outcome, HeadError>) {
+pub(crate) async fn commit(head: &dyn Head, id: u128) -> (FlushJob, Result<Outcome, HeadError>) {
     let job = job(head).await;
     let commit = Command::CommitSegment(CommitSegment {
         segment: SegmentId(id),
