@@ -1,11 +1,13 @@
 //! The wire, and only the wire.
 //!
 //! Here is what the services and the SDK must agree on: messages and stubs, generated from
-//! `esker/v1/*.proto`; what they mean in [`esker_types`]; how an error travels; how a connection
-//! is set. Nothing here decides anything.
+//! `esker/v1/*.proto` and `esker/internal/v1/*.proto`; what they mean in [`esker_types`]; how an error
+//! travels; how a connection is set. Nothing here decides anything.
 //!
 //! ```text
 //!   esker/v1/*.proto ─► v1 ◄─► convert ◄─► esker_types
+//!                        │
+//!    appends of nodes ─► streams: large batches as they lie
 //!                        │
 //!       Error ◄─► status ◄─► tonic::Status, grpc-status-details-bin
 //!                        │
@@ -46,7 +48,7 @@ pub mod codec; // messages, in as much memory as they take
 
 mod whole; // bodies, cut where messages begin
 
-pub mod streams; // messages that carry batches, uncopied
+pub mod streams; // messages that carry batches, large ones uncopied
 
 pub mod tls; // connections that prove who is there
 

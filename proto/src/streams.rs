@@ -1,11 +1,11 @@
-//! Streams of messages that carry batches, which are not copied on their way: what tonic would copy once to
-//! send and once to receive.
+//! Streams of messages that carry batches, of which large ones are not copied on their way: tonic would copy
+//! them once to send and once to receive.
 //!
 //! ```text
 //!   message ─► fields, batch ─► frames of HTTP/2 ═══► frames ─► message, whose batch is a slice of a frame
 //!     Sent                      as gRPC has them                 Came
 //! ```
-//! Stubs stay as they are generated, and so do the bytes of the protocol: on either side the body is put in the
+//! Stubs stay as they are generated, and so does the protocol, but for the order of fields: on either side the body is put in the
 //! place of the one that tonic reads or writes. Who calls hands [`carrying`] to its stub; who serves asks
 //! [`came`] for the messages of a request whose body was [`set_aside`].
 

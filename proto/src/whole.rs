@@ -24,7 +24,7 @@ use crate::streams;
 /// Bytes before a message: whether it is compressed, and its length.
 const PREFIX_BYTES: usize = 5;
 
-/// What cuts the bodies of a server's requests.
+/// What cuts the bodies of a server's requests, but for those that [`streams`] takes aside.
 pub type Layer = MapRequestLayer<fn(Request<Body>) -> Request<Body>>;
 
 /// The same, for [`tonic::transport::Server::layer`].

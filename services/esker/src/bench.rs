@@ -21,7 +21,7 @@ mod process; // a process that was started here
 mod server; // a server of one's own
 mod disk; // what the disk does
 mod wire; // what gRPC over loopback does
-mod sink; // what processes do that only write what they are sent
+mod sink; // what processes do that only write what they are sent, or pass it on
 mod codec; // what zstd does
 
 use std::io::Write as _;

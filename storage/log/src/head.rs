@@ -82,8 +82,8 @@ pub struct AcceptedBatch {
 pub enum ReadFrom {
     /// Who leads the shard.
     Leader,
-    /// A follower, too, with batches that it has. What it has applied is committed; that something is
-    /// not there, who leads alone may say.
+    /// A follower, too, with batches that it has, or that they are in the bucket by now. What it has applied
+    /// is committed; that something is not there, who leads alone may say.
     Follower {
         /// What the reader was told: nothing that has applied less may answer.
         seen: Mark,

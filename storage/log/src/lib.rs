@@ -33,7 +33,7 @@ mod claim; // whose bucket it is
 mod checkpoint; // the state of a shard, kept in the bucket
 mod retention; // what is too old or too much leaves the log
 mod collect; // what nothing names leaves the bucket
-mod upkeep; // when the last three are done
+mod upkeep; // when claim, checkpoints, retention, collection and topics are seen to, and what of it fails
 mod error; // what can go wrong
 
 pub use append::{AppendError, Appended, Appends, NewAppend, Ready};

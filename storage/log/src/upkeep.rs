@@ -1,10 +1,12 @@
-//! What an engine does now and then, beside flushing: checkpoints into the bucket, retention, and
-//! collection.
+//! What an engine does now and then, beside flushing: a look at the claim, checkpoints into the bucket,
+//! retention, collection, and topics settled.
 //!
 //! ```text
+//!   the bucket   ─► guard          whether it is ours
 //!   every shard  ─► Checkpointer   state without head, for recovery and for readers without a cluster
 //!   data shards  ─► Retention      time passes, what is too old or too much is trimmed
 //!   the bucket   ─► Collector      what nothing names is deleted
+//!   data shards  ─► settling       they catch up with the catalog
 //! ```
 //! A round that fails is said once, counted while it lasts, and tried again at its next turn. One thing
 //! alone ends the engine: the bucket lives on under a higher incarnation.

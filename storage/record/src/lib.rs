@@ -14,7 +14,7 @@
 //! ```
 //!
 //! ```text
-//!   producer's records ─► Builder ─► Batch ─► admit (an agent, once) ─► patch (into a block)
+//!   producer's records ─► Builder ─► Batch ─► admit (an agent, once) ─► patch_front (into a block)
 //!                                      └────► Scratch::decode ─► Records (a reader)
 //! ```
 //!

@@ -90,8 +90,8 @@ impl Assembler {
             crc: block.crc,
             codec: block.codec,
         });
-        let parts = block.stored.into_iter();
-        parts.map(|part| self.emit(part)).collect()
+        let pieces = block.stored.into_iter();
+        pieces.map(|piece| self.emit(piece)).collect()
     }
 
     /// Writes index, directory, footer and trailer. `tombstones` are the shard's, ascending.

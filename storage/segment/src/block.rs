@@ -34,9 +34,9 @@ impl fmt::Display for BlockNumber {
 pub struct RawBlock {
     pub(crate) segment: SegmentId,
     pub(crate) number: BlockNumber,
-    /// Of all parts.
+    /// Of all pieces.
     pub(crate) bytes: usize,
-    pub(crate) parts: Vec<Bytes>,
+    pub(crate) pieces: Vec<Bytes>,
     /// Whether most of it came plain, so that compressing it may pay.
     pub(crate) plain: bool,
 }
@@ -61,7 +61,7 @@ impl RawBlock {
     /// [`Error::Compress`].
     pub fn seal(self, sealer: &mut Sealer) -> Result<SealedBlock, Error> {
         let raw_bytes = narrow(self.bytes);
-        let (mut codec, mut stored) = (Codec::None, self.parts);
+        let (mut codec, mut stored) = (Codec::None, self.pieces);
         if self.plain {
             let packed = sealer.pack(&stored, self.bytes);
             let packed = packed.map_err(|fault| Error::Compress {
@@ -74,8 +74,8 @@ impl RawBlock {
             }
         }
         let mut crc = Digest::new(CrcAlgorithm::Crc32Iscsi);
-        for part in &stored {
-            crc.update(part);
+        for piece in &stored {
+            crc.update(piece);
         }
         Ok(SealedBlock {
             number: self.number,
@@ -96,7 +96,7 @@ const RETAINED_BYTES_MAX: usize = 2 * esker_types::limits::BLOCK_BYTES;
 pub struct Sealer {
     encoder: Encoder,
     level: ZstdLevel,
-    /// Of a block in parts, which it compresses as one.
+    /// Of a block in pieces, which it compresses as one.
     joined: Vec<u8>,
     packed: Vec<u8>,
 }
@@ -113,14 +113,14 @@ impl Sealer {
         }
     }
 
-    /// `parts`, `bytes` in all, compressed, if that pays.
-    fn pack(&mut self, parts: &[Bytes], bytes: usize) -> Result<Option<Bytes>, codec::Fault> {
-        let plain = match parts {
+    /// `pieces`, `bytes` in all, compressed, if that pays.
+    fn pack(&mut self, pieces: &[Bytes], bytes: usize) -> Result<Option<Bytes>, codec::Fault> {
+        let plain = match pieces {
             [one] => &one[..],
             _ => {
                 self.joined.reserve(bytes);
-                for part in parts {
-                    self.joined.extend_from_slice(part);
+                for piece in pieces {
+                    self.joined.extend_from_slice(piece);
                 }
                 &self.joined[..]
             }

@@ -49,7 +49,7 @@ pub struct Index {
 #[derive(Debug, Default)]
 struct OpenBlock {
     /// Large batches, but for their headers, as they came, and what is between them.
-    parts: Vec<Bytes>,
+    pieces: Vec<Bytes>,
     /// Behind them.
     small: Vec<u8>,
     bytes: usize,
@@ -57,7 +57,7 @@ struct OpenBlock {
 }
 
 /// Bytes of a batch from which on it is not copied into its block.
-const PART_BYTES_MIN: usize = 16 << 10;
+const PIECE_BYTES_MIN: usize = 16 << 10;
 
 impl Writer {
     /// A writer of the segment that `origin` names.
@@ -125,8 +125,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Copies `batch` into the current block, patched as `placement` says, and indexes it. The
-    /// block before comes back when this one had to begin.
+    /// Puts `batch` into the current block, patched as `placement` says, and indexes it; of a large one only
+    /// the header is copied. The block before comes back when this one had to begin.
     ///
     /// # Errors
     /// [`Error::Full`] above [`SEGMENT_BATCHES_MAX`] batches or [`SEGMENT_BLOCKS_MAX`] blocks; the
@@ -200,7 +200,7 @@ impl Writer {
         if block.bytes == 0 {
             return None;
         }
-        block.end_part();
+        block.end_piece();
         let number = BlockNumber(self.index.blocks);
         self.index.blocks += 1;
         Some(RawBlock {
@@ -208,7 +208,7 @@ impl Writer {
             number,
             plain: block.plain_bytes * 2 >= block.bytes,
             bytes: block.bytes,
-            parts: block.parts,
+            pieces: block.pieces,
         })
     }
 
@@ -274,7 +274,7 @@ impl OpenBlock {
     /// Where the batch begins.
     fn push(&mut self, batch: &Batch, placement: &Placement) -> usize {
         let (position, bytes) = (self.bytes, batch.bytes());
-        let copied = match bytes.len() < PART_BYTES_MIN {
+        let copied = match bytes.len() < PIECE_BYTES_MIN {
             true => bytes.len(),
             false => HEADER_BYTES,
         };
@@ -283,8 +283,8 @@ impl OpenBlock {
         let front = &mut self.small[from..];
         esker_record::patch_front(front, placement.offset, placement.leader_epoch);
         if copied < bytes.len() {
-            self.end_part();
-            self.parts.push(bytes.slice(copied..));
+            self.end_piece();
+            self.pieces.push(bytes.slice(copied..));
         }
         self.bytes += bytes.len();
         if batch.header().attributes.codec() == Codec::None {
@@ -293,11 +293,11 @@ impl OpenBlock {
         position
     }
 
-    fn end_part(&mut self) {
+    fn end_piece(&mut self) {
         if !self.small.is_empty() {
             // It grew by doubling, and is kept until the segment is in the bucket.
             self.small.shrink_to_fit();
-            self.parts.push(std::mem::take(&mut self.small).into());
+            self.pieces.push(std::mem::take(&mut self.small).into());
         }
     }
 }

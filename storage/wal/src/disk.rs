@@ -39,7 +39,7 @@ mod writer; // the one writer
 
 pub use body::Body;
 pub use book::{LogBounds, Vote};
-pub use checkpoint::{Checkpoint, Checkpoints, Prepared, Title};
+pub use checkpoint::{Checkpoint, Checkpoints, Prepared};
 pub use inspect::{FileReport, FrameReport, GroupReport};
 pub use options::{Fatal, OnFatal, Stats, WalOptions};
 pub(crate) use pin::Pin;

@@ -145,10 +145,7 @@ impl Replica {
         if let Some(vote) = vote.filter(|vote| vote.term > leader.term) {
             return Ok(vote);
         }
-        let (meta, last) = (
-            snapshot_meta(&checkpoint.title()).map_err(failed)?,
-            checkpoint.last,
-        );
+        let (meta, last) = (snapshot_meta(&checkpoint).map_err(failed)?, checkpoint.last);
         let (wal, checkpoints) = (Arc::clone(self.wal()), self.checkpoints().clone());
         let incoming = Incoming::begin(wal, checkpoints, checkpoint, head_bytes).await;
         let mut incoming = incoming.map_err(failed)?;

@@ -17,7 +17,7 @@ use super::histogram::Histogram;
 use super::load::{self, Loaded};
 use super::plan;
 use super::sink::{self, Taken};
-use super::site::{self, Site};
+use super::site::Site;
 use super::{in_scratch, say};
 use crate::failure::Failure;
 use crate::produce::Codec;
@@ -121,8 +121,8 @@ struct Cluster {
     /// Seconds of a core, of all its processes, for each MiB.
     cpu_per_mib: f64,
     most_resident: u64,
-    /// Bytes that each partition takes of the fullest node, and of the agent; 0 where there are few.
-    of_partition: [f64; 2],
+    /// Bytes that the fullest node holds, and the agent, once all is filled and calm.
+    held: [u64; 2],
 }
 
 async fn measure(args: &Args, shell: &Shell, scratch: &Path) -> Result<Measured, Failure> {
@@ -190,14 +190,12 @@ impl Bench<'_> {
             load::topic(plan, self.shell, self.client).await?;
         }
         tokio::time::sleep(CALM).await;
-        let before = self.site.taken();
-        let of_partition = if self.shape.partitions > PARTITIONS {
+        if self.shape.partitions > PARTITIONS {
             self.fill("full").await?;
             tokio::time::sleep(CALM).await;
-            self.of_partition(&before, &self.site.taken())
-        } else {
-            [0.0; 2]
-        };
+        }
+        let held = self.site.taken();
+        let held = [held.nodes.into_iter().max().unwrap_or(0), held.agent];
         let idle = self.idle().await;
         let single = self.load(&single).await?.written.latency;
         let before = self.site.taken().cpu;
@@ -210,7 +208,7 @@ impl Bench<'_> {
             cpu_per_mib: cpu / mib(full.written.all.bytes),
             full,
             most_resident: self.site.most_resident(),
-            of_partition,
+            held,
         })
     }
 
@@ -268,16 +266,6 @@ impl Bench<'_> {
         flushed.map_err(|error| Failure::writing(&error))?;
         Ok(())
     }
-
-    #[expect(clippy::cast_precision_loss, reason = "for a person to read")]
-    fn of_partition(&self, before: &site::Taken, after: &site::Taken) -> [f64; 2] {
-        let each = |before: u64, after: u64| {
-            after.saturating_sub(before) as f64 / f64::from(self.shape.partitions)
-        };
-        let nodes = before.nodes.iter().zip(&after.nodes);
-        let nodes = nodes.map(|(before, after)| each(*before, *after));
-        [nodes.fold(0.0, f64::max), each(before.agent, after.agent)]
-    }
 }
 
 fn settled<T>(outcome: Option<Result<T, esker_client::Error>>) -> Result<(), Failure> {
@@ -285,6 +273,11 @@ fn settled<T>(outcome: Option<Result<T, esker_client::Error>>) -> Result<(), Fai
         Some(Err(error)) => Err(Failure::writing(&error)),
         Some(Ok(_)) | None => Ok(()),
     }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "for a person to read")]
+fn bytes_more(before: u64, after: u64) -> f64 {
+    after.saturating_sub(before) as f64
 }
 
 #[expect(clippy::cast_precision_loss, reason = "for a person to read")]
@@ -316,6 +309,24 @@ impl Measured {
         limits.map(|limit| cluster.full.bytes_per_second() / limit.bytes_per_second)
     }
 
+    /// Bytes that a partition takes of the fullest node, and of the agent: what they hold more than in a
+    /// cluster that differs in having fewer partitions, all filled. `None` where there is none.
+    fn of_partition(&self, cluster: &Cluster) -> Option<[f64; 2]> {
+        let alike = |other: &&Cluster| {
+            let Shape {
+                nodes,
+                shards,
+                partitions,
+            } = other.shape;
+            let fewer = partitions > PARTITIONS && partitions < cluster.shape.partitions;
+            fewer && (nodes, shards) == (cluster.shape.nodes, cluster.shape.shards)
+        };
+        let fewer = self.clusters.iter().filter(alike);
+        let fewer = fewer.min_by_key(|other| other.shape.partitions)?;
+        let more = f64::from(cluster.shape.partitions - fewer.shape.partitions);
+        Some([0, 1].map(|at| bytes_more(fewer.held[at], cluster.held[at]) / more))
+    }
+
     fn object(&self) -> Value {
         let clusters = self.clusters.iter().map(|cluster| {
             let Shape {
@@ -334,10 +345,10 @@ impl Measured {
                 "cpu_ms_per_mib": cluster.cpu_per_mib * 1e3,
                 "idle_cores": cluster.idle,
                 "most_resident_bytes": cluster.most_resident,
-                "bytes_per_partition": {
-                    "node": cluster.of_partition[0],
-                    "agent": cluster.of_partition[1],
-                },
+                "held_bytes": { "node": cluster.held[0], "agent": cluster.held[1] },
+                "bytes_per_partition": self
+                    .of_partition(cluster)
+                    .map(|[node, agent]| json!({ "node": node, "agent": agent })),
             })
         });
         let limit = |limit: Taken| {
@@ -413,7 +424,9 @@ impl Measured {
             format!("{:.1} %", cluster.idle * 100.0),
             screen::bytes(cluster.most_resident),
         ]);
-        row.extend(cluster.of_partition.map(|bytes| format!("{bytes:.0}")));
+        let of_partition = self.of_partition(cluster);
+        let told = of_partition.map(|each| each.map(|bytes| format!("{bytes:.0}")));
+        row.extend(told.unwrap_or_default());
         row
     }
 }

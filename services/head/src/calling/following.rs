@@ -1,5 +1,5 @@
-//! A read that a follower may answer: one is asked, once. If it answers with anything but batches, who
-//! leads is asked, and that follower not again for a while.
+//! A read that a follower may answer: one is asked, once. If it has neither batches nor that they are in the
+//! bucket by now, who leads is asked, and that follower not again for a while.
 
 use esker_log::ReadFrom;
 use esker_types::{PartitionId, ShardId};

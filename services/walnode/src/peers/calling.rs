@@ -7,13 +7,14 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use esker_env::{Network, WallMs};
 use esker_proto::internal::install_part::{Beginning, Part};
 use esker_proto::internal::raft_client::RaftClient;
 use esker_proto::internal::{self as wire};
 use esker_proto::streams::{self, Carrying};
 use esker_proto::{transport, tuning};
-use esker_types::limits::INSTALLS_MAX;
+use esker_types::limits::{CHECKPOINT_CHUNK_BYTES, INSTALLS_MAX};
 use esker_types::{EntryId, NodeId, ShardId};
 use esker_wal::disk::{Body, Vote};
 use esker_wal::peers::{
@@ -292,7 +293,7 @@ async fn installed(
 fn parts(leader: Vote, outgoing: &Outgoing) -> BoxStream<'static, wire::InstallPart> {
     let sent = outgoing.checkpoint().clone();
     let (shard, last) = (sent.shard, sent.last);
-    let state_bytes: usize = sent.state.iter().map(bytes::Bytes::len).sum();
+    let state_bytes: usize = sent.state.iter().map(Bytes::len).sum();
     let beginning = Part::Beginning(Beginning {
         leader: words::vote(leader),
         last: words::id(sent.last),
@@ -301,7 +302,7 @@ fn parts(leader: Vote, outgoing: &Outgoing) -> BoxStream<'static, wire::InstallP
         entries: outgoing.entries(),
         head_bytes: outgoing.head_bytes(),
     });
-    let state = stream::iter(sent.state).map(Part::State);
+    let state = stream::iter(sent.state.into_iter().flat_map(pieces)).map(Part::State);
     let entries = outgoing.head().scan((), move |(), read| {
         let read = read.inspect_err(|error| {
             tracing::warn!(%shard, %last, %error, "a snapshot was not sent to its end");
@@ -313,10 +314,36 @@ fn parts(leader: Vote, outgoing: &Outgoing) -> BoxStream<'static, wire::InstallP
     parts.map(part).boxed()
 }
 
+/// What fits a message, whatever `state` is: one that was read from a file is in one piece.
+fn pieces(mut state: Bytes) -> impl Iterator<Item = Bytes> {
+    std::iter::from_fn(move || {
+        let piece = state.split_to(state.len().min(CHECKPOINT_CHUNK_BYTES));
+        (!piece.is_empty()).then_some(piece)
+    })
+}
+
 fn entry(entry: (EntryId, Body)) -> Part {
     Part::Entry(words::entry(entry))
 }
 
 fn part(part: Part) -> wire::InstallPart {
     wire::InstallPart { part: Some(part) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_of_any_size_goes_in_pieces_that_fit_a_message() {
+        let state = Bytes::from(vec![7; 2 * tuning::PEER_MESSAGE_BYTES_MAX + 5]);
+        let sent: Vec<_> = pieces(state.clone()).collect();
+        assert!(
+            sent.iter()
+                .all(|piece| piece.len() <= CHECKPOINT_CHUNK_BYTES)
+        );
+        assert_eq!(sent.concat(), state);
+        assert_eq!(sent[0].as_ptr(), state.as_ptr());
+        assert_eq!(pieces(Bytes::new()).count(), 0);
+    }
 }

@@ -44,28 +44,7 @@ pub struct Checkpoint {
     pub state: Vec<Bytes>,
 }
 
-/// All of a checkpoint but its state, which may be large.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Title {
-    /// The shard.
-    pub shard: ShardId,
-    /// The last entry whose effect it holds.
-    pub last: EntryId,
-    /// Raft's membership at that entry, encoded.
-    pub membership: Bytes,
-}
-
 impl Checkpoint {
-    /// What it is of.
-    #[must_use]
-    pub fn title(&self) -> Title {
-        Title {
-            shard: self.shard,
-            last: self.last,
-            membership: self.membership.clone(),
-        }
-    }
-
     /// The checkpoint that the bytes of a whole file hold; `None` if they hold none.
     #[must_use]
     pub fn decode(bytes: &Bytes) -> Option<Self> {

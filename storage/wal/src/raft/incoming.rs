@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 
 use super::snapshot::{Received, Snapshot, decode, unflushed};
 use crate::Error;
-use crate::disk::{Body, Checkpoint, Checkpoints, Full, Prepared, Purpose, Staged, Title, Wal};
+use crate::disk::{Body, Checkpoint, Checkpoints, Full, Prepared, Purpose, Staged, Wal};
 
 /// What describes a batch in its entry, and its share of what else the entry says: about, and rather more.
 const DESCRIPTION_BYTES: u64 = 256;
@@ -21,7 +21,7 @@ const DESCRIPTION_BYTES: u64 = 256;
 #[derive(Debug)]
 pub struct Incoming {
     wal: Arc<Wal>,
-    title: Title,
+    checkpoint: Arc<Checkpoint>,
     prepared: Prepared,
     state: State,
     /// The entries that its head names, and how many of them have come.
@@ -64,9 +64,9 @@ impl Incoming {
         let shard = checkpoint.shard;
         let room = wal.has_room(Purpose::Installed, needed);
         room.map_err(|full| no_room(shard, &full, needed))?;
-        let title = checkpoint.title();
+        let checkpoint = Arc::new(checkpoint);
         let prepare = {
-            let wal = Arc::clone(&wal);
+            let (checkpoint, wal) = (Arc::clone(&checkpoint), Arc::clone(&wal));
             move || {
                 let prepared = checkpoints.prepare(&checkpoint);
                 prepared.inspect_err(|error| wal.end_at(error))
@@ -76,7 +76,7 @@ impl Incoming {
         Ok(Self {
             staged: Arc::new(Staged::new(shard)),
             wal,
-            title,
+            checkpoint,
             prepared,
             state,
             named,
@@ -95,7 +95,7 @@ impl Incoming {
     /// `InvalidData` if the head names another entry, `StorageFull` if the log has no room for it, what the
     /// disk said.
     pub async fn take(&mut self, id: EntryId, body: Body) -> io::Result<()> {
-        let (shard, last) = (self.title.shard, self.title.last);
+        let (shard, last) = (self.checkpoint.shard, self.checkpoint.last);
         if self.named.get(self.came) != Some(&id.index) {
             let what = format!("the head of {shard} at {last} does not go on with entry {id}");
             return Err(io::Error::new(io::ErrorKind::InvalidData, what));
@@ -129,7 +129,7 @@ impl Incoming {
     pub async fn finish(mut self) -> io::Result<Snapshot> {
         let (came, named) = (self.came, self.named.len());
         if came != named {
-            let (shard, last) = (self.title.shard, self.title.last);
+            let (shard, last) = (self.checkpoint.shard, self.checkpoint.last);
             let what =
                 format!("the head of {shard} at {last} ends after {came} of {named} entries");
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, what));
@@ -142,7 +142,7 @@ impl Incoming {
             prepared: self.prepared,
             state: self.state,
         };
-        Ok(Snapshot::received(self.title, received))
+        Ok(Snapshot::received(self.checkpoint, received))
     }
 
     /// Queues what has come.
@@ -152,7 +152,7 @@ impl Incoming {
         }
         let needed = self.wal.step_disk_bytes(self.part.len(), self.part_bytes);
         let promise = self.wal.promise(Purpose::Installed, needed).await;
-        let promise = promise.map_err(|full| no_room(self.title.shard, &full, needed))?;
+        let promise = promise.map_err(|full| no_room(self.checkpoint.shard, &full, needed))?;
         let turn = self.room_for(self.part_bytes).await?;
         self.has_failed()?;
         self.part[0].1.hold(promise);

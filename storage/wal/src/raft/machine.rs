@@ -20,10 +20,10 @@ use openraft::{OptionalSend, alias};
 use tokio::sync::watch;
 
 use super::membership;
-use super::snapshot::{Of, Received, Snapshot, decode, load, unflushed};
+use super::snapshot::{Head, Received, Snapshot, decode, unflushed};
 use super::types::{Applied, LogId, Payload, TypeConfig, entry_id, log_id};
 use crate::Error;
-use crate::disk::{Checkpoint, Checkpoints, Title, Wal};
+use crate::disk::{Checkpoint, Checkpoints, Wal};
 use crate::peers::Likeness;
 
 type StoredMembership = alias::StoredMembershipOf<TypeConfig>;
@@ -57,7 +57,7 @@ struct Shared {
     /// Held while a checkpoint is made current: builder and installer run side by side.
     turn: tokio::sync::Mutex<()>,
     /// The current checkpoint.
-    current: Mutex<Option<Title>>,
+    current: Mutex<Option<Arc<Checkpoint>>>,
     /// Its state's readings that release goes by.
     durable: watch::Sender<Durable>,
     /// The disk had no room for the last one that was to be current; said once.
@@ -124,7 +124,7 @@ impl Machine {
         let (durable, durable_end) = watch::channel(durable);
         let (alive, alive_end) = watch::channel(());
         let (likeness, likeness_end) = watch::channel(None);
-        let current = Mutex::new(current.as_ref().map(Checkpoint::title));
+        let current = Mutex::new(current.map(Arc::new));
         let shared = Arc::new(Shared {
             env: env.clone(),
             wal,
@@ -297,19 +297,10 @@ impl RaftStateMachine<TypeConfig> for Machine {
             return Ok(());
         }
         let invalid = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
-        let membership = membership_of(snapshot.title()).map_err(invalid)?;
-        let (state, made) = match snapshot.of() {
-            Of::Received(received) => {
-                (received.state.clone(), Made::Received(Arc::clone(received)))
-            }
-            Of::Here(checkpoints, wal) => {
-                let (checkpoints, shard) = (checkpoints.clone(), self.state.shard());
-                let load = move || {
-                    let checkpoint = load(&checkpoints, shard)?;
-                    Ok::<_, io::Error>((decode(&checkpoint)?, Made::Here(checkpoint)))
-                };
-                wal.workers().run(load).await?
-            }
+        let membership = membership_of(snapshot.checkpoint()).map_err(invalid)?;
+        let (state, received) = match snapshot.head() {
+            Head::Received(received) => (received.state.clone(), Some(Arc::clone(received))),
+            Head::Here(_) => (decode(snapshot.checkpoint())?, None),
         };
         if state.applied() != last || state.shard() != self.state.shard() {
             let (shard, applied) = (state.shard(), state.applied());
@@ -317,11 +308,13 @@ impl RaftStateMachine<TypeConfig> for Machine {
                 "a snapshot said to be at {last} is {shard} at {applied}"
             )));
         }
-        let title = snapshot.title().clone();
-        self.shared.make_current(title, made, &state).await?;
+        let checkpoint = Arc::clone(snapshot.checkpoint());
+        self.shared
+            .make_current(checkpoint, received.clone(), &state)
+            .await?;
         // Not before: a part of the log is moved when its file is the oldest, and what was moved counts at a
         // start whether or not its checkpoint came to be.
-        if let Of::Received(received) = snapshot.of() {
+        if let Some(received) = received {
             self.shared.wal.adopt(&received.staged);
         }
 
@@ -334,7 +327,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
     async fn get_current_snapshot(&mut self) -> io::Result<Option<RaftSnapshot>> {
         let current = self.shared.current().clone();
         current
-            .map(|title| self.shared.raft_snapshot(title))
+            .map(|checkpoint| self.shared.raft_snapshot(checkpoint))
             .transpose()
     }
 }
@@ -369,74 +362,72 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
         };
         let Ok(state) = self.shared.env.workers.run(encode).await;
         let membership = encode_membership(&self.membership);
-        let checkpoint = Checkpoint {
+        let checkpoint = Arc::new(Checkpoint {
             shard,
             last,
             membership,
             state,
-        };
-        let title = checkpoint.title();
-        let made = Made::Here(checkpoint);
-        let made = self.shared.make_current(title.clone(), made, &self.state);
+        });
+        let made = self
+            .shared
+            .make_current(Arc::clone(&checkpoint), None, &self.state);
         match made.await {
             Ok(current) => self.shared.raft_snapshot(current),
-            Err(error) if is_out_of_room(&error) => self.shared.postpone(title, &error),
+            Err(error) if is_out_of_room(&error) => self.shared.postpone(checkpoint, &error),
             Err(error) => Err(error),
         }
     }
 }
 
-/// What is to be current.
-enum Made {
-    /// To be written yet.
-    Here(Checkpoint),
-    /// It is on disk.
-    Received(Arc<Received>),
-}
-
 impl Shared {
-    fn current(&self) -> std::sync::MutexGuard<'_, Option<Title>> {
+    fn current(&self) -> std::sync::MutexGuard<'_, Option<Arc<Checkpoint>>> {
         self.current.lock().expect("nothing panics under this lock")
     }
 
-    /// Makes what was `made`, which is of `state`, durable and current. An older one than the current is left
-    /// aside: builder and installer may overtake each other.
-    async fn make_current(&self, title: Title, made: Made, state: &State) -> io::Result<Title> {
+    /// Makes `checkpoint`, which is of `state`, durable and current; one that was `received` is on disk. An
+    /// older one than the current is left aside: builder and installer may overtake each other.
+    async fn make_current(
+        &self,
+        checkpoint: Arc<Checkpoint>,
+        received: Option<Arc<Received>>,
+        state: &State,
+    ) -> io::Result<Arc<Checkpoint>> {
         let _turn = self.turn.lock().await;
         let newer = self
             .current()
             .clone()
-            .filter(|current| current.last.index > title.last.index);
+            .filter(|current| current.last.index > checkpoint.last.index);
         if let Some(newer) = newer {
             return Ok(newer);
         }
         let save = {
-            let (checkpoints, wal) = (self.checkpoints.clone(), Arc::clone(&self.wal));
+            let (checkpoints, checkpoint) = (self.checkpoints.clone(), Arc::clone(&checkpoint));
+            let wal = Arc::clone(&self.wal);
             move || {
-                let saved = match made {
-                    Made::Received(received) => received.prepared.make_current(),
-                    Made::Here(checkpoint) => checkpoints.save(&checkpoint),
+                let saved = match received {
+                    Some(received) => received.prepared.make_current(),
+                    None => checkpoints.save(&checkpoint),
                 };
                 saved.inspect_err(|error| wal.end_at(error))
             }
         };
         self.env.workers.run(save).await?;
-        *self.current() = Some(title.clone());
+        *self.current() = Some(Arc::clone(&checkpoint));
         self.durable.send_modify(|durable| {
-            (durable.last, durable.flushed) = (title.last, state.flushed());
+            (durable.last, durable.flushed) = (checkpoint.last, state.flushed());
         });
         if self.postponing.swap(false, Ordering::Relaxed) {
-            let shard = title.shard;
+            let shard = checkpoint.shard;
             tracing::info!(%shard, "the disk has room for a checkpoint again");
         }
-        Ok(title)
+        Ok(checkpoint)
     }
 
-    /// The checkpoint of `title` found no room on the disk: nothing is lost by that, only nothing is let go of.
+    /// `checkpoint` found no room on the disk: nothing is lost by that, only nothing is let go of.
     /// Raft is handed what is current, or, if nothing is, what covers nothing.
-    fn postpone(&self, title: Title, error: &io::Error) -> io::Result<RaftSnapshot> {
+    fn postpone(&self, checkpoint: Arc<Checkpoint>, error: &io::Error) -> io::Result<RaftSnapshot> {
         if !self.postponing.swap(true, Ordering::Relaxed) {
-            let shard = title.shard;
+            let shard = checkpoint.shard;
             tracing::warn!(%shard, %error, "the disk has no room for a checkpoint: the WAL lets go of nothing, appends are refused once it is full, and it is tried again; make room on the disk");
         }
         self.durable
@@ -446,30 +437,26 @@ impl Shared {
             || {
                 Ok(RaftSnapshot {
                     meta: SnapshotMeta::default(),
-                    snapshot: self.own(title),
+                    snapshot: Snapshot::own(checkpoint, Arc::clone(&self.wal)),
                 })
             },
             |current| self.raft_snapshot(current),
         )
     }
 
-    fn raft_snapshot(&self, title: Title) -> io::Result<RaftSnapshot> {
-        let meta = snapshot_meta(&title)?;
-        let snapshot = self.own(title);
+    fn raft_snapshot(&self, checkpoint: Arc<Checkpoint>) -> io::Result<RaftSnapshot> {
+        let meta = snapshot_meta(&checkpoint)?;
+        let snapshot = Snapshot::own(checkpoint, Arc::clone(&self.wal));
         Ok(RaftSnapshot { meta, snapshot })
-    }
-
-    fn own(&self, title: Title) -> Snapshot {
-        Snapshot::own(title, self.checkpoints.clone(), Arc::clone(&self.wal))
     }
 }
 
 /// What openraft is told of a checkpoint.
-pub(crate) fn snapshot_meta(title: &Title) -> io::Result<SnapshotMeta> {
+pub(crate) fn snapshot_meta(checkpoint: &Checkpoint) -> io::Result<SnapshotMeta> {
     let unreadable = || io::Error::new(io::ErrorKind::InvalidData, "its membership is unreadable");
-    let last_membership = decode_membership(&title.membership).ok_or_else(unreadable)?;
+    let last_membership = decode_membership(&checkpoint.membership).ok_or_else(unreadable)?;
     Ok(SnapshotMeta {
-        last_log_id: log_id(title.last),
+        last_log_id: log_id(checkpoint.last),
         last_membership,
     })
 }
@@ -477,11 +464,11 @@ pub(crate) fn snapshot_meta(title: &Title) -> io::Result<SnapshotMeta> {
 /// State and membership of a checkpoint, or what is wrong with it.
 fn read(checkpoint: &Checkpoint) -> Result<(State, StoredMembership), String> {
     let state = decode(checkpoint).map_err(|error| error.to_string())?;
-    Ok((state, membership_of(&checkpoint.title())?))
+    Ok((state, membership_of(checkpoint)?))
 }
 
-fn membership_of(title: &Title) -> Result<StoredMembership, String> {
-    let read = decode_membership(&title.membership);
+fn membership_of(checkpoint: &Checkpoint) -> Result<StoredMembership, String> {
+    let read = decode_membership(&checkpoint.membership);
     read.ok_or_else(|| "its membership is unreadable".into())
 }
 

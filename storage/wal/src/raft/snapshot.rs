@@ -19,22 +19,21 @@ use esker_types::{EntryId, RaftIndex, RaftRange, ShardId};
 use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
 
-use crate::disk::{Body, Checkpoint, Checkpoints, Pin, Prepared, Staged, Title, Wal};
+use crate::disk::{Body, Checkpoint, Pin, Prepared, Staged, Wal};
 
-/// What openraft hands around as a snapshot. Clones share it. The state is on disk: a node keeps none in memory
-/// beside the one that it applies to.
+/// What openraft hands around as a snapshot. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
-    title: Title,
-    of: Of,
+    checkpoint: Arc<Checkpoint>,
+    head: Head,
 }
 
-/// Where it is.
+/// Where the unflushed entries are.
 #[derive(Clone, Debug)]
-pub(super) enum Of {
-    /// It is the current checkpoint here, or was; what is not flushed is in this node's own log.
-    Here(Checkpoints, Arc<Wal>),
-    /// It came from another node.
+pub(super) enum Head {
+    /// In this node's own log.
+    Here(Arc<Wal>),
+    /// They came along.
     Received(Arc<Received>),
 }
 
@@ -50,52 +49,53 @@ pub(super) struct Received {
 
 impl Snapshot {
     /// This node's own current checkpoint.
-    pub(super) const fn own(title: Title, checkpoints: Checkpoints, wal: Arc<Wal>) -> Self {
-        let of = Of::Here(checkpoints, wal);
-        Self { title, of }
+    pub(crate) fn own(checkpoint: Arc<Checkpoint>, wal: Arc<Wal>) -> Self {
+        Self {
+            checkpoint,
+            head: Head::Here(wal),
+        }
     }
 
     /// One that came from another node.
-    pub(super) fn received(title: Title, received: Received) -> Self {
-        let of = Of::Received(Arc::new(received));
-        Self { title, of }
+    pub(super) fn received(checkpoint: Arc<Checkpoint>, received: Received) -> Self {
+        Self {
+            checkpoint,
+            head: Head::Received(Arc::new(received)),
+        }
     }
 
-    pub(super) const fn title(&self) -> &Title {
-        &self.title
+    /// The state, encoded, and what raft adds to it.
+    #[must_use]
+    pub const fn checkpoint(&self) -> &Arc<Checkpoint> {
+        &self.checkpoint
     }
 
-    pub(super) const fn of(&self) -> &Of {
-        &self.of
+    pub(super) const fn head(&self) -> &Head {
+        &self.head
     }
 
     /// This node's own, made ready to be sent: its head, and what follows on it, is kept from here on, for
-    /// [`esker_types::limits::SNAPSHOT_PIN_MAX`] at most. If a newer one has become current meanwhile, it is
-    /// that one, which covers what this one does.
+    /// [`esker_types::limits::SNAPSHOT_PIN_MAX`] at most.
     ///
     /// # Errors
     /// `NotFound` if the log has released some of the head meanwhile: a newer snapshot is to be sent
     /// instead, whose head is shorter. `InvalidData` if its state is none; `Unsupported` if it is another
     /// node's.
     pub async fn leave(&self) -> io::Result<Outgoing> {
-        let Of::Here(checkpoints, wal) = &self.of else {
+        let Head::Here(wal) = &self.head else {
             let what = "a snapshot of another node is not passed on";
             return Err(io::Error::new(io::ErrorKind::Unsupported, what));
         };
-        let (shard, checkpoints) = (self.title.shard, checkpoints.clone());
-        let load = move || {
-            let checkpoint = load(&checkpoints, shard)?;
-            let head = unflushed(&decode(&checkpoint)?);
-            Ok::<_, io::Error>((Arc::new(checkpoint), head))
-        };
-        let (checkpoint, head) = wal.workers().run(load).await?;
-        let last = checkpoint.last.index;
+        let checkpoint = Arc::clone(&self.checkpoint);
+        let decode = move || Ok::<_, io::Error>(unflushed(&decode(&checkpoint)?));
+        let head = wal.workers().run(decode).await?;
+        let (shard, last) = (self.checkpoint.shard, self.checkpoint.last.index);
         let first = head.first().copied();
         let pin = wal.pin(shard, first, last);
         let gone = || released(shard, first.unwrap_or_default());
         let pin = Arc::new(pin.ok_or_else(gone)?);
         Ok(Outgoing {
-            checkpoint,
+            checkpoint: Arc::clone(&self.checkpoint),
             bytes: wal.weigh(shard, &head),
             head: head.into(),
             wal: Arc::clone(wal),
@@ -163,17 +163,6 @@ impl Outgoing {
 fn released(shard: ShardId, index: RaftIndex) -> io::Error {
     let what = format!("entry {index} of {shard} was released meanwhile");
     io::Error::new(io::ErrorKind::NotFound, what)
-}
-
-/// The current checkpoint of `shard`. Blocks.
-pub(super) fn load(checkpoints: &Checkpoints, shard: ShardId) -> io::Result<Checkpoint> {
-    let none = || {
-        io::Error::new(
-            io::ErrorKind::NotFound,
-            format!("{shard} has no checkpoint"),
-        )
-    };
-    checkpoints.load(shard)?.ok_or_else(none)
 }
 
 /// The state of `checkpoint`, which says itself whose it is.
