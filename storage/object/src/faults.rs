@@ -187,7 +187,12 @@ impl FaultStore {
                 self.damage(request, |body| body.slice(..body.len() / 2))
                     .await
             }
-            Fault::CorruptBody => self.damage(request, flip_a_bit).await,
+            Fault::CorruptBody => {
+                // What a put was harmed by, a get must not set right.
+                let stores = matches!(request, Request::Put { .. });
+                let bit = if stores { 0x10 } else { 0x20 };
+                self.damage(request, move |body| flip(bit, body)).await
+            }
             Fault::SwappedBody => match request {
                 Request::Get { path, range, .. } => self.swapped(path, range).await,
                 other => self.apply(other).await,
@@ -304,11 +309,12 @@ fn lost(how: &str) -> Cause {
     Cause::Unavailable(format!("{how} (injected)"))
 }
 
-fn flip_a_bit(body: Bytes) -> Bytes {
+/// Flips `bit` of the byte in the middle.
+fn flip(bit: u8, body: Bytes) -> Bytes {
     let mut bytes = Vec::from(body);
     let middle = bytes.len() / 2;
     if let Some(byte) = bytes.get_mut(middle) {
-        *byte ^= 0x10;
+        *byte ^= bit;
     }
     bytes.into()
 }

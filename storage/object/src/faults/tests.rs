@@ -64,6 +64,10 @@ async fn a_lost_put_is_found_by_a_head_and_a_damaged_one_by_its_bytes() {
     store.put(&key(1), body(b"0123")).await.unwrap();
     let read = store.get_range(&key(1), 0..4, Lane::Tail).await.unwrap();
     assert_eq!(read, Bytes::from_static(b"01\x223"));
+    // A get that is harmed, too, does not set it right.
+    faults.script(Rule::new(Fault::CorruptBody).on(Verb::Get));
+    let read = store.get_range(&key(1), 0..4, Lane::Tail).await.unwrap();
+    assert_eq!(read, Bytes::from_static(b"01\x023"));
 }
 
 #[tokio::test]
