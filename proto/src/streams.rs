@@ -5,9 +5,9 @@
 //!   message ─► fields, batch ─► frames of HTTP/2 ═══► frames ─► message, whose batch is a slice of a frame
 //!     Sent                      as gRPC has them                 Came
 //! ```
-//! Stubs stay as they are generated, and so does the protocol, but for the order of fields: on either side the body is put in the
-//! place of the one that tonic reads or writes. Who calls hands [`carrying`] to its stub; who serves asks
-//! [`came`] for the messages of a request whose body was [`set_aside`].
+//! Stubs stay as they are generated, and so does the protocol, but for the order of fields: on either side the
+//! body is put in the place of the one that tonic reads or writes. Who calls hands [`carrying`] to its stub;
+//! who serves asks [`came`] for the messages of a request whose body was [`set_aside`].
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
@@ -106,21 +106,17 @@ where
 
 #[cfg(test)]
 mod tests {
-    use std::collections::VecDeque;
-    use std::convert::Infallible;
-
-    use futures::stream;
-    use http_body::Frame;
-
-    use super::sent::Sent;
-    use super::*;
-    use bytes::Bytes;
-    use http_body::Body as _;
     use std::future::poll_fn;
     use std::pin::Pin;
 
+    use bytes::Bytes;
+    use futures::stream;
+    use http_body::Body as _;
+
+    use super::*;
     use crate::internal::append_call::{Append, Of};
     use crate::internal::{AppendCall, AppendRequest, Entry, EntryId, PartitionRef, Vote};
+    use crate::whole::tests::Frames;
 
     const MOST: u32 = 1 << 20;
 
@@ -178,21 +174,6 @@ mod tests {
             frames.push(frame.unwrap().into_data().unwrap());
         }
         frames
-    }
-
-    /// Frames as a body.
-    struct Frames(VecDeque<Bytes>);
-
-    impl http_body::Body for Frames {
-        type Data = Bytes;
-        type Error = Infallible;
-
-        fn poll_frame(
-            mut self: Pin<&mut Self>,
-            _: &mut Context<'_>,
-        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-            Poll::Ready(self.0.pop_front().map(|data| Ok(Frame::data(data))))
-        }
     }
 
     fn read<T: Message + Default + Send + 'static>(frames: Vec<Bytes>) -> Came<T> {

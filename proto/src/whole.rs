@@ -22,7 +22,7 @@ use tower::util::MapRequestLayer;
 use crate::streams;
 
 /// Bytes before a message: whether it is compressed, and its length.
-const PREFIX_BYTES: usize = 5;
+pub(crate) const PREFIX_BYTES: usize = 5;
 
 /// What cuts the bodies of a server's requests, but for those that [`streams`] takes aside.
 pub type Layer = MapRequestLayer<fn(Request<Body>) -> Request<Body>>;
@@ -141,7 +141,7 @@ pub(crate) mod tests {
     use super::*;
 
     /// A body of `frames`.
-    struct Frames(VecDeque<Bytes>);
+    pub(crate) struct Frames(pub(crate) VecDeque<Bytes>);
 
     impl http_body::Body for Frames {
         type Data = Bytes;

@@ -13,11 +13,11 @@ use prost::Message;
 use tonic::body::Body;
 use tonic::{Status, Streaming};
 
+use crate::whole::PREFIX_BYTES;
+
 /// Bytes from which on a part of a message is a slice of the frame that it came in. It is at least half of that,
 /// so that whoever keeps it does not keep much else.
 const SLICE_BYTES_MIN: usize = 64 << 10;
-/// What stands before a message: whether it is compressed, and its length.
-const PREFIX_BYTES: usize = 5;
 
 /// Messages of a request. What they carry is a slice of what came, where it came in one piece and is most of
 /// it; else it is in memory of its own.

@@ -12,14 +12,13 @@ use prost::Message;
 
 use crate::internal::append_call::Of;
 use crate::internal::{AppendCall, AppendRequest};
+use crate::whole::PREFIX_BYTES;
 
 /// Bytes of a batch from which on it is a piece of its own: what is less is copied, as that is cheaper than
 /// another frame.
 const PIECE_BYTES_MIN: usize = 4 << 10;
 /// Bytes of small messages that go together, although more of them wait.
 const TOGETHER_BYTES: usize = 32 << 10;
-/// What stands before a message: that it is not compressed, and its length.
-const PREFIX_BYTES: usize = 5;
 
 /// A message that can be written in pieces: as prost writes it, but for the order of its fields.
 pub trait InPieces: Message {
