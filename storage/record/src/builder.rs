@@ -39,10 +39,16 @@ impl<'a> NewRecord<'a> {
     }
 }
 
-/// Collects records and writes them as one batch; then starts afresh with the same buffers.
+/// Collects records and writes them as one batch; then starts afresh, with the same buffers if it compresses.
+///
+/// ```text
+///   push ─► [ room for a header | records ] ─┬─ stored plain: this becomes the batch, nothing is copied
+///                                            └─ compressed:   a batch of its own, the buffer stays
+/// ```
 pub struct Builder {
     compression: Compression,
     batch_bytes_max: usize,
+    /// [`HEADER_BYTES`] of room and the records behind it; nothing at all before the first.
     plain: Vec<u8>,
     packed: Vec<u8>,
     encoder: Encoder,
@@ -77,7 +83,15 @@ impl Builder {
     /// with its target.
     #[must_use]
     pub fn plain_bytes(&self) -> usize {
-        HEADER_BYTES + self.plain.len()
+        self.plain.len().max(HEADER_BYTES)
+    }
+
+    /// Makes room for `bytes` of records, as [`Builder::record_bytes`] counts: they are not moved then while
+    /// there become more of them.
+    pub fn reserve(&mut self, bytes: usize) {
+        let bytes = bytes.min(BATCH_DECODED_BYTES_MAX);
+        let room = self.plain_bytes() - self.plain.len();
+        self.plain.reserve(room + bytes);
     }
 
     /// Bytes that `record` would add before compression, give or take the width of its deltas.
@@ -104,13 +118,14 @@ impl Builder {
         };
         let offset_delta = i64::from(self.records);
         let body = body_bytes(record, timestamp_delta, offset_delta);
-        let total = self.plain.len() + varlong_bytes(wire(body)) + body;
-        if total > BATCH_DECODED_BYTES_MAX {
+        let total = self.plain_bytes() + varlong_bytes(wire(body)) + body;
+        if total - HEADER_BYTES > BATCH_DECODED_BYTES_MAX {
             return Err(Error::DecodedTooLarge {
-                at_least: total,
+                at_least: total - HEADER_BYTES,
                 limit: BATCH_DECODED_BYTES_MAX,
             });
         }
+        self.plain.resize(self.plain_bytes(), 0);
         put_varlong(&mut self.plain, wire(body));
         put_body(&mut self.plain, record, timestamp_delta, offset_delta);
         debug_assert_eq!(self.plain.len(), total, "record_bytes and put agree");
@@ -144,11 +159,10 @@ impl Builder {
             return Err(Error::Empty);
         }
         let codec = self.pack()?;
-        let payload = match codec {
-            Codec::None => &self.plain,
-            _ => &self.packed,
+        let bytes = match codec {
+            Codec::None => self.plain.len(),
+            _ => HEADER_BYTES + self.packed.len(),
         };
-        let bytes = HEADER_BYTES + payload.len();
         if bytes > self.batch_bytes_max {
             return Err(Error::TooLarge {
                 bytes,
@@ -166,16 +180,32 @@ impl Builder {
             producer,
             records: self.records,
         };
-        let mut out = Vec::with_capacity(bytes);
-        out.extend_from_slice(&[0; HEADER_BYTES]);
-        out.extend_from_slice(payload);
+        let mut out = self.take_out(codec);
         let (front, _) = out
             .split_first_chunk_mut::<HEADER_BYTES>()
-            .expect("the header's room was just made");
+            .expect("the header's room is in front");
         header.write(front);
         header.crc = crc_fast::crc32_iscsi(&out[layout::CRC_FROM..]);
         out[layout::CRC..layout::CRC_FROM].copy_from_slice(&header.crc.to_be_bytes());
         Ok(Batch::built(Bytes::from(out), header))
+    }
+
+    /// Room for a header and the payload behind it, in memory that is not much more.
+    fn take_out(&mut self, codec: Codec) -> Vec<u8> {
+        let packed = match codec {
+            Codec::None => {
+                let mut out = std::mem::take(&mut self.plain);
+                if out.capacity() > out.len() + out.len() / SPARE {
+                    out.shrink_to_fit();
+                }
+                return out;
+            }
+            _ => &self.packed,
+        };
+        let mut out = Vec::with_capacity(HEADER_BYTES + packed.len());
+        out.extend_from_slice(&[0; HEADER_BYTES]);
+        out.extend_from_slice(packed);
+        out
     }
 
     fn pack(&mut self) -> Result<Codec, Error> {
@@ -184,9 +214,13 @@ impl Builder {
             return Ok(codec);
         }
         self.encoder
-            .encode(self.compression, &self.plain, &mut self.packed)
+            .encode(
+                self.compression,
+                &self.plain[HEADER_BYTES..],
+                &mut self.packed,
+            )
             .map_err(|fault| Error::Codec { codec, fault })?;
-        let pays = self.packed.len() < self.plain.len();
+        let pays = HEADER_BYTES + self.packed.len() < self.plain.len();
         Ok(if pays { codec } else { Codec::None })
     }
 }
@@ -201,6 +235,8 @@ impl fmt::Debug for Builder {
     }
 }
 
+/// Of a batch that is not compressed, at most a so-manieth more stays allocated than it has bytes.
+const SPARE: usize = 8;
 /// What each of the two buffers keeps between batches.
 const RETAINED_BYTES_MAX: usize = esker_types::limits::BATCH_BYTES_MAX;
 

@@ -94,6 +94,24 @@ proptest! {
     }
 
     #[test]
+    fn a_builder_that_was_used_builds_what_a_new_one_does(
+        first in records(),
+        second in records(),
+        which in 0..5usize,
+        room in 0..1000usize,
+    ) {
+        let compression = sample::compressions()[which];
+        let mut builder = Builder::new(compression, 64 << 20);
+        for records in [first, second] {
+            builder.reserve(room);
+            let built = sample::build_by(&mut builder, &records, None);
+            prop_assert_eq!(builder.plain_bytes(), esker_record::HEADER_BYTES);
+            let anew = sample::build(&records, compression, None);
+            prop_assert_eq!(built.bytes(), anew.bytes());
+        }
+    }
+
+    #[test]
     fn changed_records_under_a_right_checksum_never_panic(
         records in records(),
         which in 0..5usize,

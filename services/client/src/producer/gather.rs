@@ -14,6 +14,9 @@ use crate::error::Error;
 /// Memory that a record sent alone takes beside its own bytes: its fields, its receipt, its share.
 pub(super) const RECORD_OVERHEAD_BYTES: usize = 256;
 
+/// What a record takes beyond [`Builder::record_bytes`], of which the deltas are those of a first one: about.
+const DELTA_BYTES: usize = 4;
+
 /// Records as they are handed over, with whoever waits for them.
 #[derive(Debug)]
 pub(super) struct Letter {
@@ -36,6 +39,13 @@ pub(super) enum Content {
 }
 
 impl Content {
+    const fn records(&self) -> usize {
+        match self {
+            Self::One(..) => 1,
+            Self::Many(_, records) => records.len(),
+        }
+    }
+
     fn push(&self, builder: &mut Builder) -> Result<(), esker_record::Error> {
         let (timestamp, records) = match self {
             Self::One(timestamp, record) => (*timestamp, std::slice::from_ref(record)),
@@ -225,6 +235,8 @@ impl Press {
         bundle: Bundle,
         stamp: Option<ProducerStamp>,
     ) -> Result<Sealed, (Receipts, esker_record::Error)> {
+        let records = bundle.contents.iter().map(Content::records).sum::<usize>();
+        self.builder.reserve(bundle.bytes + records * DELTA_BYTES);
         let mut contents = bundle.contents.iter();
         let pushed = contents.try_for_each(|content| content.push(&mut self.builder));
         // Whatever was pushed, the builder is empty after this.

@@ -75,7 +75,14 @@ pub(crate) fn build(
     compression: Compression,
     stamp: Option<ProducerStamp>,
 ) -> Batch {
-    let mut builder = Builder::new(compression, 64 << 20);
+    build_by(&mut Builder::new(compression, 64 << 20), records, stamp)
+}
+
+pub(crate) fn build_by(
+    builder: &mut Builder,
+    records: &[Owned],
+    stamp: Option<ProducerStamp>,
+) -> Batch {
     for record in records {
         let headers: Vec<_> = record
             .headers
