@@ -7,7 +7,8 @@
 //! ```
 //! Stubs stay as they are generated, and so does the protocol, but for the order of fields: on either side the
 //! body is put in the place of the one that tonic reads or writes. Who calls hands [`carrying`] to its stub;
-//! who serves asks [`came`] for the messages of a request whose body was [`set_aside`].
+//! who serves asks [`came`] for the messages of a request whose body was [`set_aside`]. Likewise an answer: who
+//! serves returns it [`in_pieces`], who calls hands [`asking`] to its stub and gets it by [`answered`].
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
@@ -21,14 +22,18 @@ use tonic::transport::Channel;
 use tonic::{Request, Streaming};
 use tower::Service;
 
+pub use answers::{Asking, answered, asking, in_pieces};
 pub use came::Came;
 pub use sent::{InPieces, Pieces};
 
+pub(crate) use answers::put_back;
 use sent::Sent;
 
 mod sent; // messages as pieces, which are frames of a body
 
 mod came; // frames of a body as messages
+
+mod answers; // one message, in either way
 
 /// Whose requests are set aside.
 const PATHS: [&str; 2] = [
@@ -73,7 +78,7 @@ impl Service<http::Request<Body>> for Carrying {
     }
 }
 
-/// The body of a request, until its handler asks for it.
+/// A body, until it is asked for.
 #[derive(Clone)]
 struct Aside(Arc<Mutex<Option<Body>>>);
 
@@ -83,8 +88,7 @@ pub(crate) fn set_aside(request: http::Request<Body>) -> http::Request<Body> {
         return request;
     }
     let (mut parts, body) = request.into_parts();
-    let aside = Aside(Arc::new(Mutex::new(Some(body))));
-    parts.extensions.insert(aside);
+    parts.extensions.insert(Aside::of(body));
     http::Request::from_parts(parts, Body::empty())
 }
 
@@ -93,15 +97,23 @@ pub fn came<T>(mut request: Request<Streaming<T>>, bytes_max: usize) -> Came<T>
 where
     T: Message + Default + Send + 'static,
 {
-    let aside = request.extensions_mut().remove::<Aside>();
-    let aside = aside.and_then(|Aside(body)| {
-        let mut body = body.lock().expect("nothing panics under this lock");
-        body.take()
-    });
-    match aside {
+    match take(request.extensions_mut()) {
         Some(body) => Came::of(body, bytes_max),
         None => Came::copied(request.into_inner()),
     }
+}
+
+impl Aside {
+    fn of(body: Body) -> Self {
+        Self(Arc::new(Mutex::new(Some(body))))
+    }
+}
+
+/// The body that was set aside in `extensions`.
+fn take(extensions: &mut http::Extensions) -> Option<Body> {
+    let Aside(body) = extensions.remove::<Aside>()?;
+    let mut body = body.lock().expect("nothing panics under this lock");
+    body.take()
 }
 
 #[cfg(test)]

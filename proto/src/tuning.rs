@@ -107,6 +107,7 @@ pub fn peer_server() -> Server<Stack<Layer, Identity>> {
 pub fn peer_endpoint(uri: &str) -> Result<Endpoint, tonic::transport::Error> {
     Ok(endpoint(uri)?
         .connect_timeout(PEER_KEEPALIVE)
+        .max_frame_size(FRAME_BYTES_MAX)
         .http2_keep_alive_interval(PEER_KEEPALIVE)
         .keep_alive_timeout(PEER_KEEPALIVE))
 }

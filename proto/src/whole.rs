@@ -16,20 +16,31 @@ use bytes::{Buf as _, Bytes};
 use http_body::Frame;
 use tonic::Status;
 use tonic::body::Body;
-use tonic::codegen::http::Request;
-use tower::util::MapRequestLayer;
+use tonic::codegen::http::{Request, Response};
+use tower::layer::util::Stack;
+use tower::util::{MapRequestLayer, MapResponseLayer};
 
 use crate::streams;
 
 /// Bytes before a message: whether it is compressed, and its length.
 pub(crate) const PREFIX_BYTES: usize = 5;
 
-/// What cuts the bodies of a server's requests, but for those that [`streams`] takes aside.
-pub type Layer = MapRequestLayer<fn(Request<Body>) -> Request<Body>>;
+/// What cuts the bodies of a server's requests, but for those that [`streams`] takes aside, and puts back those of
+/// answers that it has taken aside.
+pub type Layer = Stack<
+    MapRequestLayer<fn(Request<Body>) -> Request<Body>>,
+    MapResponseLayer<fn(Response<Body>) -> Response<Body>>,
+>;
 
 /// The same, for [`tonic::transport::Server::layer`].
 pub(crate) fn layer() -> Layer {
-    MapRequestLayer::new(|request| streams::set_aside(request).map(|body| Body::new(Cut::of(body))))
+    let requests = MapRequestLayer::new(cut as fn(_) -> _);
+    let answers = MapResponseLayer::new(streams::put_back as fn(_) -> _);
+    Stack::new(requests, answers)
+}
+
+fn cut(request: Request<Body>) -> Request<Body> {
+    streams::set_aside(request).map(|body| Body::new(Cut::of(body)))
 }
 
 /// A body and how far it is read.

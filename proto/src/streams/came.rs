@@ -8,10 +8,10 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BufMut as _, Bytes, BytesMut};
 use futures::{Stream, StreamExt as _};
-use http_body::Body as _;
+use http_body::{Body as _, Frame};
 use prost::Message;
 use tonic::body::Body;
-use tonic::{Status, Streaming};
+use tonic::{Code, Status, Streaming};
 
 use crate::whole::PREFIX_BYTES;
 
@@ -19,7 +19,7 @@ use crate::whole::PREFIX_BYTES;
 /// so that whoever keeps it does not keep much else.
 const SLICE_BYTES_MIN: usize = 64 << 10;
 
-/// Messages of a request. What they carry is a slice of what came, where it came in one piece and is most of
+/// Messages of a request, or of an answer. What they carry is a slice of what came, where it came in one piece and is most of
 /// it; else it is in memory of its own.
 pub struct Came<T>(From<T>);
 
@@ -34,17 +34,40 @@ struct Frames<T> {
     /// Of the message that is coming.
     length: Option<usize>,
     bytes_max: usize,
+    ending: Ending,
     ended: bool,
     of: PhantomData<fn() -> T>,
 }
 
+/// How a body may end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Ending {
+    /// Behind its messages.
+    Anyhow,
+    /// Only behind the word that the call went well.
+    Told,
+    /// Which has come.
+    Well,
+}
+
 impl<T: Message + Default + Send + 'static> Came<T> {
+    /// Messages of a request.
     pub(super) fn of(body: Body, bytes_max: usize) -> Self {
+        Self::new(body, bytes_max, Ending::Anyhow)
+    }
+
+    /// Messages of an answer, behind which it says how the call went.
+    pub(super) fn answer(body: Body, bytes_max: usize) -> Self {
+        Self::new(body, bytes_max, Ending::Told)
+    }
+
+    fn new(body: Body, bytes_max: usize, ending: Ending) -> Self {
         Self(From::Body(Box::new(Frames {
             body,
             rope: Rope::default(),
             length: None,
             bytes_max,
+            ending,
             ended: false,
             of: PhantomData,
         })))
@@ -97,13 +120,18 @@ impl<T: Message + Default> Frames<T> {
                 return Poll::Ready(Ok(Some(message)));
             }
             match ready!(Pin::new(&mut self.body).poll_frame(context)?) {
-                Some(frame) => {
-                    if let Ok(data) = frame.into_data() {
-                        self.rope.push(data);
-                    }
-                }
+                Some(frame) => match frame.into_data() {
+                    Ok(data) => self.rope.push(data),
+                    Err(frame) => self.heed(&frame)?,
+                },
                 None if self.rope.bytes == 0 && self.length.is_none() => {
-                    return Poll::Ready(Ok(None));
+                    return Poll::Ready(match self.ending {
+                        Ending::Anyhow | Ending::Well => Ok(None),
+                        Ending::Told => {
+                            let text = "the call ended without a word of how it went";
+                            Err(Status::internal(text))
+                        }
+                    });
                 }
                 None => {
                     let text = "the stream ended in the middle of a message";
@@ -111,6 +139,19 @@ impl<T: Message + Default> Frames<T> {
                 }
             }
         }
+    }
+
+    /// What stands behind the messages of an answer.
+    fn heed(&mut self, frame: &Frame<Bytes>) -> Result<(), Status> {
+        if self.ending == Ending::Anyhow {
+            return Ok(());
+        }
+        match frame.trailers_ref().and_then(Status::from_header_map) {
+            Some(status) if status.code() != Code::Ok => return Err(status),
+            Some(_) => self.ending = Ending::Well,
+            None => {}
+        }
+        Ok(())
     }
 
     /// The message that is coming, if all of it has come.

@@ -11,7 +11,7 @@ use http_body::{Body, Frame};
 use prost::Message;
 
 use crate::internal::append_call::Of;
-use crate::internal::{AppendCall, AppendRequest};
+use crate::internal::{AcceptedRun, Answer, AppendCall, AppendRequest, HeadRead, answer};
 use crate::whole::PREFIX_BYTES;
 
 /// Bytes of a batch from which on it is a piece of its own: what is less is copied, as that is cheaper than
@@ -118,6 +118,57 @@ impl InPieces for AppendRequest {
             pieces.fields(&entry);
             for batch in payload {
                 pieces.bytes_of(3, batch);
+            }
+        }
+    }
+}
+
+impl InPieces for Answer {
+    fn write(mut self, pieces: &mut Pieces) {
+        match self.of.take() {
+            Some(answer::Of::Accepted(run)) => {
+                pieces.fields(&self);
+                pieces.begin(13, run.encoded_len());
+                run.write(pieces);
+            }
+            Some(answer::Of::Read(read)) => {
+                pieces.fields(&self);
+                pieces.begin(9, read.encoded_len());
+                read.write(pieces);
+            }
+            small => {
+                self.of = small;
+                pieces.fields(&self);
+            }
+        }
+    }
+}
+
+impl InPieces for AcceptedRun {
+    fn write(mut self, pieces: &mut Pieces) {
+        let batches = std::mem::take(&mut self.batches);
+        pieces.fields(&self);
+        for mut batch in batches {
+            pieces.begin(1, batch.encoded_len());
+            let bytes = std::mem::take(&mut batch.batch);
+            pieces.fields(&batch);
+            if !bytes.is_empty() {
+                pieces.bytes_of(6, bytes);
+            }
+        }
+    }
+}
+
+impl InPieces for HeadRead {
+    fn write(mut self, pieces: &mut Pieces) {
+        let batches = std::mem::take(&mut self.batches);
+        pieces.fields(&self);
+        for mut batch in batches {
+            pieces.begin(2, batch.encoded_len());
+            let bytes = std::mem::take(&mut batch.batch);
+            pieces.fields(&batch);
+            if !bytes.is_empty() {
+                pieces.bytes_of(3, bytes);
             }
         }
     }

@@ -143,7 +143,7 @@ impl Service for Answering {
         let reply = asked::answer(&*self.head, shard, seen, question).await;
         // Whoever was deposed meanwhile has said what it said.
         let mark = self.head.mark(shard);
-        Ok(Response::new(words::answer(mark, reply)))
+        Ok(streams::in_pieces(words::answer(mark, reply)))
     }
 
     async fn fetch(&self, request: Request<wire::Question>) -> Reply<Self::FetchStream> {

@@ -10,6 +10,7 @@ use esker_proto::codec::Exact;
 use esker_proto::internal::head_client::HeadClient;
 use esker_proto::internal::part::Of;
 use esker_proto::internal::{self as wire};
+use esker_proto::streams;
 use esker_proto::tuning::PEER_MESSAGE_BYTES_MAX;
 use esker_types::ShardId;
 use esker_types::limits::{
@@ -160,15 +161,15 @@ async fn unary(
     channel: Channel,
     request: tonic::Request<impl futures::Stream<Item = wire::Question> + Send + 'static>,
 ) -> Result<wire::Answer, Status> {
-    let mut grpc = Grpc::new(channel)
+    let mut grpc = Grpc::new(streams::asking(channel))
         .max_decoding_message_size(PEER_MESSAGE_BYTES_MAX)
         .max_encoding_message_size(PEER_MESSAGE_BYTES_MAX);
     let unready = |error: tonic::transport::Error| Status::unavailable(error.to_string());
     grpc.ready().await.map_err(unready)?;
     let codec: Exact<wire::Question, wire::Answer> = Exact::default();
     let path = PathAndQuery::from_static(ASK);
-    let answer = grpc.client_streaming(request, path, codec).await?;
-    Ok(answer.into_inner())
+    let answer = grpc.streaming(request, path, codec).await?;
+    streams::answered(answer, PEER_MESSAGE_BYTES_MAX).await
 }
 
 /// What an answer comes to.
