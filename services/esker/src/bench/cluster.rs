@@ -102,17 +102,24 @@ pub(crate) async fn run(args: &Args, shell: &Shell) -> Result<(), Failure> {
 
 #[derive(Debug)]
 struct Measured {
+    clusters: Vec<Cluster>,
+}
+
+/// What is possible, measured before a cluster and after it: the mean, since a machine that others share is not
+/// as fast in each minute.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
     /// Three processes that only write.
     apart: Taken,
     /// The same, in a row.
     in_a_row: Taken,
-    clusters: Vec<Cluster>,
 }
 
 /// What a cluster did.
 #[derive(Debug)]
 struct Cluster {
     shape: Shape,
+    limits: Limits,
     /// Of a core, of all its processes while nothing happens.
     idle: f64,
     /// One append at a time.
@@ -126,16 +133,6 @@ struct Cluster {
 }
 
 async fn measure(args: &Args, shell: &Shell, scratch: &Path) -> Result<Measured, Failure> {
-    let env = &shell.env;
-    say("three processes that only write");
-    let plan = sink::Plan {
-        bytes: args.batch_bytes,
-        in_flight: args.in_flight,
-        lasting: args.seconds,
-    };
-    let apart = sink::apart(env, scratch, plan).await?;
-    say("the same in a row, behind a relay");
-    let in_a_row = sink::in_a_row(env, scratch, plan).await?;
     let all = CLUSTERS.map(|(nodes, shards, partitions)| Shape {
         nodes,
         shards,
@@ -147,11 +144,12 @@ async fn measure(args: &Args, shell: &Shell, scratch: &Path) -> Result<Measured,
         &args.of
     };
     let mut clusters = Vec::new();
+    let mut before = limits(args, shell, scratch).await?;
     for (at, shape) in shapes.iter().enumerate() {
         say(&shape.to_string());
         let folder = scratch.join(format!("cluster-{at}"));
-        let site = Site::found(env, &folder, shape.nodes, shape.shards).await?;
-        let client = site.client(env).await?;
+        let site = Site::found(&shell.env, &folder, shape.nodes, shape.shards).await?;
+        let client = site.client(&shell.env).await?;
         let bench = Bench {
             args,
             shell,
@@ -159,15 +157,40 @@ async fn measure(args: &Args, shell: &Shell, scratch: &Path) -> Result<Measured,
             client: &client,
             shape: *shape,
         };
-        clusters.push(bench.run().await?);
+        let mut cluster = bench.run(before).await?;
         drop(site);
         crate::run::remove(&folder);
+        before = limits(args, shell, scratch).await?;
+        cluster.limits = cluster.limits.mean(before);
+        clusters.push(cluster);
     }
-    Ok(Measured {
-        apart,
-        in_a_row,
-        clusters,
-    })
+    Ok(Measured { clusters })
+}
+
+async fn limits(args: &Args, shell: &Shell, scratch: &Path) -> Result<Limits, Failure> {
+    let plan = sink::Plan {
+        bytes: args.batch_bytes,
+        in_flight: args.in_flight,
+        lasting: args.seconds,
+    };
+    say("three processes that only write");
+    let apart = sink::apart(&shell.env, scratch, plan).await?;
+    say("the same in a row, behind a relay");
+    let in_a_row = sink::in_a_row(&shell.env, scratch, plan).await?;
+    Ok(Limits { apart, in_a_row })
+}
+
+impl Limits {
+    fn mean(self, other: Self) -> Self {
+        let mean = |one: Taken, other: Taken| Taken {
+            bytes_per_second: f64::midpoint(one.bytes_per_second, other.bytes_per_second),
+            cpu_per_mib: f64::midpoint(one.cpu_per_mib, other.cpu_per_mib),
+        };
+        Self {
+            apart: mean(self.apart, other.apart),
+            in_a_row: mean(self.in_a_row, other.in_a_row),
+        }
+    }
 }
 
 struct Bench<'a> {
@@ -179,7 +202,7 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    async fn run(&self) -> Result<Cluster, Failure> {
+    async fn run(&self, limits: Limits) -> Result<Cluster, Failure> {
         let full = self.plan("full", self.shape.partitions);
         let single = plan::Args {
             batch_bytes: SINGLE_BYTES,
@@ -203,6 +226,7 @@ impl Bench<'_> {
         let cpu = self.site.taken().cpu - before;
         Ok(Cluster {
             shape: self.shape,
+            limits,
             idle,
             single,
             cpu_per_mib: cpu / mib(full.written.all.bytes),
@@ -302,13 +326,15 @@ impl std::fmt::Display for Shape {
     }
 }
 
-impl Measured {
+impl Cluster {
     /// Of what three processes take apart, and in a row.
-    fn ratios(&self, cluster: &Cluster) -> [f64; 2] {
-        let limits = [self.apart, self.in_a_row];
-        limits.map(|limit| cluster.full.bytes_per_second() / limit.bytes_per_second)
+    fn ratios(&self) -> [f64; 2] {
+        let limits = [self.limits.apart, self.limits.in_a_row];
+        limits.map(|limit| self.full.bytes_per_second() / limit.bytes_per_second)
     }
+}
 
+impl Measured {
     /// Bytes that a partition takes of the fullest node, and of the agent: what they hold more than in a
     /// cluster that differs in having fewer partitions, all filled. `None` where there is none.
     fn of_partition(&self, cluster: &Cluster) -> Option<[f64; 2]> {
@@ -328,6 +354,12 @@ impl Measured {
     }
 
     fn object(&self) -> Value {
+        let limit = |limit: Taken| {
+            json!({
+                "mb_per_s": limit.bytes_per_second / 1e6,
+                "cpu_ms_per_mib": limit.cpu_per_mib * 1e3,
+            })
+        };
         let clusters = self.clusters.iter().map(|cluster| {
             let Shape {
                 nodes,
@@ -339,7 +371,11 @@ impl Measured {
                 "data_shards": shards,
                 "partitions": partitions,
                 "mb_per_s": cluster.full.bytes_per_second() / 1e6,
-                "ratio": { "apart": self.ratios(cluster)[0], "in_a_row": self.ratios(cluster)[1] },
+                "limits": {
+                    "apart": limit(cluster.limits.apart),
+                    "in_a_row": limit(cluster.limits.in_a_row),
+                },
+                "ratio": { "apart": cluster.ratios()[0], "in_a_row": cluster.ratios()[1] },
                 "full_speed": cluster.full.written.latency.object(),
                 "single": cluster.single.object(),
                 "cpu_ms_per_mib": cluster.cpu_per_mib * 1e3,
@@ -351,16 +387,7 @@ impl Measured {
                     .map(|[node, agent]| json!({ "node": node, "agent": agent })),
             })
         });
-        let limit = |limit: Taken| {
-            json!({
-                "mb_per_s": limit.bytes_per_second / 1e6,
-                "cpu_ms_per_mib": limit.cpu_per_mib * 1e3,
-            })
-        };
-        json!({
-            "limits": { "apart": limit(self.apart), "in_a_row": limit(self.in_a_row) },
-            "clusters": clusters.collect::<Vec<_>>(),
-        })
+        json!({ "clusters": clusters.collect::<Vec<_>>() })
     }
 
     fn text(&self) -> String {
@@ -374,32 +401,26 @@ impl Measured {
             "SHARDS",
             "PARTITIONS",
             "MB/s",
-            "OF APART",
+            "APART",
+            "RATIO",
             "IN A ROW",
+            "RATIO",
             "p50 ms",
             "p99 ms",
             "SINGLE p50",
             "p99 ms",
             "CPU ms/MiB",
+            "APART",
+            "IN A ROW",
             "IDLE CPU",
             "MOST HELD",
             "NODE B/PART",
             "AGENT",
         ];
-        let told = |limit: Taken| {
-            let Taken {
-                bytes_per_second,
-                cpu_per_mib,
-            } = limit;
-            let (mb, ms) = (bytes_per_second / 1e6, cpu_per_mib * 1e3);
-            format!("{mb:.0} MB/s ({ms:.1} ms of CPU for each MiB)")
-        };
         format!(
-            "{}\nthree processes that only write, and sync, take {} when they are sent the same, {} in a row \
-             behind a relay that gets it again\n",
+            "{}\nAPART: three processes that only write, and sync, when each is sent the same. IN A ROW: the same \
+             behind a relay that gets it again.\n",
             screen::table(&heads, &rows),
-            told(self.apart),
-            told(self.in_a_row),
         )
     }
 
@@ -417,10 +438,19 @@ impl Measured {
             partitions.to_string(),
             format!("{:.0}", cluster.full.bytes_per_second() / 1e6),
         ];
-        row.extend(self.ratios(cluster).map(|ratio| format!("{ratio:.2}")));
+        let limits = [cluster.limits.apart, cluster.limits.in_a_row];
+        for (limit, ratio) in limits.iter().zip(cluster.ratios()) {
+            row.push(format!("{:.0}", limit.bytes_per_second / 1e6));
+            row.push(format!("{ratio:.2}"));
+        }
         row.extend(latencies.iter().flatten().map(|ms| format!("{ms:.2}")));
+        let cpu = [
+            cluster.cpu_per_mib,
+            limits[0].cpu_per_mib,
+            limits[1].cpu_per_mib,
+        ];
+        row.extend(cpu.map(|seconds| format!("{:.1}", seconds * 1e3)));
         row.extend([
-            format!("{:.1}", cluster.cpu_per_mib * 1e3),
             format!("{:.1} %", cluster.idle * 100.0),
             screen::bytes(cluster.most_resident),
         ]);
