@@ -440,25 +440,20 @@ fn run(state: &State, partition: PartitionId, from: Offset, bytes_max: usize) ->
     fits.collect()
 }
 
-/// Reads them; `None` if one of them was released meanwhile.
+/// Reads them, or the first of them; `None` if one was released meanwhile.
 async fn read_all(
     replica: &Replica,
     shard: ShardId,
     positions: &[HeadPosition],
 ) -> Result<Option<Vec<HeadRecords>>, HeadError> {
-    let mut batches = Vec::with_capacity(positions.len());
-    for position in positions {
-        let read = replica.read_batch(position).await;
-        let Some(bytes) = read.map_err(|error| unreadable(shard, &error))? else {
-            return Ok(None);
-        };
-        batches.push(HeadRecords {
-            range: position.batch.range,
-            leader_epoch: position.epoch,
-            bytes,
-        });
-    }
-    Ok(Some(batches))
+    let read = replica.read_batches(positions).await;
+    let read = read.map_err(|error| unreadable(shard, &error))?;
+    let records = |(position, bytes): (&HeadPosition, Bytes)| HeadRecords {
+        range: position.batch.range,
+        leader_epoch: position.epoch,
+        bytes,
+    };
+    Ok(read.map(|read| positions.iter().zip(read).map(records).collect()))
 }
 
 fn hand_out(entry: &HeadEntry, accepted: Accepted) -> AcceptedBatch {

@@ -353,8 +353,11 @@ fn a_large_head_goes_over_the_wire_piece_by_piece() {
         for number in 0..BATCHES {
             let offset = Offset::new(number).expect("small");
             let position = data.head_lookup(partition(), offset);
-            let batch = replica.read_batch(&position.expect("in the head")).await;
-            assert_eq!(batch.expect("readable").expect("held"), batch_of(number));
+            let batch = replica
+                .read_batches(&[position.expect("in the head")])
+                .await;
+            let batch = batch.expect("readable").expect("held");
+            assert_eq!(batch, [batch_of(number)]);
         }
     });
 }

@@ -101,6 +101,31 @@ pub enum Command {
     AllocateNode,
 }
 
+impl Command {
+    /// Whether only the leader of a shard proposes it, of its own accord: what its clock says, what level its
+    /// replicas know, and appends, which stand beside the bytes that they describe.
+    #[must_use]
+    pub const fn is_the_leaders(&self) -> bool {
+        match self {
+            Self::Tick { .. } | Self::RaiseLevel { .. } | Self::Append(_) => true,
+            Self::CommitSegment(_)
+            | Self::Swap(_)
+            | Self::RaiseGcBoundary { .. }
+            | Self::PutTopic(_)
+            | Self::EndTopic { .. }
+            | Self::DropTombstone { .. }
+            | Self::Trim(_)
+            | Self::CreateTopic(_)
+            | Self::AlterTopic { .. }
+            | Self::AddPartitions { .. }
+            | Self::DeleteTopic { .. }
+            | Self::TopicEnded { .. }
+            | Self::AllocateProducers { .. }
+            | Self::AllocateNode => false,
+        }
+    }
+}
+
 /// Batches joined into one entry. Their bytes travel beside the command in the same entry, one
 /// after the other in the same order.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -411,6 +411,8 @@ pub const HEAD_APPENDS_MAX: usize = APPENDS_WAITING_MAX;
 pub const HEAD_APPEND_BYTES_MAX: usize = APPEND_BYTES_IN_FLIGHT;
 /// Callers' shards of which a node knows who appends to them; those that do now are among them.
 pub const HEAD_SESSIONS_MAX: usize = 1 << 16;
+/// Bytes that one answer has a node read from its disk, one entry aside: what is asked for may be a little of many.
+pub const HEAD_READ_DISK_BYTES_MAX: usize = 32 * MIB;
 /// Bytes of batches that one answer carries, one batch or one entry aside.
 pub const HEAD_READ_BYTES_MAX: usize = 4 * MIB;
 /// Bytes around each batch of an answer.

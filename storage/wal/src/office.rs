@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use esker_env::Clock;
-use esker_types::limits::{CLOCK_GAP_MAX, CLOCK_SKEW_MAX, READ_INDEX_MAX};
+use esker_types::limits::{CLOCK_GAP_MAX, CLOCK_SKEW_MAX, LEARNER_LAG_MAX, READ_INDEX_MAX};
 use esker_types::{NodeId, RaftIndex, ShardId, ShardTime, Term};
 use openraft::ReadPolicy;
 use openraft::async_runtime::watch::WatchReceiver as _;
@@ -18,7 +18,7 @@ use openraft::errors::{LinearizableReadError, RaftError};
 
 use crate::propose::{Leader, ProposeError, leader_of};
 use crate::raft::rooms::Said;
-use crate::raft::types::entry_id;
+use crate::raft::types::{LogId, entry_id};
 use crate::replica::{Raft, Replica, unknown};
 use crate::shard_clock::{Behind, ShardClock, Stamp};
 
@@ -90,15 +90,21 @@ impl Replica {
         asked.map_err(|error| self.unknown(&error))
     }
 
-    /// Which of the other voters that answer has most of the log, and has it whole if one of them does;
-    /// `None` where there is none, or this replica does not lead.
+    /// Which of the other voters that answer, and lack little, has most of the log, and has it whole if one of
+    /// them does; `None` where there is none, or this replica does not lead. Whoever lacks an entry that is
+    /// damaged here could not get it from here, and nobody would lead.
     #[must_use]
     pub fn successor(&self) -> Option<NodeId> {
         let metrics = self.raft().metrics();
         let metrics = metrics.borrow_watched();
         let voters: BTreeSet<_> = metrics.membership_config.voter_ids().collect();
+        let needed = self.needed();
+        let has_enough =
+            |matched: &Option<LogId>| matched.as_ref().map(|id| entry_id(id).index) >= needed;
         let others = metrics.replication.iter().flatten();
-        let others = others.filter(|(node, _)| voters.contains(node) && **node != metrics.id);
+        let others = others.filter(|(node, matched)| {
+            voters.contains(node) && **node != metrics.id && has_enough(matched)
+        });
         let others = others
             .filter(|(node, _)| NodeId::from_u64(**node).is_some_and(|node| self.answers(node)));
         // Whose log is damaged leads a shard that may not be flushed, and whoever is full one that takes
@@ -109,6 +115,13 @@ impl Replica {
             (is_whole, has_room, matched.as_ref().map(|id| id.index))
         })?;
         NodeId::from_u64(*most.0)
+    }
+
+    /// Up to where a successor has the log, at least.
+    fn needed(&self) -> Option<RaftIndex> {
+        let (shard, wal) = (self.shard(), self.wal());
+        let few = wal.bounds(shard).last.index.0.checked_sub(LEARNER_LAG_MAX);
+        few.map(RaftIndex).max(wal.last_damaged(shard))
     }
 
     /// Asks a quorum whether this replica still leads, and waits until it has applied what was

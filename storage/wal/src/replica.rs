@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use esker_env::{Clock, Entropy, Env};
 use esker_shard::{Command, Genesis, HeadBatch, HeadEntry, HeadPosition, State};
-use esker_types::limits::{ELECTION_MAX, ELECTION_MIN, HEARTBEAT};
+use esker_types::limits::{ELECTION_MAX, ELECTION_MIN, HEAD_READ_DISK_BYTES_MAX, HEARTBEAT};
 use esker_types::{ContentHash, NodeId, RaftIndex, ShardId};
 use openraft::alias::WatchReceiverOf;
 use openraft::errors::Fatal;
@@ -103,7 +103,7 @@ impl Replica {
             .map_err(|error| refused(&error))?;
         let (log, kept) = (Arc::clone(&wal), checkpoints.clone());
         let start = Machine::open(env, log, kept, genesis).await?;
-        start.machine.is_backed()?;
+        start.machine.is_backed(node)?;
         // An installed checkpoint may have become durable, and the purge behind it not: raft would go on from
         // a log that ends below what it has applied.
         let applied = start.machine.state().applied();
@@ -253,18 +253,34 @@ impl Replica {
         async move { while alive.changed().await.is_ok() {} }
     }
 
-    /// The bytes of one accepted batch of the head, as its producer sent them; `None` once it is
-    /// released: then the bucket has it. May read the disk.
+    /// The bytes of accepted batches of the head, as their producers sent them: of all at `positions`, or of the
+    /// first, once what was read from the disk passes [`HEAD_READ_DISK_BYTES_MAX`]. An entry that holds several
+    /// in a row is read once. `None` if one of them is released: then the bucket has it.
     ///
     /// # Errors
     /// [`Error::Corrupt`], [`Error::Io`].
-    pub async fn read_batch(&self, position: &HeadPosition) -> Result<Option<Bytes>, Error> {
-        let entry = self.wal.read_entry(self.shard, position.index).await?;
-        let Some((_, body)) = entry else {
-            return Ok(None);
-        };
-        let (at, bytes) = (position.batch.at as usize, position.batch.bytes as usize);
-        Ok(body.slice(at, bytes))
+    pub async fn read_batches(
+        &self,
+        positions: &[HeadPosition],
+    ) -> Result<Option<Vec<Bytes>>, Error> {
+        let (mut batches, mut read) = (Vec::with_capacity(positions.len()), 0);
+        for of_entry in positions.chunk_by(|one, next| one.index == next.index) {
+            let index = of_entry[0].index;
+            let in_memory = self.wal.is_in_memory(self.shard, index);
+            if read > HEAD_READ_DISK_BYTES_MAX && !in_memory {
+                break;
+            }
+            let Some((_, body)) = self.wal.read_entry(self.shard, index).await? else {
+                return Ok(None);
+            };
+            read += if in_memory { 0 } else { body.weight() };
+            let places = of_entry.iter().map(|position| place(&position.batch));
+            let Some(slices) = body.slices(&places.collect::<Vec<_>>()) else {
+                return Ok(None);
+            };
+            batches.extend(slices);
+        }
+        Ok(Some(batches))
     }
 
     /// The accepted batches of the entry at `index`, as `entry`, its place in a state's head, names
@@ -287,9 +303,10 @@ impl Replica {
         let Ok(Command::Append(append)) = command_of(&body).ok_or_else(differs)? else {
             return Err(differs());
         };
-        let accepted = entry.batches.iter().map(|batch| {
+        let places: Vec<_> = entry.batches.iter().map(place).collect();
+        let slices = body.slices(&places).ok_or_else(differs)?;
+        let accepted = entry.batches.iter().zip(slices).map(|(batch, bytes)| {
             let described = append.batches.get(batch.ordinal as usize)?;
-            let bytes = body.slice(batch.at as usize, batch.bytes as usize)?;
             Some(Accepted {
                 batch: *batch,
                 hash: described.hash,
@@ -463,4 +480,9 @@ fn raft_config(shard: ShardId) -> openraft::Config {
         allow_log_reversion: Some(false),
         ..openraft::Config::default()
     }
+}
+
+/// Where the bytes of `batch` begin in its entry's payload, and how many there are.
+const fn place(batch: &HeadBatch) -> (usize, usize) {
+    (batch.at as usize, batch.bytes as usize)
 }

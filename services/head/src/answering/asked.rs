@@ -24,6 +24,10 @@ pub(super) async fn answer(
         catch_up(head, shard, seen).await?;
     }
     Ok(match question {
+        Question::Propose(command) if command.is_the_leaders() => {
+            let what = "such a command is its leader's to propose, of its own accord".into();
+            return Err(HeadError::Refused { shard, what });
+        }
         Question::Propose(command) => Reply::Outcome(head.propose(shard, command).await?),
         Question::ReadIndex => Reply::Reached(head.read_index(shard).await?),
         Question::Bounds(partition) => or_none(head.bounds(shard, partition).await?, Reply::Bounds),

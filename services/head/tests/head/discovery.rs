@@ -7,11 +7,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use esker_head::Calling;
 use esker_log::{Head, HeadError};
-use esker_shard::{Command, Outcome};
+use esker_shard::{Append, AppendBatch, Command, Level};
 use esker_types::limits::{
     HEAD_CALL_MAX, HEAD_CALLS_MAX, HEAD_NODE_REST, HEAD_PATIENCE, HEAD_POLL_MAX,
 };
-use esker_types::{ClusterId, Durability, RaftIndex, ShardId, ShardTime};
+use esker_types::{ClusterId, ContentHash, Durability, RaftIndex, ShardId, ShardTime, Timestamp};
 use futures::FutureExt as _;
 use tokio::time::{Instant, sleep};
 
@@ -26,9 +26,10 @@ async fn is_led(head: &Calling) {
     head.read_index(SHARD).await.expect("it is led");
 }
 
-fn tick(time: u64) -> Command {
-    let time = ShardTime(time);
-    Command::Tick { time }
+/// A command that an agent proposes, and that changes nothing.
+fn boundary() -> Command {
+    let to = RaftIndex(1);
+    Command::RaiseGcBoundary { to }
 }
 
 /// Entries of the shard so far.
@@ -122,7 +123,7 @@ fn nodes_that_name_each_other_are_left_when_patience_is_over() {
         );
         let entries = entries(&site).await;
         let error = calling
-            .propose(SHARD, tick(9))
+            .propose(SHARD, boundary())
             .await
             .expect_err("nobody leads");
         assert_eq!(error.durability(), Durability::NotWritten);
@@ -137,7 +138,7 @@ fn where_nobody_listens_nothing_was_written() {
         for nodes in [&NODES[..], &[], &["no address at all"]] {
             let calling = site.calling(nodes);
             let error = calling
-                .propose(SHARD, tick(9))
+                .propose(SHARD, boundary())
                 .await
                 .expect_err("nobody is there");
             assert!(
@@ -156,11 +157,11 @@ fn a_node_that_comes_is_found() {
         let site = Site::start(1).await;
         let calling = site.calling(&NODES);
         let waiting = calling.clone();
-        let waiting = tokio::spawn(async move { waiting.propose(SHARD, tick(9)).await });
+        let waiting = tokio::spawn(async move { waiting.propose(SHARD, boundary()).await });
         sleep(HEAD_PATIENCE / 2).await;
         site.serve(NODES[1], site.head()).await;
         let outcome = waiting.await.expect("no panic");
-        assert_eq!(outcome, Ok(Outcome::Ticked));
+        assert!(outcome.is_ok(), "{outcome:?}");
     });
 }
 
@@ -172,7 +173,7 @@ fn a_stranger_is_refused_and_counted() {
         let stranger = Calling::new(&site.env, ClusterId(43), SHARDS, vec![NODES[0].into()]);
         let entries = entries(&site).await;
         let error = stranger
-            .propose(SHARD, tick(9))
+            .propose(SHARD, boundary())
             .await
             .expect_err("it is not meant");
         assert!(error.to_string().contains("is of cluster"), "{error}");
@@ -269,7 +270,7 @@ fn a_proposal_whose_answer_is_lost_is_unknown_and_made_once() {
         let entries = entries(&site).await;
         let calling = site.calling(&NODES[..1]);
         let error = calling
-            .propose(SHARD, tick(9))
+            .propose(SHARD, boundary())
             .await
             .expect_err("it is lost");
         assert!(matches!(error, HeadError::Unknown { .. }), "{error:?}");
@@ -291,12 +292,53 @@ fn a_proposal_that_was_refused_is_made_elsewhere_once() {
         // From each of them on.
         for nodes in [[NODES[0], NODES[1]], [NODES[1], NODES[0]]] {
             let calling = site.calling(&nodes);
-            for time in 1..=5 {
-                let outcome = calling.propose(SHARD, tick(time)).await;
-                assert_eq!(outcome, Ok(Outcome::Ticked));
+            for _ in 1..=5 {
+                let outcome = calling.propose(SHARD, boundary()).await;
+                assert!(outcome.is_ok(), "{outcome:?}");
             }
         }
         assert_eq!(entries + 10, self::entries(&site).await);
+    });
+}
+
+#[test]
+fn what_only_a_leader_proposes_is_taken_from_nobody_else() {
+    run(async {
+        let site = Site::start(1).await;
+        site.serve(NODES[0], site.head()).await;
+        let calling = site.calling(&NODES[..1]);
+        let batch = AppendBatch {
+            partition: make_partition(&*site.head()).await,
+            bytes: 100,
+            records: 1,
+            base_timestamp: Timestamp(0),
+            max_timestamp: Timestamp(0),
+            producer: None,
+            hash: ContentHash(1),
+            expected_end: None,
+            fencing: None,
+        };
+        let append = Append {
+            time: ShardTime::ZERO,
+            batches: vec![batch],
+        };
+        let entries = entries(&site).await;
+        for command in [
+            // Without its bytes: nobody could ever flush it.
+            Command::Append(append),
+            // All that has a lifetime would end.
+            Command::Tick {
+                time: ShardTime(u64::MAX),
+            },
+            Command::RaiseLevel {
+                level: Level::NEWEST,
+            },
+        ] {
+            let outcome = calling.propose(SHARD, command).await;
+            let refused = matches!(outcome, Err(HeadError::Refused { .. }));
+            assert!(refused, "{outcome:?}");
+        }
+        assert_eq!(entries, self::entries(&site).await);
     });
 }
 
@@ -315,7 +357,7 @@ fn a_node_that_does_not_know_is_not_asked_twice_to_propose() {
         site.serve(NODES[0], head).await;
         let calling = site.calling(&NODES[..1]);
         let entries = entries(&site).await;
-        let outcome = calling.propose(SHARD, tick(9)).await;
+        let outcome = calling.propose(SHARD, boundary()).await;
         assert_eq!(outcome, Err(unknown));
         assert_eq!(entries + 1, self::entries(&site).await);
     });
@@ -353,7 +395,7 @@ fn who_is_behind_what_was_seen_is_not_believed() {
         let error = calling.progress(SHARD).await.expect_err("nobody knows");
         assert_eq!(error.durability(), Durability::NotWritten);
         let error = calling
-            .propose(SHARD, tick(9))
+            .propose(SHARD, boundary())
             .await
             .expect_err("nobody knows");
         assert_eq!(error.durability(), Durability::NotWritten);

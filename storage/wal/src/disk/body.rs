@@ -146,6 +146,22 @@ impl Body {
         Some(joined.freeze())
     }
 
+    /// As [`Body::slice`], each of `places`. Where they are less than half of a payload that was read in one
+    /// part, they are copied: who keeps them is counted by them, and does not keep the rest.
+    #[must_use]
+    pub fn slices(&self, places: &[(usize, usize)]) -> Option<Vec<Bytes>> {
+        let wanted: usize = places.iter().map(|(_, length)| *length).sum();
+        let apart = self.payload.len() == 1 && wanted < self.payload_bytes / 2;
+        let slices = places.iter().map(|(at, length)| {
+            let slice = self.slice(*at, *length)?;
+            Some(match apart {
+                true => Bytes::copy_from_slice(&slice),
+                false => slice,
+            })
+        });
+        slices.collect()
+    }
+
     /// All of it, as a frame carries it.
     pub(crate) fn into_parts(self) -> Vec<Bytes> {
         let mut parts = Vec::with_capacity(1 + self.payload.len());
@@ -205,6 +221,23 @@ mod tests {
             }
             assert_eq!(body.slice(at, 9 - at), None);
         }
+    }
+
+    #[test]
+    fn few_slices_of_what_was_read_in_one_part_do_not_keep_the_rest() {
+        let joined: Vec<u8> = Body::new(b"head", parts(&["12345678"]))
+            .into_parts()
+            .concat();
+        let body = Body::decode(joined.into()).unwrap();
+        let whole = body.payload()[0].as_ptr_range();
+        let slices = |places: &[(usize, usize)]| body.slices(places).unwrap();
+        for (places, shared) in [(&[(1, 2), (4, 1)][..], false), (&[(0, 2), (2, 2)], true)] {
+            for (slice, (at, length)) in slices(places).iter().zip(places) {
+                assert_eq!(slice, &b"12345678"[*at..at + length]);
+                assert_eq!(whole.contains(&slice.as_ptr()), shared, "{places:?}");
+            }
+        }
+        assert_eq!(body.slices(&[(0, 1), (8, 1)]), None);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! until they are released, cut off or replaced: others have them whole.
 
 use bytes::Bytes;
-use esker_types::{EntryId, ShardId};
+use esker_types::{EntryId, RaftIndex, ShardId};
 
 use super::file::Place;
 use super::shared::Shared;
@@ -34,6 +34,12 @@ impl Wal {
     pub fn damaged(&self, shard: ShardId) -> usize {
         let books = self.shared.books();
         books.book(shard).map_or(0, |book| book.damaged.len())
+    }
+
+    /// The last of them.
+    pub(crate) fn last_damaged(&self, shard: ShardId) -> Option<RaftIndex> {
+        let books = self.shared.books();
+        books.book(shard)?.damaged.last().copied()
     }
 
     /// Whether a shard's log has the entry `id`, or had it and raft needs it no more. Its bytes may be

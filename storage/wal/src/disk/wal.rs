@@ -287,6 +287,12 @@ impl Wal {
         Ok(whole(read.await)?.pop())
     }
 
+    /// Whether an entry of a shard need not be read from the disk.
+    pub(crate) fn is_in_memory(&self, shard: ShardId, index: RaftIndex) -> bool {
+        let found = self.shared.books().find(shard, index);
+        matches!(found, Some((_, Found::Cached(_))))
+    }
+
     /// The entries of a shard at `indexes`, in order, until their bytes pass `bytes_max` (at least one),
     /// or one is released. May read the disk.
     ///

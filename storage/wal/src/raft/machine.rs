@@ -13,7 +13,7 @@ use bytes::Bytes;
 use esker_env::{Env, WorkersExt, is_out_of_room};
 use esker_shard::checkpoint::{self, Scope};
 use esker_shard::{Command, Genesis, State};
-use esker_types::{EntryId, RaftIndex, Term};
+use esker_types::{EntryId, NodeId, RaftIndex, Term};
 use futures::{Stream, TryStreamExt as _};
 use openraft::storage::{ApplyResponder, EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use openraft::{OptionalSend, alias};
@@ -157,7 +157,7 @@ impl Machine {
     ///
     /// # Errors
     /// [`Error::Incomplete`].
-    pub(crate) fn is_backed(&self) -> Result<(), Error> {
+    pub(crate) fn is_backed(&self, node: NodeId) -> Result<(), Error> {
         let (shard, wal) = (self.state.shard(), &self.shared.wal);
         let (checkpoint, bounds) = (self.state.applied(), wal.bounds(shard));
         let lacks = |what| Err(Error::Incomplete { shard, what });
@@ -167,8 +167,8 @@ impl Machine {
                 bounds.purged
             ));
         }
-        // One that was installed may be ahead of the log; a single voter installs none.
-        let single = self.membership.membership().voter_ids().count() == 1;
+        // One that was installed may be ahead of the log; who votes alone installs none.
+        let single = self.membership.membership().voter_ids().eq([node.as_u64()]);
         if single && bounds.last.index < checkpoint.index {
             return lacks(format!(
                 "it ends at {}, below its checkpoint at {checkpoint}",

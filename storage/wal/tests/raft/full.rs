@@ -265,8 +265,12 @@ impl Shard {
         let mut offset = known.tiered_end();
         let mut numbers = Vec::new();
         while let Some(position) = data.head_lookup(self.partition(), offset) {
-            let bytes = self.replica.read_batch(&position).await.expect("readable");
-            let bytes = bytes.expect("held while a state names it");
+            let bytes = self
+                .replica
+                .read_batches(&[position])
+                .await
+                .expect("readable");
+            let bytes = bytes.expect("held while a state names it").remove(0);
             numbers.push(u64::from_le_bytes(bytes[..8].try_into().expect("8 bytes")));
             offset = position.batch.range.end();
         }

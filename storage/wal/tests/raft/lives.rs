@@ -6,7 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use esker_env::sim::{Crash, SeededEntropy};
-use esker_shard::{AppendOutcome, Command, CommitSegment, ObjectChecksum, Outcome, Trim};
+use esker_shard::{
+    AppendOutcome, Command, CommitSegment, HeadPosition, ObjectChecksum, Outcome, Trim,
+};
+use esker_types::limits::HEAD_READ_DISK_BYTES_MAX;
 use esker_types::{EntryId, Offset, RaftIndex, SegmentId, Term};
 use esker_wal::raft::LogStore;
 use esker_wal::raft::types::{Entry, Payload, RaftVote, log_id};
@@ -14,7 +17,7 @@ use esker_wal::{Error, KeeperOptions};
 use openraft::impls::leader_id_std::LeaderId;
 use openraft::storage::{IOFlushed, RaftLogReader as _, RaftLogStorage as _};
 
-use super::world::{SHARD, World, accepted, partition, payload, run};
+use super::world::{Node, SHARD, World, accepted, batch, partition, payload, run};
 
 #[test]
 fn a_vote_and_a_truncation_are_on_disk_before_raft_hears_so() {
@@ -315,4 +318,78 @@ fn no_acked_append_is_lost_to_kills_and_power_cuts() {
         });
     }
     assert!(acked_in_all > 2000, "{acked_in_all} appends were acked");
+}
+
+/// After a start nothing of the head is in memory.
+#[test]
+fn batches_of_one_entry_are_read_from_the_disk_once_and_few_of_them_keep_nothing_else() {
+    run(async {
+        let mut world = World::new(31);
+        let node = world.start().await.expect("a new disk");
+        node.put_topic().await;
+        let mut answers = Vec::new();
+        for number in 0..40 {
+            let (batch, payload) = (batch(number, 1000), payload(number, 1000));
+            let taken = node.appender.append(batch, payload).await;
+            answers.push(taken.expect("there is room"));
+        }
+        for (number, answer) in (0..).zip(answers) {
+            assert_eq!(accepted(answer.await), number);
+        }
+        node.stop().await;
+
+        let node = world.start().await.expect("the same disk");
+        let positions = positions(&node);
+        let mut joined = positions.chunk_by(|one, next| one.index == next.index);
+        let joined = joined.find(|entry| entry.len() >= 10).expect("they waited");
+        let read = async |positions: &[HeadPosition]| {
+            let read = node.replica.read_batches(positions).await;
+            read.expect("readable").expect("held")
+        };
+        let all = read(joined).await;
+        assert_eq!(all.len(), joined.len());
+        for (one, next) in all.iter().zip(&all[1..]) {
+            assert_eq!(one.as_ptr_range().end, next.as_ptr(), "read again");
+        }
+        let few = read(&joined[..2]).await;
+        assert_eq!(few, all[..2]);
+        assert_ne!(
+            few[0].as_ptr_range().end,
+            few[1].as_ptr(),
+            "the rest is kept"
+        );
+        assert_eq!(read(&positions).await.len(), 40);
+        node.stop().await;
+    });
+}
+
+#[test]
+fn one_read_of_the_head_takes_a_bounded_part_of_the_disk() {
+    run(async {
+        let mut world = World::new(32);
+        world.options.file_bytes = 8 << 20;
+        world.options.group_bytes = 2 << 20;
+        world.options.disk_bytes = 128 << 20;
+        let node = world.start().await.expect("a new disk");
+        node.put_topic().await;
+        let entries = HEAD_READ_DISK_BYTES_MAX / (1 << 20) + 8;
+        for number in 0..entries as u64 {
+            assert_eq!(accepted(node.append(number, 1 << 20).await), number);
+        }
+        node.stop().await;
+        let node = world.start().await.expect("the same disk");
+        let positions = positions(&node);
+        assert_eq!(positions.len(), entries);
+        let read = node.replica.read_batches(&positions).await;
+        let read = read.expect("readable").expect("held");
+        assert_eq!(read.len(), HEAD_READ_DISK_BYTES_MAX / (1 << 20));
+        node.stop().await;
+    });
+}
+
+/// Of every batch of the head.
+fn positions(node: &Node) -> Vec<HeadPosition> {
+    let state = node.replica.state();
+    let data = state.data().expect("a data shard");
+    data.head_batches(partition(), Offset::ZERO).collect()
 }

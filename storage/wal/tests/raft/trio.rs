@@ -279,8 +279,10 @@ impl Trio {
         let data = state.data().expect("a data shard");
         let offset = Offset::new(offset).expect("a small one");
         let position = data.head_lookup(partition(), offset);
-        let bytes = replica.read_batch(&position.expect("in the head")).await?;
-        let bytes = bytes.expect("held while a state names it");
+        let bytes = replica
+            .read_batches(&[position.expect("in the head")])
+            .await?;
+        let bytes = bytes.expect("held while a state names it").remove(0);
         Ok(u64::from_le_bytes(
             bytes[..8].try_into().expect("eight bytes"),
         ))
@@ -295,8 +297,8 @@ impl Trio {
         let mut offset = known.tiered_end().max(known.log_start());
         let mut numbers = Vec::new();
         while let Some(position) = data.head_lookup(partition(), offset) {
-            let bytes = replica.read_batch(&position).await.expect("readable");
-            let bytes = bytes.expect("held while a state names it");
+            let bytes = replica.read_batches(&[position]).await.expect("readable");
+            let bytes = bytes.expect("held while a state names it").remove(0);
             numbers.push(u64::from_le_bytes(
                 bytes[..8].try_into().expect("eight bytes"),
             ));

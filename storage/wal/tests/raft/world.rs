@@ -246,8 +246,13 @@ impl Node {
         let mut offset = known.tiered_end().max(known.log_start());
         let mut read = Vec::new();
         while let Some(position) = data.head_lookup(partition(), offset) {
-            let bytes = self.replica.read_batch(&position).await.expect("readable");
-            read.push((offset.get(), bytes.expect("held while a state names it")));
+            let bytes = self
+                .replica
+                .read_batches(&[position])
+                .await
+                .expect("readable");
+            let bytes = bytes.expect("held while a state names it").remove(0);
+            read.push((offset.get(), bytes));
             offset = position.batch.range.end();
         }
         assert_eq!(offset, known.end(), "the head has a gap");
