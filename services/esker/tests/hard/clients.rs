@@ -9,7 +9,7 @@ use esker_checker::Session;
 use esker_client::{Client, Error, Options, ProducerOptions};
 use esker_env::Env;
 use esker_env::sim::SeededEntropy;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::claimant::Claimant;
 use crate::pen::Pen;
@@ -42,6 +42,18 @@ pub(crate) struct Clients {
 pub(crate) async fn connect(endpoint: &str) -> Client {
     let client = Client::connect(endpoint, Options::default(), &Env::real()).await;
     client.expect("the server is ready")
+}
+
+/// Ends `tasks`, which never end by themselves; one that has panicked fails the test.
+pub(crate) async fn stop(mut tasks: JoinSet<()>) {
+    tasks.abort_all();
+    while let Some(ended) = tasks.join_next().await {
+        if let Err(error) = ended
+            && error.is_panic()
+        {
+            std::panic::resume_unwind(error.into_panic());
+        }
+    }
 }
 
 impl Clients {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use esker_client::Client;
 use tokio::task::JoinSet;
 
-use crate::clients::{TOPIC, connect};
+use crate::clients::{TOPIC, connect, stop};
 
 /// Between two looks at an agent.
 const LOOK: Duration = Duration::from_millis(100);
@@ -35,8 +35,8 @@ impl Marks {
     }
 
     /// How often it was looked; nothing went back.
-    pub(crate) async fn end(mut self) -> u64 {
-        self.tasks.shutdown().await;
+    pub(crate) async fn end(self) -> u64 {
+        stop(self.tasks).await;
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         assert!(seen.back.is_empty(), "{:#?}", seen.back);
         seen.looks

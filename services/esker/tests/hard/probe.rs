@@ -9,7 +9,7 @@ use esker_client::{Client, ProducerOptions, Record};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-use crate::clients::{SOON, connect};
+use crate::clients::{SOON, connect, stop};
 
 /// A topic that no history is kept of.
 const TOPIC: &str = "pulse";
@@ -102,8 +102,9 @@ impl Probes {
         std::mem::take(&mut *self.heard.longest())
     }
 
-    pub(crate) async fn end(mut self) {
-        self.tasks.shutdown().await;
+    /// Ends them, none of which was refused anything.
+    pub(crate) async fn end(self) {
+        stop(self.tasks).await;
     }
 }
 

@@ -22,7 +22,7 @@ use tonic::transport::Channel;
 use super::replaced::{Bucket, within};
 use super::{Days, is_short};
 use crate::TURN;
-use crate::clients::{SOON, connect};
+use crate::clients::{SOON, connect, stop};
 use crate::cluster::{Cluster, DATA_SHARDS, Settings};
 use crate::probe::Probes;
 
@@ -185,8 +185,8 @@ impl Floods {
     }
 
     /// Ends them. What they were told for want of room, and how often.
-    async fn end(mut self) -> BTreeMap<String, u32> {
-        self.tasks.shutdown().await;
+    async fn end(self) -> BTreeMap<String, u32> {
+        stop(self.tasks).await;
         self.refusals.lock().expect("no panic").clone()
     }
 }
