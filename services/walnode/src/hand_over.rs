@@ -24,18 +24,32 @@ pub(crate) async fn hand_over(replicas: &[Replica]) {
         if let Some(node) = replica.successor()
             && replica.hand_over(node).await.is_ok()
         {
+            let shard = replica.shard();
+            tracing::info!(%shard, %node, "asked to lead in place of this node");
             asked.push(replica);
         }
     }
     let gone = async {
-        for replica in asked {
-            while replica.leads_in().is_some() {
-                tokio::time::sleep(LOOK / 5).await;
-            }
+        while !asked.is_empty() {
+            asked.retain(|replica| !is_led_by_another(replica));
+            tokio::time::sleep(LOOK / 5).await;
         }
     };
     // An election decides; this node need not see how it ends.
     let _ = tokio::time::timeout(HAND_OVER_MAX, gone).await;
+}
+
+/// Whether it is, which is told.
+fn is_led_by_another(replica: &Replica) -> bool {
+    if replica.leads_in().is_some() {
+        return false;
+    }
+    let leader = replica.leader();
+    if let Some(leader) = &leader {
+        let (shard, node) = (replica.shard(), leader.node);
+        tracing::info!(%shard, %node, "another leads in place of this node");
+    }
+    leader.is_some()
 }
 
 /// Hands everything over while an fdatasync takes longer than [`FSYNC_HANDOVER`]; at most once in

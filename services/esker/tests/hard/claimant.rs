@@ -1,6 +1,8 @@
 //! Who appends only where it saw the log end: each append is one try, without a producer id, over a
 //! stream of its own.
 
+use std::error::Error as _;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -12,7 +14,7 @@ use esker_client::v1::append_reply::Result as Answer;
 use esker_client::v1::append_request::Payload;
 use esker_client::v1::error::Detail;
 use esker_client::v1::log_client::LogClient;
-use esker_client::{Client, v1};
+use esker_client::{Client, Error, v1};
 use esker_env::Env;
 use esker_env::sim::SeededEntropy;
 use esker_proto::{transport, tuning};
@@ -23,10 +25,15 @@ use crate::pen::Pen;
 
 /// How long an answer is waited for. What comes later is never heard: it stays unknown.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
-/// Milliseconds between two tries, at most.
+/// Between two tries to reach somebody.
+const REST: Duration = Duration::from_millis(20);
+/// Milliseconds between two appends, at most.
 const PAUSE_MAX: u64 = 100;
 /// Bytes of a record, at most.
 const BYTES_MAX: u64 = 300;
+
+/// What is noted of a try whose connection ended before there was an answer.
+pub(crate) const BROKEN: &str = "the connection has ended";
 
 /// One of them.
 pub(crate) struct Claimant {
@@ -83,30 +90,57 @@ impl Claimant {
                 ..v1::AppendRequest::default()
             };
             let told = tokio::time::timeout(ANSWER_WITHIN, claim(log.clone(), request)).await;
-            self.pen.claimed(op, told.unwrap_or(Outcome::Unknown));
+            let none = |_| (Outcome::Unknown, format!("no answer in {ANSWER_WITHIN:?}"));
+            let (outcome, told) = told.unwrap_or_else(none);
+            self.pen.claimed(op, outcome, told);
         }
     }
 }
 
-/// One try. No answer is unknown.
-async fn claim(mut log: LogClient<Channel>, request: v1::AppendRequest) -> Outcome {
-    let told = async {
-        let replies = log.append(futures::stream::iter([request])).await;
-        replies?.into_inner().message().await
+/// One try, and what it was told. No answer is unknown.
+async fn claim(log: LogClient<Channel>, request: v1::AppendRequest) -> (Outcome, String) {
+    let told = loop {
+        let mut log = log.clone();
+        let told = async {
+            let replies = log.append(futures::stream::iter([request.clone()])).await;
+            replies?.into_inner().message().await
+        };
+        match told.await {
+            Err(status) if is_unsent(&status) => tokio::time::sleep(REST).await,
+            told => break told,
+        }
     };
-    match told.await {
-        Ok(Some(reply)) => match reply.result {
-            Some(Answer::Appended(done)) => Outcome::Ok(Reply::Append {
-                base: Offset(done.base_offset),
-                count: done.end - done.base_offset,
-            }),
-            Some(Answer::Error(error)) => refused(&error),
-            None => Outcome::Unknown,
-        },
-        Ok(None) => Outcome::Unknown,
-        // It may be anybody's on the way.
-        Err(_) => Outcome::Unknown,
+    let result = match told {
+        Ok(reply) => reply.and_then(|reply| reply.result),
+        Err(status) if status.source().is_some() => return (Outcome::Unknown, BROKEN.to_owned()),
+        Err(status) => {
+            let error = Error::from(status);
+            let outcome = match error.durability() {
+                Durability::NotWritten => Outcome::Fail(Refusal::Other),
+                // It may be anybody's on the way.
+                _ => Outcome::Unknown,
+            };
+            return (outcome, error.to_string());
+        }
+    };
+    match result {
+        Some(Answer::Appended(done)) => {
+            let (base, count) = (Offset(done.base_offset), done.end - done.base_offset);
+            (Outcome::Ok(Reply::Append { base, count }), String::new())
+        }
+        Some(Answer::Error(error)) => (refused(&error), format!("{error:?}")),
+        None => (Outcome::Unknown, "the end of the stream".to_owned()),
     }
+}
+
+/// Nobody listened: the request has never left.
+fn is_unsent(status: &tonic::Status) -> bool {
+    let first = status.source();
+    let mut sources = std::iter::successors(first, |error| (*error).source());
+    sources.any(|error| {
+        let error = error.downcast_ref::<io::Error>();
+        error.is_some_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+    })
 }
 
 fn refused(error: &v1::Error) -> Outcome {

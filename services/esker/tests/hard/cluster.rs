@@ -377,11 +377,16 @@ impl Process {
     /// Starts it; it is not ready yet.
     pub(crate) fn start(&mut self, folder: &Path) {
         self.starts += 1;
-        let log = folder.join(format!("{}-{}.log", self.name, self.starts));
+        let log = self.log(folder);
         let config = folder.join(format!("{}.toml", self.name));
         let none = BTreeMap::new();
         let server = Server::spawn_at(&self.binary, &self.there, &config, &none, &log);
         self.server = Some(server);
+    }
+
+    /// What it said since it was started last.
+    pub(crate) fn log(&self, folder: &Path) -> PathBuf {
+        folder.join(format!("{}-{}.log", self.name, self.starts))
     }
 
     /// The process, which runs.

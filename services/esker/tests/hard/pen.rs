@@ -28,7 +28,7 @@ struct Book {
     connected: BTreeSet<Session>,
     /// What looks and reads were refused with, and how often.
     refusals: BTreeMap<String, u32>,
-    /// What appends of producers were answered with instead of an acknowledgement, and how often.
+    /// What appends were answered with instead of an acknowledgement, and how often.
     misses: BTreeMap<String, u32>,
     acked_batches: u64,
     acked_records: u64,
@@ -122,10 +122,15 @@ impl Pen {
         book.recorder.complete(op, outcome).expect("it is open");
     }
 
-    /// An append on condition was answered, or will never be.
-    pub(crate) fn claimed(&self, op: OpId, outcome: Outcome) {
+    /// An append on condition was answered, or will never be. What it was told.
+    pub(crate) fn claimed(&self, op: OpId, outcome: Outcome, told: String) {
         let mut book = self.book();
         book.open.remove(&op);
+        // Somebody else was first, which is an answer.
+        let is_lost = matches!(&outcome, Outcome::Fail(Refusal::ExpectedEnd { .. }));
+        if !is_lost && !matches!(&outcome, Outcome::Ok(_)) {
+            *book.misses.entry(told).or_default() += 1;
+        }
         match &outcome {
             Outcome::Ok(_) => {
                 book.acked_batches += 1;
@@ -183,7 +188,7 @@ impl Pen {
         self.book().refusals.clone()
     }
 
-    /// What appends of producers were answered with instead of an acknowledgement, and how often.
+    /// What appends were answered with instead of an acknowledgement, and how often.
     pub(crate) fn misses(&self) -> BTreeMap<String, u32> {
         self.book().misses.clone()
     }

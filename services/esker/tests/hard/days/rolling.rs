@@ -1,16 +1,30 @@
 //! One process after the other is asked to stop and is back, as a deployment does it: SIGTERM, a start,
 //! and the next once all is well. Appends stand still for a moment; each is done in the end.
 
+use std::collections::BTreeSet;
+use std::fs;
 use std::time::Duration;
+
+use serde_json::Value;
 
 use super::Days;
 use crate::TURN;
-use crate::cluster::{Cluster, DATA_SHARDS, OLD};
+use crate::claimant::BROKEN;
+use crate::cluster::{Cluster, DATA_SHARDS, OLD, Standing};
 use crate::probe::{Probes, percentile};
 use crate::server::{binary, old_binary};
 
 /// How long old and new nodes stand side by side.
 const SIDE_BY_SIDE: Duration = Duration::from_secs(3);
+
+/// What a node says that stops, of each shard that it led.
+const ASKED: &str = "asked to lead in place of this node";
+const SEEN: &str = "another leads in place of this node";
+/// What one says that leads more than others, and gives a shard away.
+const GIVEN: &str = "asked to lead, for it leads less";
+
+/// What an agent says that stops.
+const STOPS: &str = "the agent stops: what has no reply was not taken";
 
 /// Rounds of a plain run; `ESKER_ROUNDS` says another number.
 const ROUNDS: u32 = 1;
@@ -22,11 +36,13 @@ async fn every_append_is_done_while_all_are_restarted_one_by_one() {
     let mut days = Days::begin(&format!("{rounds} rounds of restarts"), 2).await;
     let probes = Probes::come(&days.cluster.endpoints(), DATA_SHARDS).await;
     let (mut of_nodes, mut of_agents) = (Vec::new(), Vec::new());
+    let mut handed = Handed::default();
     for _ in 0..rounds {
         for at in turns(&days, days.cluster.nodes.len()) {
-            days.well().await;
+            let before = days.well().await;
             probes.longest();
             tokio::task::block_in_place(|| days.cluster.stop_node(at));
+            handed.add(&days.cluster, at, &before);
             days.cluster.start_node(at);
             days.well().await;
             of_nodes.push(probes.longest());
@@ -48,15 +64,63 @@ async fn every_append_is_done_while_all_are_restarted_one_by_one() {
             percentile(gaps, 100),
         );
     }
+    println!("of what a stopped node led: {handed:?}");
+    assert!(handed.led > 0, "who leads nothing hands over nothing");
+    // On a machine that is busy some moves by itself, and some takes longer than a node that stops waits. Where
+    // nothing is handed over nothing is seen: an election that nobody asks for begins later than that.
+    assert!(handed.asked * 2 > handed.led, "{handed:?}");
+    assert!(handed.seen * 4 > handed.led, "{handed:?}");
     probes.end().await;
     let pen = days.pen.clone();
     // Those with an id are settled, whatever the machine does beside.
     days.finish().await;
-    let misses = pen.misses();
-    println!("what producers were told instead of an offset: {misses:#?}");
-    // A process that is not given the time to answer ends all the same: what it left is in doubt.
-    if std::env::var_os("ESKER_ROUNDS").is_some() {
-        assert!(misses.is_empty(), "{misses:#?}");
+    let mut misses = pen.misses();
+    println!("what appends were told instead of an offset: {misses:#?}");
+    // Who tries once and never again is told so by an agent that stops, or has one try in doubt for each time
+    // that one does. No restart of a node is a reason.
+    misses.retain(|told, _| !told.starts_with(STOPS));
+    let broken = misses.remove(BROKEN).unwrap_or_default();
+    assert!(broken as usize <= of_agents.len(), "{broken} are in doubt");
+    assert!(misses.is_empty(), "{misses:#?}");
+}
+
+/// Shards that stopped nodes led.
+#[derive(Default, Debug)]
+struct Handed {
+    led: usize,
+    /// Of those, which another was asked to lead by the node that stopped.
+    asked: usize,
+    /// Of those, which the node saw another lead before it ended.
+    seen: usize,
+}
+
+impl Handed {
+    /// Node `at` has stopped. `before`, all was well.
+    fn add(&mut self, cluster: &Cluster, at: usize, before: &Standing) {
+        let log = cluster.nodes[at].log(&cluster.path(""));
+        let log = fs::read_to_string(log).expect("it is ours");
+        let said = |what: &str| -> BTreeSet<String> {
+            let lines = log.lines().filter(|line| line.contains(what));
+            let shard = |line| {
+                let said: Value = serde_json::from_str(line).expect("it is a line");
+                said["fields"]["shard"]
+                    .as_str()
+                    .expect("a shard")
+                    .to_owned()
+            };
+            lines.map(shard).collect()
+        };
+        let led = before.leaders.iter();
+        let mut led: BTreeSet<_> = led
+            .filter(|(_, id)| cluster.node(before, id) == at)
+            .map(|(shard, _)| format!("s{shard}"))
+            .collect();
+        // What it gave away at the last moment, for another led less, it leads no more.
+        let (asked, given) = (said(ASKED), said(GIVEN));
+        led.retain(|shard| asked.contains(shard) || !given.contains(shard));
+        self.led += led.len();
+        self.asked += led.intersection(&asked).count();
+        self.seen += led.intersection(&said(SEEN)).count();
     }
 }
 
