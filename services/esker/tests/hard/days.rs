@@ -19,6 +19,7 @@ mod agents; // agents are killed
 mod frozen; // who leads stands still
 mod replaced; // all disks are, while the bucket is away
 mod cut; // ways are cut
+mod quorum; // two nodes of three are away
 mod full; // disks are full
 mod stuck; // a shard cannot be flushed
 mod rolling; // one process after the other is asked to stop, and is back
