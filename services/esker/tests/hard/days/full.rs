@@ -69,16 +69,28 @@ async fn logs_full_of_what_was_refused_drain() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_follower_holds_nobody_up() {
-    with_small(1).await;
+    with_small(Flood::Kept, 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_full_followers_drain() {
-    with_small(2).await;
+    with_small(Flood::Kept, 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a follower whose log is full to its last byte, and is given a shard to lead, has no room for the \
+            command of a flush: nobody takes the shard from it, and it takes no appends"]
+async fn a_follower_full_of_what_was_refused_holds_nobody_up() {
+    with_small(Flood::Refused, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_followers_full_of_what_was_refused_drain() {
+    with_small(Flood::Refused, 2).await;
 }
 
 /// The first `small` nodes are given small disks, and their logs are full long before the others'.
-async fn with_small(small: usize) {
+async fn with_small(flood: Flood, small: usize) {
     if is_short() {
         println!("left out of a plain run: it writes a gigabyte; ESKER_KILLS=20 has it run");
         return;
@@ -93,7 +105,7 @@ async fn with_small(small: usize) {
         fs::write(&path, config.replace(LARGE.nodes, SMALL)).expect("it is ours");
         cluster.start_node(at);
     }
-    run(cluster, Flood::Kept, small).await;
+    run(cluster, flood, small).await;
 }
 
 /// Floods until the logs of the first `small` nodes are full, while the bucket is away.
@@ -127,7 +139,7 @@ async fn run(cluster: Cluster, flood: Flood, small: usize) {
     );
     let refusals = floods.end().await;
     println!("{what}: {refusals:#?}");
-    if flood == Flood::Kept && small == 1 {
+    if small == 1 {
         // Who leads on a large disk has a quorum with room.
         let after = days.cluster.standing().expect("a majority is there");
         for (shard, id) in after.leaders.iter().filter(|(shard, _)| **shard > 0) {

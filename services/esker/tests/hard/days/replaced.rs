@@ -1,7 +1,8 @@
 //! The bucket is away, a head stands that is nowhere but on the nodes' disks, and all three disks are
 //! replaced, one after the other, under new ids: what each new one has, it has of a snapshot.
 //!
-//! A few MiB in every test run. A head as large as a cluster ever has, by hand, on the release binary:
+//! A few MiB in every test run. A head as large as a cluster ever has in a whole run, or by hand, on the
+//! release binary:
 //!
 //! ```sh
 //! ESKER_HEAD_MIB=256 ESKER_BINARY=$PWD/target/release/esker \
@@ -17,16 +18,16 @@ use std::time::{Duration, Instant, SystemTime};
 
 use esker_client::{Client, ProducerOptions, Record};
 
-use super::Days;
 use super::disk::{Way, lose};
+use super::{Days, is_whole};
 use crate::TURN;
 use crate::clients::{PARTITIONS, SOON, TOPIC, connect};
 use crate::cluster::{Cluster, DATA_SHARDS, Settings};
 use crate::writer::{Load, Reins, Writer};
 
-/// MiB of head, unless `ESKER_HEAD_MIB` says otherwise.
+/// MiB of head, unless `ESKER_HEAD_MIB` says otherwise, or the run is whole.
 const HEAD_MIB: u64 = 8;
-/// From here on the time that all takes is longer, and what memory it takes is judged: below, a process
+/// MiB of head of a whole run. From here on the time that all takes is longer, and what memory it takes is judged: below, a process
 /// is larger than its head.
 const HEAD_LARGE_MIB: u64 = 256;
 const MIB: u64 = 1 << 20;
@@ -53,7 +54,8 @@ const STOOD_STILL: &str = "nothing of it came for";
 async fn all_disks_are_replaced_while_the_head_is_nowhere_else() {
     let _turn = TURN.lock().await;
     let named = std::env::var("ESKER_HEAD_MIB");
-    let mib = named.map_or(HEAD_MIB, |mib| mib.parse().expect("a number of MiB"));
+    let unsaid = if is_whole() { HEAD_LARGE_MIB } else { HEAD_MIB };
+    let mib = named.map_or(unsaid, |mib| mib.parse().expect("a number of MiB"));
     let cluster = tokio::task::block_in_place(|| Cluster::found_with(SETTINGS, 2, None));
     let bucket = Bucket(cluster.path("bucket"));
     let client = connect(&cluster.endpoints()[0]).await;
