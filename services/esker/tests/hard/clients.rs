@@ -24,7 +24,9 @@ pub(crate) const SOON: Duration = Duration::from_secs(60);
 /// who reads everything at the end.
 const TAILING: u64 = 100;
 const LOOKING: u64 = 200;
-const CLAIMING: u64 = 250;
+pub(crate) const CLAIMING: u64 = 250;
+/// How many write: two of each partition.
+pub(crate) const WRITERS: u64 = PARTITIONS as u64 * 2;
 /// How many look.
 const LOOKERS: u64 = 2;
 
@@ -73,7 +75,7 @@ impl Clients {
         };
         let mut turns = endpoints.iter().cycle();
         let mut next = || turns.next().expect("there is one");
-        for number in 0..u64::from(PARTITIONS) * 2 {
+        for number in 0..WRITERS {
             let writer = writer(number, random, pen);
             let idempotent = writer.options.idempotent;
             let reins = Arc::clone(&clients.reins);

@@ -68,6 +68,7 @@ impl Server {
             // It would take them for keys of its own that are misspelt, or none.
             .env_remove("ESKER_AGENT_SECONDS")
             .env_remove("ESKER_ROUNDS")
+            .env_remove("ESKER_NAMESPACES")
             .env_remove("ESKER_OLD_BINARY")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

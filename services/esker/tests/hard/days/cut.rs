@@ -3,8 +3,11 @@
 
 use std::time::{Duration, Instant};
 
+use esker_checker::{Op, Session};
+
 use super::{Days, share};
 use crate::TURN;
+use crate::clients::{CLAIMING, WRITERS};
 use crate::cluster::DATA_SHARDS;
 use crate::net::{self, Net};
 use crate::probe::{Probes, percentile};
@@ -40,6 +43,7 @@ fn what_was_acknowledged_survives_cut_ways() {
     let _turn = TURN.blocking_lock();
     match net::inside("days::cut::ways_are_cut") {
         Ok(passed) => assert!(passed, "what it said stands above"),
+        Err(why) if std::env::var_os("ESKER_NAMESPACES").is_some() => panic!("{why}"),
         Err(why) => eprintln!("cut ways are not run here: {why}"),
     }
 }
@@ -59,7 +63,7 @@ async fn ways_are_cut() {
     let awake = &days.cluster.endpoints()[..1];
     let probes = Probes::come(awake, DATA_SHARDS).await;
     let first = usize::try_from(days.below(CUTS.len() as u64)).expect("a few");
-    let mut gaps = Vec::new();
+    let (mut gaps, mut with_agent, mut believed) = (Vec::new(), 0, 0);
     for round in 0..rounds as usize {
         let cut = CUTS[(first + round) % CUTS.len()];
         let standing = days.well().await;
@@ -73,7 +77,12 @@ async fn ways_are_cut() {
         } else {
             let acked = probes.all_acked_since(began);
             tokio::task::block_in_place(|| sever(&mut days, cut, leader));
+            let before = days.pen.history().ops().len();
             let (gap, ()) = tokio::join!(acked, tokio::time::sleep(CUT_FOR));
+            if cut == Cut::WithAgent {
+                with_agent += 1;
+                believed += of_second_agent(&days.pen.history().ops()[before..]);
+            }
             println!("{cut:?}: every shard took appends again after {gap:?}");
             gaps.push(gap);
         }
@@ -90,7 +99,22 @@ async fn ways_are_cut() {
         percentile(&gaps, 50),
         percentile(&gaps, 100),
     );
+    println!("{believed} calls of the agent that {with_agent} times was left with a leader alone");
+    assert!(
+        with_agent == 0 || believed > 0,
+        "nobody has called that agent"
+    );
     days.finish().await;
+}
+
+/// How many of these calls began at the second of two agents, which every second client has.
+fn of_second_agent(ops: &[Op]) -> usize {
+    let calls = ops.iter().filter(|op| {
+        let Session(number) = op.session;
+        let writes = number < WRITERS || number >= CLAIMING;
+        writes && number % 2 == 1
+    });
+    calls.count()
 }
 
 /// Cuts ways of node `leader`, and perhaps of the second agent.
