@@ -11,7 +11,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use esker_types::limits::LEARNER_LAG_MAX;
+use esker_types::limits::{LEAD_ROOM_GIVEN, LEARNER_LAG_MAX};
 use esker_types::{NodeId, ShardId};
 use esker_wal::Replica;
 
@@ -50,7 +50,7 @@ struct Stood {
     leader: Option<NodeId>,
     /// Who votes: might lead.
     voters: BTreeSet<NodeId>,
-    /// Who answers and has almost all of the log, and that whole; known only where this node leads.
+    /// Who answers, has room, and almost all of the log, and that whole; known only where this node leads.
     ready: BTreeSet<NodeId>,
 }
 
@@ -58,15 +58,24 @@ impl Stood {
     fn of(replica: &Replica) -> Self {
         let members = replica.members();
         let settled = !members.changing;
-        let few = |lag: u64| lag <= LEARNER_LAG_MAX;
-        let ready = |node: &NodeId| settled && replica.reaches(*node).is_some_and(few);
+        let is_ready = |node: &NodeId| {
+            let (lag, room) = (replica.reaches(*node), replica.room_of(*node));
+            settled && is_ready(lag, room)
+        };
         Self {
             shard: replica.shard(),
             leader: replica.leader().map(|leader| leader.node),
-            ready: members.voters.iter().copied().filter(ready).collect(),
+            ready: members.voters.iter().copied().filter(is_ready).collect(),
             voters: members.voters,
         }
     }
+}
+
+/// Whether who lacks so many entries, and has so many bytes of room, may lead. One with less room gives it
+/// back before long.
+fn is_ready(lag: Option<u64>, room: Option<u64>) -> bool {
+    let few = lag.is_some_and(|lag| lag <= LEARNER_LAG_MAX);
+    few && room.is_some_and(|room| room >= LEAD_ROOM_GIVEN)
 }
 
 /// What a node remembers from look to look.
@@ -237,6 +246,16 @@ mod tests {
             assert!(looks <= 17, "{leaders:?} took {looks} turns");
             assert_eq!(turn(&mut nodes, &mut shards), 0);
         }
+    }
+
+    #[test]
+    fn who_has_the_log_and_room_is_ready() {
+        let (few, room) = (Some(LEARNER_LAG_MAX), Some(LEAD_ROOM_GIVEN));
+        assert!(is_ready(few, room));
+        assert!(!is_ready(Some(LEARNER_LAG_MAX + 1), room));
+        assert!(!is_ready(None, room), "it gives no answer");
+        assert!(!is_ready(few, Some(LEAD_ROOM_GIVEN - 1)));
+        assert!(!is_ready(few, None));
     }
 
     #[test]

@@ -20,7 +20,9 @@ use tokio::task::JoinSet;
 use crate::alike::{Differences, compare};
 use crate::balance::balance;
 use crate::directory::Directory;
-use crate::hand_over::{hand_over, hand_over_when_damaged, hand_over_when_slow};
+use crate::hand_over::{
+    hand_over, hand_over_when_damaged, hand_over_when_full, hand_over_when_slow,
+};
 use crate::identity::{Identity, IdentityError};
 use crate::lend::{equal_part, lend};
 use crate::local::{Led, LocalHead};
@@ -162,6 +164,7 @@ impl Node {
             let _ = tell.try_send(NodeError::Wal(error));
         });
         tasks.spawn(hand_over_when_slow(Arc::clone(&wal), replicas.clone()));
+        tasks.spawn(hand_over_when_full(Arc::clone(&wal), replicas.clone()));
         tasks.spawn(hand_over_when_damaged(replicas.clone()));
         tasks.spawn(balance(identity.node, replicas.clone()));
         let differences = Differences::default();

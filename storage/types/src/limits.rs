@@ -334,6 +334,16 @@ pub const FSYNC_HANDOVER: Duration = Duration::from_millis(250);
 pub const HAND_OVER_REST: Duration = Duration::from_secs(10);
 /// Between two times that a node hands a shard over for damage in its log: others' may be no better.
 pub const DAMAGE_REST: Duration = Duration::from_secs(60);
+/// A node with less room than this in its WAL, for appends of all its shards, hands over what it leads: batches
+/// of the usual size are refused.
+pub const LEAD_ROOM_MIN: u64 = BATCH_BYTES_DEFAULT as u64;
+/// Room that a node is to have that is handed a shard for its room, or to spread what is led. Several times
+/// [`LEAD_ROOM_MIN`], so that it does not hand it back for the next batches.
+pub const LEAD_ROOM_GIVEN: u64 = 4 * LEAD_ROOM_MIN;
+/// How long a node is without room before it hands over: what waits for the bucket may be released any moment.
+pub const FULL_HANDOVER: Duration = Duration::from_secs(2);
+/// Between two times that a node hands a shard over for want of room.
+pub const FULL_REST: Duration = Duration::from_secs(30);
 /// How long a node that hands over waits until it leads no more.
 pub const HAND_OVER_MAX: Duration = Duration::from_millis(300);
 /// An fdatasync that takes longer ends the process.

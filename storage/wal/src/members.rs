@@ -121,6 +121,12 @@ impl Replica {
         is_well.then(|| self.lag(node)).flatten()
     }
 
+    /// Bytes of room for appends that `node`, another, said last, where it answered the last thing it was asked.
+    #[must_use]
+    pub fn room_of(&self, node: NodeId) -> Option<u64> {
+        self.rooms().bytes(node.as_u64())
+    }
+
     /// Entries that `node` lacks which answered the last thing it was asked, whatever else is wrong with it;
     /// `None` if it did not, or this replica does not lead.
     #[must_use]

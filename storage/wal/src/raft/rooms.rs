@@ -20,6 +20,8 @@ type All = BTreeMap<u64, Known>;
 #[derive(Clone, Copy, Debug)]
 struct Known {
     said: Said,
+    /// Bytes of room, as of its last answer.
+    room: u64,
     answered: Option<Instant>,
     /// It has entries that are damaged, as of its last answer.
     damaged: bool,
@@ -56,6 +58,13 @@ impl Rooms {
         said.get(&node).map(|known| known.said)
     }
 
+    /// Bytes of room that a peer has said, if it answered the last thing it was asked.
+    pub(crate) fn bytes(&self, node: u64) -> Option<u64> {
+        let said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = said.get(&node)?;
+        (known.said != Said::Nothing).then_some(known.room)
+    }
+
     /// Whether a peer has said that its log is damaged.
     pub(crate) fn is_damaged(&self, node: u64) -> bool {
         let said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -68,8 +77,7 @@ impl Room {
     pub(crate) fn heard(&self, reply: &Result<AppendReply, PeerError>) {
         match reply {
             Ok(AppendReply::Matched { room, damaged, .. }) => {
-                let said = if *room > 0 { Said::Room } else { Said::Full };
-                self.set(said, *damaged);
+                self.set(*room, *damaged);
             }
             // It says nothing of its room.
             Ok(_) => {}
@@ -82,6 +90,7 @@ impl Room {
         let mut said = self.said();
         let nothing = Known {
             said: Said::Nothing,
+            room: 0,
             answered: None,
             damaged: false,
         };
@@ -98,9 +107,10 @@ impl Room {
         }
     }
 
-    fn set(&self, said: Said, damaged: bool) {
+    fn set(&self, room: u64, damaged: bool) {
         let known = Known {
-            said,
+            said: if room > 0 { Said::Room } else { Said::Full },
+            room,
             answered: Some(Instant::now()),
             damaged,
         };
@@ -132,10 +142,12 @@ mod tests {
             room.heard(&matched);
             room.late(began);
             assert_eq!(rooms.said(7), Some(Said::Room));
+            assert_eq!(rooms.bytes(7), Some(1));
         }
         tokio::time::advance(ELECTION_MAX * 2).await;
         room.late(began);
         assert_eq!(rooms.said(7), Some(Said::Nothing));
+        assert_eq!(rooms.bytes(7), None, "it may have none by now");
         room.heard(&matched);
         assert_eq!(rooms.said(7), Some(Said::Room));
         // Asked for the first time a moment ago.

@@ -1,0 +1,5 @@
+//! Three whole nodes, with all that keeps them: who leads what, whatever ails the disk of one of them, and
+//! whether they are alike.
+
+mod full; // whose log is full hands over
+mod trio; // three nodes that found each other
