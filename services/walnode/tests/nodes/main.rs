@@ -2,4 +2,5 @@
 //! whether they are alike.
 
 mod full; // whose log is full hands over
+mod slow; // so does whose disk is slow
 mod trio; // three nodes that found each other
