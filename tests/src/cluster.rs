@@ -17,7 +17,7 @@ use esker_object::{Options, Store};
 use esker_proto::{transport, tuning};
 use esker_shard::{Command, Outcome};
 use esker_types::limits::MIB;
-use esker_types::{ClusterId, Incarnation, NodeId, RaftIndex, ShardId};
+use esker_types::{ClusterId, Incarnation, NodeId, RaftIndex, ShardId, Term};
 use esker_wal::disk::WalOptions;
 use esker_wal::{KeeperOptions, Replica};
 use esker_walnode::members::{self, Changing, Goal};
@@ -349,6 +349,21 @@ impl Cluster {
             Some((term, *node))
         });
         leads.max().map(|(_, node)| node)
+    }
+
+    /// The latest term of each shard that a node which is up has voted in.
+    #[must_use]
+    pub fn terms(&self) -> BTreeMap<ShardId, Term> {
+        let mut terms = BTreeMap::new();
+        for replica in self.machines.keys().flat_map(|node| self.replicas(*node)) {
+            let vote = replica.wal().bounds(replica.shard()).vote;
+            let latest: &mut Term = terms.entry(replica.shard()).or_default();
+            *latest = vote
+                .map(|vote| vote.term)
+                .max(Some(*latest))
+                .unwrap_or_default();
+        }
+        terms
     }
 
     /// What an agent is answered by a node that is up, whoever leads.

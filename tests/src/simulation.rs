@@ -1,6 +1,7 @@
 //! One node through bad days: producers and readers on it, its bucket failing, its process killed
 //! and its power cut, all from one seed; every call and answer goes into a history.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::ops::Range;
 use std::time::Duration;
@@ -29,6 +30,8 @@ pub struct Run {
     pub bucket_faults: u64,
     /// Reads that followers answered.
     pub followed: u64,
+    /// Which troubles befell it, as the run numbers them.
+    pub troubles: BTreeSet<u64>,
     /// How the lives ended.
     pub lives: String,
 }
@@ -130,6 +133,7 @@ pub async fn simulate(seed: u64, lives: u32) -> Run {
         history,
         bucket_faults,
         followed: 0,
+        troubles: BTreeSet::new(),
         lives: told,
     }
 }

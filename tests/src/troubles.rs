@@ -2,14 +2,15 @@
 //! its bucket failing, all from one seed, under producers and readers at two agents; every call and
 //! answer goes into a history.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use esker_checker::View;
-use esker_env::sim::Crash;
+use esker_env::sim::{Crash, SeededEntropy};
 use esker_object::faults::Fault;
 use esker_shard::{RequestId, TopicConfig};
-use esker_types::ShardId;
+use esker_types::{ShardId, Term};
 use esker_wal::KeeperOptions;
 use tokio::task::JoinSet;
 
@@ -23,6 +24,13 @@ const NODES: u64 = 3;
 const AGENTS: [&str; 2] = ["a0", "a1"];
 /// How long everything may take to be well again once nothing ails it.
 const WELL_IN: Duration = Duration::from_secs(30);
+
+/// Kinds of troubles. A seed draws its own out of a deck that holds each of them once.
+pub const KINDS: u64 = 17;
+/// By how much the term of a shard may grow in a day on which nodes do not hear one another: who hears no leader
+/// asks beforehand, and is told by those who hear one that there is no need of another. An election or two, and
+/// what is handed over meanwhile.
+const TERMS_MAX: u64 = 3;
 
 /// Views that a run ends with.
 #[must_use]
@@ -55,6 +63,16 @@ enum Trouble {
     OneWay {
         mute: bool,
     },
+    /// Two nodes do not hear each other, and a third hears both.
+    Bridge,
+    /// Connections break, one after the other.
+    Breaks,
+    /// A node stands still, as far as anybody can tell; or a leader.
+    Paused {
+        leads: bool,
+    },
+    /// A node loses its power and comes back while the others stand still.
+    PowerCutWhileOthersPaused,
     /// Two nodes hear each other, now and then.
     Flaps,
     /// What goes between two nodes does so slowly.
@@ -66,6 +84,22 @@ enum Trouble {
     Replaced,
 }
 
+/// Which kind of trouble `day` of `seed` brings: of the deck that all days of all seeds draw from, one after the
+/// other, and that is shuffled anew whenever it is used up.
+fn kind(seed: u64, days: u32, day: u32) -> u64 {
+    let number = seed * u64::from(days) + u64::from(day);
+    let random = SeededEntropy::new(number / KINDS);
+    let mut deck: Vec<_> = (0..KINDS).collect();
+    for left in (1..=KINDS).rev() {
+        let drawn = usize::try_from(random.below(left)).expect("a few");
+        let kind = deck.remove(drawn);
+        if left == KINDS - number % KINDS {
+            return kind;
+        }
+    }
+    unreachable!("the deck holds {KINDS}")
+}
+
 struct World {
     cluster: Cluster,
     driver: Driver,
@@ -73,6 +107,7 @@ struct World {
     told: String,
     bucket_faults: u64,
     followed: u64,
+    befell: BTreeSet<u64>,
 }
 
 /// Runs `days` days from `seed`, then heals everything and reads all there is at both agents, three
@@ -91,6 +126,7 @@ pub async fn simulate_cluster(seed: u64, days: u32) -> Run {
         told: String::new(),
         bucket_faults: 0,
         followed: 0,
+        befell: BTreeSet::new(),
     };
     let creating = world.cluster.agent("init");
     let topics = creating.engine.topics();
@@ -103,11 +139,17 @@ pub async fn simulate_cluster(seed: u64, days: u32) -> Run {
         world.start_agent(number);
     }
     for day in 0..days {
-        let trouble = world.trouble();
+        let kind = kind(seed, days, day);
+        world.befell.insert(kind);
+        let trouble = world.trouble(kind);
         let length = world.length(trouble);
         let _ = write!(world.told, "{trouble:?} for {length:?}; ");
         world.trouble_the_bucket(day);
+        let before = world.cluster.terms();
         world.befall(trouble, length).await;
+        if matches!(trouble, Trouble::Alone { .. } | Trouble::Bridge) {
+            world.assert_calm(&before, seed);
+        }
         world.recover(trouble).await;
         let quiet = world.below(2000);
         tokio::time::sleep(Duration::from_millis(quiet)).await;
@@ -137,30 +179,48 @@ impl World {
         agent.kill();
     }
 
-    fn trouble(&self) -> Trouble {
+    fn trouble(&self, kind: u64) -> Trouble {
         let how = if self.below(2) == 0 {
             Crash::Kill
         } else {
             Crash::PowerCut
         };
         let one_agent = usize::try_from(self.below(2)).expect("two");
-        match self.below(13) {
+        match kind {
             0 => Trouble::Quiet,
-            1 | 2 => Trouble::Dies { leads: true, how },
-            3 => Trouble::Dies { leads: false, how },
-            4 => Trouble::AllDie { how },
-            5 => Trouble::Alone { with: None },
-            6 => Trouble::Alone {
+            1 => Trouble::Dies { leads: true, how },
+            2 => Trouble::Dies { leads: false, how },
+            3 => Trouble::AllDie { how },
+            4 => Trouble::Alone { with: None },
+            5 => Trouble::Alone {
                 with: Some(one_agent),
             },
-            7 => Trouble::OneWay { mute: true },
-            8 => Trouble::OneWay { mute: false },
-            9 => Trouble::Flaps,
-            10 => Trouble::Slow {
+            6 => Trouble::OneWay { mute: true },
+            7 => Trouble::OneWay { mute: false },
+            8 => Trouble::Flaps,
+            9 => Trouble::Slow {
                 delay: Duration::from_millis(1 + self.below(2000)),
             },
-            11 => Trouble::Replaced,
+            10 => Trouble::Replaced,
+            11 => Trouble::Bridge,
+            12 => Trouble::Breaks,
+            13 => Trouble::Paused { leads: true },
+            14 => Trouble::Paused { leads: false },
+            15 => Trouble::PowerCutWhileOthersPaused,
             _ => Trouble::AgentDies,
+        }
+    }
+
+    /// Makes sure that no term has run away since `before`.
+    fn assert_calm(&mut self, before: &BTreeMap<ShardId, Term>, seed: u64) {
+        for (shard, now) in self.cluster.terms() {
+            let grew = now.0 - before.get(&shard).map_or(0, |term| term.0);
+            let _ = write!(self.told, "{shard} is {grew} terms on; ");
+            let told = &self.told;
+            assert!(
+                grew <= TERMS_MAX,
+                "seed {seed}: {shard} is {grew} terms on: {told}"
+            );
         }
     }
 
@@ -250,6 +310,22 @@ impl World {
                 }
             }
             Trouble::Flaps => return self.flap(length).await,
+            Trouble::Bridge => {
+                let other = self.other(leader);
+                network.sever(&host(leader), &host(other));
+                network.sever(&host(other), &host(leader));
+            }
+            Trouble::Breaks => return self.break_connections(length).await,
+            Trouble::Paused { leads } => {
+                let node = if leads { leader } else { self.other(leader) };
+                network.pause(&host(node));
+            }
+            Trouble::PowerCutWhileOthersPaused => {
+                others.for_each(|node| network.pause(&host(node)));
+                self.cluster.crash(leader, Crash::PowerCut).await;
+                tokio::time::sleep(length / 2).await;
+                self.cluster.start(leader).await;
+            }
             Trouble::Slow { delay } => {
                 let other = host(self.other(leader));
                 network.delay(&host(leader), &other, delay);
@@ -279,6 +355,15 @@ impl World {
             if self.below(3) > 0 {
                 network.heal_all();
             }
+        }
+    }
+
+    async fn break_connections(&self, length: Duration) {
+        let began = tokio::time::Instant::now();
+        while began.elapsed() < length {
+            self.cluster.network.break_one(self.below(u64::MAX));
+            let pause = Duration::from_millis(self.below(200));
+            tokio::time::sleep(pause).await;
         }
     }
 
@@ -335,6 +420,7 @@ impl World {
             history,
             bucket_faults: self.bucket_faults,
             followed: self.followed,
+            troubles: self.befell,
             lives: self.told,
         }
     }

@@ -1,5 +1,6 @@
 //! Three nodes and two agents through bad days, judged by a checker that knows nothing of the product.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use esker_checker::{Options, check};
@@ -8,14 +9,17 @@ use esker_shard::{Command, ConfigChange, CreateTopic, Outcome, RequestId, TopicC
 use esker_tests::cluster::{Cluster, host};
 use esker_tests::node::run_seeded;
 use esker_tests::simulation::{Run, seeds};
-use esker_tests::troubles::{final_views, simulate_cluster};
+use esker_tests::troubles::{KINDS, final_views, simulate_cluster};
 use esker_tests::whole::topic;
 use esker_types::ShardId;
 use esker_wal::KeeperOptions;
 
 /// Seeds of every test run. More: `ESKER_SEEDS=200 cargo test -p esker-tests --test cluster`.
-const SEEDS: u64 = 2;
+const SEEDS: u64 = 3;
 const DAYS: u32 = 6;
+
+// Every kind of trouble befalls one of them.
+const _: () = assert!(SEEDS * DAYS as u64 >= KINDS);
 
 fn judged(seed: u64) -> Run {
     let done = run_seeded(seed, simulate_cluster(seed, DAYS));
@@ -32,6 +36,9 @@ fn judged(seed: u64) -> Run {
 fn what_was_acknowledged_is_read_once_in_order_at_its_offset_whatever_befalls_the_nodes() {
     let (seeds, mut acked, mut followed) = (seeds(SEEDS), 0, 0);
     let count = seeds.end - seeds.start;
+    let (days, mut troubles) = (count * u64::from(DAYS), BTreeSet::new());
+    // From the first on, or from within a deck.
+    let all = days >= 2 * KINDS - 1 || seeds.start == 0 && days >= KINDS;
     let least = 50 * usize::try_from(count).expect("small");
     for seed in seeds {
         let done = judged(seed);
@@ -39,7 +46,12 @@ fn what_was_acknowledged_is_read_once_in_order_at_its_offset_whatever_befalls_th
             .counts
             .acked_batches;
         followed += done.followed;
+        troubles.extend(done.troubles);
     }
+    assert!(
+        !all || troubles.iter().copied().eq(0..KINDS),
+        "{troubles:?}"
+    );
     assert!(acked > least, "{acked} batches acked");
     assert!(followed > 10 * count, "{followed} reads by followers");
 }

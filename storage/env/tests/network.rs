@@ -164,6 +164,64 @@ async fn nothing_arrives_by_a_way_that_is_severed_until_it_is_healed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn whoever_is_paused_hears_and_says_nothing_until_all_is_let_go() {
+    let network = SimNetwork::new();
+    let mut listener = network.listen("b:1").await.unwrap();
+    let mut near = network.at("a").connect("b:1").await.unwrap();
+    let mut far = listener.accept().await.unwrap();
+    let _c = network.listen("c:1").await.unwrap();
+
+    network.pause("b");
+    near.write_all(b"there").await.unwrap();
+    far.write_all(b"and back").await.unwrap();
+    let (mut heard, mut back) = ([0; 5], [0; 8]);
+    let waits = tokio::time::timeout(HOUR, far.read_exact(&mut heard)).await;
+    assert!(waits.is_err(), "it hears: {waits:?}");
+    let waits = tokio::time::timeout(HOUR, near.read_exact(&mut back)).await;
+    assert!(waits.is_err(), "it is heard: {waits:?}");
+    for (from, to) in [("a", "b:1"), ("b", "c:1")] {
+        let here = network.at(from);
+        let again = tokio::time::timeout(HOUR, here.connect(to)).await;
+        assert!(again.is_err(), "{from} reached {to}");
+    }
+    network.at("a").connect("c:1").await.unwrap();
+
+    network.heal_all();
+    far.read_exact(&mut heard).await.unwrap();
+    near.read_exact(&mut back).await.unwrap();
+    assert_eq!((&heard, &back), (b"there", b"and back"));
+}
+
+#[tokio::test]
+async fn one_connection_breaks_and_the_others_stay() {
+    let network = SimNetwork::new();
+    assert!(!network.break_one(0), "there is none");
+    let mut listener = network.listen("b:1").await.unwrap();
+    let mut pairs = Vec::new();
+    for _ in 0..3 {
+        let near = network.connect("b:1").await.unwrap();
+        pairs.push((near, listener.accept().await.unwrap()));
+    }
+    // On its way when it breaks: lost.
+    pairs[1].0.write_all(b"lost").await.unwrap();
+    assert!(network.break_one(4));
+    let (near, far) = &mut pairs[1];
+    for end in [near, far] {
+        let broken = end.read_u8().await.unwrap_err();
+        assert_eq!(broken.kind(), ErrorKind::ConnectionReset);
+        let broken = end.write_u8(1).await.unwrap_err();
+        assert_eq!(broken.kind(), ErrorKind::ConnectionReset);
+    }
+    pairs.remove(1);
+    for (near, far) in &mut pairs {
+        near.write_u8(7).await.unwrap();
+        assert_eq!(far.read_u8().await.unwrap(), 7);
+    }
+    drop(pairs);
+    assert!(!network.break_one(0), "nobody has one");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_slow_way_delivers_everything_late_and_in_order() {
     let network = SimNetwork::new();
     let mut listener = network.listen("b:1").await.unwrap();

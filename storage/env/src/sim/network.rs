@@ -50,8 +50,11 @@ struct State {
 /// A taken address.
 struct Place {
     backlog: mpsc::Sender<Connection>,
-    ends: Vec<Weak<Mutex<Side>>>,
+    pairs: Vec<Pair>,
 }
+
+/// Both ends of a connection.
+type Pair = [Weak<Mutex<Side>>; 2];
 
 impl SimNetwork {
     /// A network without listeners.
@@ -114,8 +117,8 @@ impl SimNetwork {
     }
 
     fn look_again(&self, state: MutexGuard<'_, State>) {
-        let ends = state.places.values().flat_map(|place| &place.ends);
-        let ends: Vec<_> = ends.filter_map(Weak::upgrade).collect();
+        let pairs = state.places.values().flat_map(|place| &place.pairs);
+        let ends: Vec<_> = pairs.flatten().filter_map(Weak::upgrade).collect();
         // Each looks at the ways when it is read.
         drop(state);
         ends.iter().for_each(|end| lock(end).wake());
@@ -151,16 +154,30 @@ impl SimNetwork {
     /// Ends all connections that were made to `address`: bytes on their way are lost, both sides
     /// see `ConnectionReset`. Says how many there were.
     pub fn cut(&self, address: &str) -> usize {
-        let ends = match self.state().places.get_mut(address) {
-            Some(place) => std::mem::take(&mut place.ends),
+        let pairs = match self.state().places.get_mut(address) {
+            Some(place) => std::mem::take(&mut place.pairs),
             None => return 0,
         };
-        // Each connection has two ends.
-        ends.iter()
-            .filter_map(Weak::upgrade)
-            .filter(|end| lock(end).cut())
-            .count()
-            .div_ceil(2)
+        pairs.iter().filter(|pair| cut(pair)).count()
+    }
+
+    /// Ends one of the connections that are there, the same way: the `number`th, counted round and round in the
+    /// order of addresses, then of age. False if there is none.
+    pub fn break_one(&self, number: u64) -> bool {
+        let pair = {
+            let state = self.state();
+            let pairs = state.places.values().flat_map(|place| &place.pairs);
+            let there: Vec<_> = pairs.filter(|pair| is_there(pair)).collect();
+            let place = number.checked_rem(there.len() as u64);
+            place.and_then(|place| there.get(usize::try_from(place).ok()?).copied().cloned())
+        };
+        pair.is_some_and(|pair| cut(&pair))
+    }
+
+    /// Holds everything that is on its way to `host`, and from it, until [`SimNetwork::heal_all`] lets it go: to
+    /// the others it is as one that stands still. Its own timers run on, and so does its disk.
+    pub fn pause(&self, host: &str) {
+        self.state().ways.pause(host);
     }
 
     /// Whether connections to `address` are refused from now on, although somebody may listen.
@@ -209,8 +226,8 @@ impl SimNetwork {
             return Err(ErrorKind::AddrInUse.into());
         }
         let (backlog, waiting) = mpsc::channel(BACKLOG_MAX);
-        let ends = Vec::new();
-        state.places.insert(taken.clone(), Place { backlog, ends });
+        let pairs = Vec::new();
+        state.places.insert(taken.clone(), Place { backlog, pairs });
         Ok((taken, waiting))
     }
 
@@ -229,10 +246,10 @@ impl SimNetwork {
         let back = (hosts.1.clone(), hosts.0.clone());
         let near = End::new(self.clone(), back, near);
         let far = End::new(self.clone(), hosts, far);
-        place.ends.retain(|end| end.strong_count() > 0);
+        place.pairs.retain(is_there);
         place
-            .ends
-            .extend([&near, &far].map(|end| Arc::downgrade(&end.0)));
+            .pairs
+            .push([&near, &far].map(|end| Arc::downgrade(&end.0)));
         match place.backlog.try_send(Connection::new(far, name)) {
             Ok(()) => Ok(Connection::new(near, address)),
             Err(_) => Err(ErrorKind::ConnectionRefused.into()),
@@ -308,4 +325,15 @@ impl Drop for Taken {
 
 fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
     shared.lock().expect("no holder panics")
+}
+
+/// Whether somebody still has an end of it.
+fn is_there(pair: &Pair) -> bool {
+    pair.iter().any(|end| end.strong_count() > 0)
+}
+
+/// Ends a connection. Whether there was something to end.
+fn cut(pair: &Pair) -> bool {
+    let ends = pair.iter().filter_map(Weak::upgrade);
+    ends.filter(|end| lock(end).cut()).count() > 0
 }
