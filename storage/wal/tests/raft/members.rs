@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 
 use esker_env::sim::Crash;
-use esker_types::NodeId;
 use esker_types::limits::{HEARTBEAT, HOLDERS_MAX};
+use esker_types::{NodeId, RaftIndex};
 use esker_wal::{Members, ProposeError, Replica};
 use tokio::time::{sleep, timeout};
 
-use super::trio::{NODES, PATIENCE, Trio};
+use super::trio::{NODES, PATIENCE, QUORUM_WAIT, Trio};
 use super::world::{node_id, run};
 
 fn address(node: NodeId) -> String {
@@ -353,5 +353,49 @@ fn leadership_goes_to_somebody_who_can_take_it_or_stays() {
                 assert!(leads.successor().is_some() || leads.leads_in().is_none());
             }
         }
+    });
+}
+
+/// A power cut between a checkpoint that was installed and the log that ends below it: the one voter is another.
+#[test]
+fn a_learner_of_one_voter_starts_from_every_moment_of_its_first_snapshot() {
+    run(async {
+        let mut trio = Trio::new(940).await;
+        let voter = trio.leader().await;
+        for node in ids(&NODES).into_iter().filter(|node| *node != voter) {
+            remove(&trio, node).await;
+            trio.crash(node, Crash::Kill).await;
+        }
+        for number in 0..30 {
+            trio.append(number).await;
+        }
+        trio.flush().await;
+        trio.let_go().await;
+        let mut installed = 0;
+        for calls in 1..200 {
+            let new = node_id(3 + calls);
+            trio.enlist(940, new).await;
+            trio.disk(new).kill_before(calls);
+            let (leader, at) = (trio.replica(voter), address(new));
+            let done = timeout(QUORUM_WAIT, async {
+                while leader.admit(new, &at).await.is_err() || leader.lag(new) != Some(0) {
+                    sleep(HEARTBEAT).await;
+                }
+            });
+            let whole = done.await.is_ok();
+            trio.crash(new, Crash::PowerCut).await;
+            trio.start(new).await;
+            let covered = trio.replica(new).checkpointed().0;
+            installed += usize::from(!whole && covered > RaftIndex(0));
+            if whole {
+                assert!(covered > RaftIndex(0), "it came by entries");
+                break;
+            }
+            trio.crash(new, Crash::Kill).await;
+            remove(&trio, new).await;
+        }
+        assert!(installed > 0, "nobody died behind the checkpoint");
+        trio.append(30).await;
+        trio.converge().await;
     });
 }

@@ -111,7 +111,7 @@ async fn ways_are_cut() {
 fn of_second_agent(ops: &[Op]) -> usize {
     let calls = ops.iter().filter(|op| {
         let Session(number) = op.session;
-        let writes = number < WRITERS || number >= CLAIMING;
+        let writes = !(WRITERS..CLAIMING).contains(&number);
         writes && number % 2 == 1
     });
     calls.count()
