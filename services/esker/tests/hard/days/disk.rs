@@ -5,10 +5,12 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use super::{Days, share};
 use crate::TURN;
 use crate::clients::SOON;
-use crate::cluster::{esker, text};
+use crate::cluster::{Cluster, esker, text};
 
 /// Disks lost in a whole run.
 const LOSSES: u32 = 10;
@@ -58,6 +60,24 @@ async fn a_lost_disk_is_replaced_under_load() {
     days.finish().await;
 }
 
+/// Adds or removes a node, as an operator who does what is said. Of the nodes that there were the
+/// configuration of the first agent knows.
+pub(super) fn change(cluster: &Cluster, what: &str, which: &str) -> Value {
+    let config = cluster.config_of(&cluster.agents[0].name);
+    let began = Instant::now();
+    loop {
+        match esker(&["cluster", what, which, "--json", "--config", text(&config)]) {
+            Ok(answer) => return answer,
+            // Before another leads, it says so itself.
+            Err(why) if why.contains("run it again") && began.elapsed() < SOON => {
+                println!("{why}");
+                std::thread::sleep(REST);
+            }
+            Err(why) => panic!("{why}"),
+        }
+    }
+}
+
 /// Node `old` loses its disk, and is replaced. The ids of both.
 pub(super) async fn lose(days: &mut Days, old: &str, way: Way) -> (String, String) {
     let standing = days.well().await;
@@ -71,25 +91,10 @@ pub(super) async fn lose(days: &mut Days, old: &str, way: Way) -> (String, Strin
     } else {
         fs::remove_dir_all(&data).expect("it is ours");
     }
-    // The configuration of the first agent names the nodes that there were.
-    let config = days.cluster.config_of(&days.cluster.agents[0].name);
-    let change = |what: &str, which: &str| {
-        let began = Instant::now();
-        loop {
-            match esker(&["cluster", what, which, "--json", "--config", text(&config)]) {
-                Ok(answer) => break answer,
-                // Before another leads, it says so itself.
-                Err(why) if why.contains("run it again") && began.elapsed() < SOON => {
-                    println!("{why}");
-                    std::thread::sleep(REST);
-                }
-                Err(why) => panic!("{why}"),
-            }
-        }
-    };
-    let remove = || _ = tokio::task::block_in_place(|| change("remove", old));
+    let remove =
+        |days: &Days| _ = tokio::task::block_in_place(|| change(&days.cluster, "remove", old));
     if way != Way::AddFirst {
-        remove();
+        remove(days);
     }
     let lost = if way == Way::SamePlace {
         None
@@ -101,10 +106,10 @@ pub(super) async fn lose(days: &mut Days, old: &str, way: Way) -> (String, Strin
     let server = days.cluster.nodes[at].server.as_mut();
     tokio::task::block_in_place(|| server.expect("it was started").ready());
     let address = days.cluster.nodes[at].address();
-    let added = tokio::task::block_in_place(|| change("add", &address));
+    let added = tokio::task::block_in_place(|| change(&days.cluster, "add", &address));
     let new = added["node"].as_str().expect("an id").to_owned();
     if way == Way::AddFirst {
-        remove();
+        remove(days);
     }
     for agent in &days.cluster.agents {
         days.cluster.configure(agent);

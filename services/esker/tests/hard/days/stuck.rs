@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use esker_client::{Client, ProducerOptions, ReadOptions, Record, v1};
 
+use super::disk::change;
 use super::replaced::{Bucket, within};
 use crate::TURN;
 use crate::clients::{SOON, connect};
@@ -105,14 +106,7 @@ async fn a_shard_that_cannot_be_flushed_stops_alone_whoever_leads() {
 async fn what_its_leader_has_lost_another_has_flushed() {
     let _turn = TURN.lock().await;
     let (mut cluster, client) = founded().await;
-    // Nobody is given anything to lead while the damage is done.
-    within(SOON, "nobody leads two more than another", async || {
-        let standing = cluster.well().await;
-        let leads = standing.nodes.iter().map(|node| node.leads);
-        let most = leads.clone().max().unwrap_or(0);
-        leads.min().is_some_and(|least| most - least <= 1)
-    })
-    .await;
+    calm(&mut cluster).await;
     let bucket = Bucket(cluster.path("bucket"));
     bucket.goes_away();
     let doomed = laid(&client).await;
@@ -137,20 +131,96 @@ async fn what_its_leader_has_lost_another_has_flushed() {
     })
     .await;
     println!("flushed by another after {:?}", began.elapsed());
+    all_is_read(&client).await;
+    within(SOON, "what is flushed is let go of", async || {
+        damaged(&cluster, loser, doomed) == 0
+    })
+    .await;
+    cluster.all_live();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_finds_its_log_damaged_does_not_start_and_is_replaced() {
+    let _turn = TURN.lock().await;
+    let (mut cluster, client) = founded().await;
+    calm(&mut cluster).await;
+    let bucket = Bucket(cluster.path("bucket"));
+    bucket.goes_away();
+    let doomed = laid(&client).await;
+    let standing = cluster.well().await;
+    let id = standing.leaders[&doomed].clone();
+    let loser = cluster.node(&standing, &id);
+    tokio::task::block_in_place(|| cluster.kill(&[loser], &[]));
+    assert_eq!(strike(&cluster, loser), 1);
+    for _ in 0..ROUNDS {
+        cluster.start_node(loser);
+        let mut server = cluster.nodes[loser].server.take().expect("it was started");
+        within(SOON, "it has ended", async || server.ended().is_some()).await;
+        assert!(!server.ended().is_some_and(|status| status.success()));
+        let why = server.last_words();
+        println!("{why}");
+        let wal = cluster.path(&cluster.nodes[loser].name).join("wal");
+        for named in [
+            text(&wal),
+            "is damaged at byte",
+            "whole up to: ",
+            &format!("s{doomed} "),
+        ] {
+            assert!(why.contains(named), "{named}: {why}");
+        }
+    }
+    let probes = Probes::come(&cluster.endpoints(), DATA_SHARDS).await;
+    let all = probes.all_acked_since(Instant::now()).await;
+    println!("without it, every shard takes appends after {all:?}");
+
+    tokio::task::block_in_place(|| change(&cluster, "remove", &id));
+    cluster.nodes[loser] = cluster.new_node();
+    cluster.start_node(loser);
+    let server = cluster.nodes[loser].server.as_mut();
+    tokio::task::block_in_place(|| server.expect("it was started").ready());
+    let address = cluster.nodes[loser].address();
+    let added = tokio::task::block_in_place(|| change(&cluster, "add", &address));
+    assert_ne!(added["node"].as_str(), Some(id.as_str()));
+    let agent = &cluster.agents[0];
+    cluster.configure(agent);
+    let standing = cluster.well().await;
+    assert!(
+        standing.nodes.iter().all(|node| node.id != id),
+        "{id}: {standing:?}"
+    );
+    probes.end().await;
+    bucket.returns();
+    within(SOON, "all is flushed", async || {
+        let shards = status(&client).await;
+        shards.iter().all(|shard| shard.head_batches == 0)
+    })
+    .await;
+    all_is_read(&client).await;
+    cluster.all_live();
+}
+
+/// Waits until nobody is given anything to lead any more.
+async fn calm(cluster: &mut Cluster) {
+    within(SOON, "nobody leads two more than another", async || {
+        let standing = cluster.well().await;
+        let leads = standing.nodes.iter().map(|node| node.leads);
+        let most = leads.clone().max().unwrap_or(0);
+        leads.min().is_some_and(|least| most - least <= 1)
+    })
+    .await;
+}
+
+/// Everything that was [`laid`] is read.
+async fn all_is_read(client: &Client) {
     let values = vec![vec![b'.'; VALUE]; VALUES / PARTITIONS as usize];
     for partition in 0..PARTITIONS {
         let mut expected = values.clone();
         if partition == 0 {
             expected.insert(0, MARK.to_vec());
         }
-        let whole = read(&client, partition).await == expected;
+        let whole = read(client, partition).await == expected;
         assert!(whole, "partition {partition} is another");
     }
-    within(SOON, "what is flushed is let go of", async || {
-        damaged(&cluster, loser, doomed) == 0
-    })
-    .await;
-    cluster.all_live();
 }
 
 /// A cluster with a topic that has two partitions in each shard.
