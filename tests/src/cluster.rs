@@ -49,7 +49,7 @@ static CLUSTERS: AtomicU64 = AtomicU64::new(0);
 #[derive(Debug)]
 pub struct Cluster {
     pub network: SimNetwork,
-    /// Everywhere, whoever is restarted.
+    /// Of the agents; those of the machines began with it, whoever is restarted.
     clock: Arc<SimClock>,
     keeper: KeeperOptions,
     bucket: String,
@@ -64,6 +64,7 @@ pub struct Cluster {
 #[derive(Debug)]
 struct Machine {
     disk: SimDisk,
+    clock: Arc<SimClock>,
     lives: u64,
     process: Option<Process>,
 }
@@ -102,9 +103,10 @@ fn id(node: u64) -> NodeId {
 }
 
 impl Machine {
-    fn new(seed: u64, node: u64) -> Self {
+    fn new(seed: u64, node: u64, clock: &SimClock) -> Self {
         Self {
             disk: SimDisk::new(seed << 8 | node),
+            clock: Arc::new(clock.beside()),
             lives: 0,
             process: None,
         }
@@ -115,14 +117,15 @@ impl Cluster {
     /// A new cluster of `nodes`, up and founded.
     pub async fn found(seed: u64, nodes: u64, keeper: KeeperOptions) -> Self {
         let number = CLUSTERS.fetch_add(1, Ordering::Relaxed);
+        let clock = Arc::new(SimClock::following_tokio());
         let mut cluster = Self {
             network: SimNetwork::new(),
-            clock: Arc::new(SimClock::following_tokio()),
+            clock: Arc::clone(&clock),
             keeper,
             bucket: format!("cluster-{seed}-{number}"),
             seed,
             machines: (1..=nodes)
-                .map(|node| (node, Machine::new(seed, node)))
+                .map(|node| (node, Machine::new(seed, node, &clock)))
                 .collect(),
             agents: 0,
             died: Arc::default(),
@@ -172,7 +175,9 @@ impl Cluster {
         let machine = self.machine(node);
         machine.lives += 1;
         let (lives, disk) = (machine.lives, machine.disk.clone());
+        let clock = Arc::clone(&machine.clock);
         let env = Env {
+            clock,
             files: Arc::new(disk.mount()),
             workers: self.workers(node, lives),
             ..self.env(&host(node), lives)
@@ -256,6 +261,13 @@ impl Cluster {
         drop(process.running.await);
     }
 
+    /// Makes the wall clock of a node's machine jump; one that was replaced meanwhile has another.
+    pub fn jump_wall(&self, node: u64, by_ms: i64) {
+        if let Some(machine) = self.machines.get(&node) {
+            machine.clock.jump_wall(by_ms);
+        }
+    }
+
     /// Ends a node in an orderly way.
     pub async fn close(&mut self, node: u64) {
         let Some(process) = self.machine(node).process.take() else {
@@ -285,7 +297,7 @@ impl Cluster {
             }
         };
         let number = new.sequence();
-        let machine = Machine::new(self.seed, number);
+        let machine = Machine::new(self.seed, number, &self.clock);
         assert!(
             self.machines.insert(number, machine).is_none(),
             "given twice"

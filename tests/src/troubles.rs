@@ -26,11 +26,14 @@ const AGENTS: [&str; 2] = ["a0", "a1"];
 const WELL_IN: Duration = Duration::from_secs(30);
 
 /// Kinds of troubles. A seed draws its own out of a deck that holds each of them once.
-pub const KINDS: u64 = 17;
+pub const KINDS: u64 = 18;
 /// By how much the term of a shard may grow in a day on which nodes do not hear one another: who hears no leader
 /// asks beforehand, and is told by those who hear one that there is no need of another. An election or two, and
 /// what is handed over meanwhile.
 const TERMS_MAX: u64 = 3;
+
+/// By how much a wall clock jumps.
+const HOUR_MS: i64 = 3_600_000;
 
 /// Views that a run ends with.
 #[must_use]
@@ -70,6 +73,10 @@ enum Trouble {
     /// A node stands still, as far as anybody can tell; or a leader.
     Paused {
         leads: bool,
+    },
+    /// The wall clock of a leader's machine jumps, and jumps back when the day is over.
+    ClockJumps {
+        by_ms: i64,
     },
     /// A node loses its power and comes back while the others stand still.
     PowerCutWhileOthersPaused,
@@ -207,6 +214,13 @@ impl World {
             13 => Trouble::Paused { leads: true },
             14 => Trouble::Paused { leads: false },
             15 => Trouble::PowerCutWhileOthersPaused,
+            16 => Trouble::ClockJumps {
+                by_ms: if self.below(2) == 0 {
+                    HOUR_MS
+                } else {
+                    -HOUR_MS
+                },
+            },
             _ => Trouble::AgentDies,
         }
     }
@@ -319,6 +333,11 @@ impl World {
             Trouble::Paused { leads } => {
                 let node = if leads { leader } else { self.other(leader) };
                 network.pause(&host(node));
+            }
+            Trouble::ClockJumps { by_ms } => {
+                self.cluster.jump_wall(leader, by_ms);
+                tokio::time::sleep(length).await;
+                self.cluster.jump_wall(leader, -by_ms);
             }
             Trouble::PowerCutWhileOthersPaused => {
                 others.for_each(|node| network.pause(&host(node)));

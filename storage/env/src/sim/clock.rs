@@ -38,6 +38,15 @@ impl SimClock {
         Self::with(Some(tokio::time::Instant::now()))
     }
 
+    /// The clock of another machine: it shows the same, and jumps by itself.
+    #[must_use]
+    pub fn beside(&self) -> Self {
+        let advanced = self.state.lock().expect("no holder panics").advanced;
+        let beside = Self::with(self.follows);
+        beside.advance(advanced);
+        beside
+    }
+
     fn with(follows: Option<tokio::time::Instant>) -> Self {
         let state = State {
             advanced: Duration::ZERO,
