@@ -78,8 +78,6 @@ async fn two_full_followers_drain() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "a follower whose log is full to its last byte, and is given a shard to lead, has no room for the \
-            command of a flush: nobody takes the shard from it, and it takes no appends"]
 async fn a_follower_full_of_what_was_refused_holds_nobody_up() {
     with_small(Flood::Refused, 1).await;
 }
