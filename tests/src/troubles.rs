@@ -2,17 +2,22 @@
 //! its bucket failing, all from one seed, under producers and readers at two agents; every call and
 //! answer goes into a history.
 
+mod kinds; // which there are
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use esker_checker::View;
-use esker_env::sim::{Crash, SeededEntropy};
+use esker_env::sim::Crash;
 use esker_object::faults::Fault;
 use esker_shard::{RequestId, TopicConfig};
 use esker_types::{ShardId, Term};
 use esker_wal::KeeperOptions;
 use tokio::task::JoinSet;
+
+pub use kinds::KINDS;
+use kinds::{Trouble, kind};
 
 use crate::clients::{Driver, PARTITIONS, TOPIC, stop};
 use crate::cluster::{Agent, Cluster, host};
@@ -25,15 +30,10 @@ const AGENTS: [&str; 2] = ["a0", "a1"];
 /// How long everything may take to be well again once nothing ails it.
 const WELL_IN: Duration = Duration::from_secs(30);
 
-/// Kinds of troubles. A seed draws its own out of a deck that holds each of them once.
-pub const KINDS: u64 = 18;
 /// By how much the term of a shard may grow in a day on which nodes do not hear one another: who hears no leader
 /// asks beforehand, and is told by those who hear one that there is no need of another. An election or two, and
 /// what is handed over meanwhile.
 const TERMS_MAX: u64 = 3;
-
-/// By how much a wall clock jumps.
-const HOUR_MS: i64 = 3_600_000;
 
 /// Views that a run ends with.
 #[must_use]
@@ -43,68 +43,6 @@ pub fn final_views() -> Vec<View> {
         .iter()
         .flat_map(|tier| AGENTS.map(|agent| View::new(agent, tier)));
     views.collect()
-}
-
-/// What befalls the cluster in one day.
-#[derive(Clone, Copy, Debug)]
-enum Trouble {
-    Quiet,
-    /// The leader of a shard, or somebody else, dies.
-    Dies {
-        leads: bool,
-        how: Crash,
-    },
-    /// All nodes die at once.
-    AllDie {
-        how: Crash,
-    },
-    /// The leader of a shard hears and is heard by nobody; agents reach it, or only one does.
-    Alone {
-        with: Option<usize>,
-    },
-    /// What a leader says is heard by nobody, and it hears all; or the other way round.
-    OneWay {
-        mute: bool,
-    },
-    /// Two nodes do not hear each other, and a third hears both.
-    Bridge,
-    /// Connections break, one after the other.
-    Breaks,
-    /// A node stands still, as far as anybody can tell; or a leader.
-    Paused {
-        leads: bool,
-    },
-    /// The wall clock of a leader's machine jumps, and jumps back when the day is over.
-    ClockJumps {
-        by_ms: i64,
-    },
-    /// A node loses its power and comes back while the others stand still.
-    PowerCutWhileOthersPaused,
-    /// Two nodes hear each other, now and then.
-    Flaps,
-    /// What goes between two nodes does so slowly.
-    Slow {
-        delay: Duration,
-    },
-    AgentDies,
-    /// A node loses its disk, and another takes its place.
-    Replaced,
-}
-
-/// Which kind of trouble `day` of `seed` brings: of the deck that all days of all seeds draw from, one after the
-/// other, and that is shuffled anew whenever it is used up.
-fn kind(seed: u64, days: u32, day: u32) -> u64 {
-    let number = seed * u64::from(days) + u64::from(day);
-    let random = SeededEntropy::new(number / KINDS);
-    let mut deck: Vec<_> = (0..KINDS).collect();
-    for left in (1..=KINDS).rev() {
-        let drawn = usize::try_from(random.below(left)).expect("a few");
-        let kind = deck.remove(drawn);
-        if left == KINDS - number % KINDS {
-            return kind;
-        }
-    }
-    unreachable!("the deck holds {KINDS}")
 }
 
 struct World {
@@ -148,7 +86,7 @@ pub async fn simulate_cluster(seed: u64, days: u32) -> Run {
     for day in 0..days {
         let kind = kind(seed, days, day);
         world.befell.insert(kind);
-        let trouble = world.trouble(kind);
+        let trouble = Trouble::of(kind, &world.driver.random);
         let length = world.length(trouble);
         let _ = write!(world.told, "{trouble:?} for {length:?}; ");
         world.trouble_the_bucket(day);
@@ -184,45 +122,6 @@ impl World {
         stop(&mut clients).await;
         self.driver.forget_tries(turn(number));
         agent.kill();
-    }
-
-    fn trouble(&self, kind: u64) -> Trouble {
-        let how = if self.below(2) == 0 {
-            Crash::Kill
-        } else {
-            Crash::PowerCut
-        };
-        let one_agent = usize::try_from(self.below(2)).expect("two");
-        match kind {
-            0 => Trouble::Quiet,
-            1 => Trouble::Dies { leads: true, how },
-            2 => Trouble::Dies { leads: false, how },
-            3 => Trouble::AllDie { how },
-            4 => Trouble::Alone { with: None },
-            5 => Trouble::Alone {
-                with: Some(one_agent),
-            },
-            6 => Trouble::OneWay { mute: true },
-            7 => Trouble::OneWay { mute: false },
-            8 => Trouble::Flaps,
-            9 => Trouble::Slow {
-                delay: Duration::from_millis(1 + self.below(2000)),
-            },
-            10 => Trouble::Replaced,
-            11 => Trouble::Bridge,
-            12 => Trouble::Breaks,
-            13 => Trouble::Paused { leads: true },
-            14 => Trouble::Paused { leads: false },
-            15 => Trouble::PowerCutWhileOthersPaused,
-            16 => Trouble::ClockJumps {
-                by_ms: if self.below(2) == 0 {
-                    HOUR_MS
-                } else {
-                    -HOUR_MS
-                },
-            },
-            _ => Trouble::AgentDies,
-        }
     }
 
     /// Makes sure that no term has run away since `before`.
