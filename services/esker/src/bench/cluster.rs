@@ -32,8 +32,12 @@ const RECORD_BYTES: u64 = 1 << 10;
 const PARTITIONS: u32 = 8;
 /// What a cluster needs until nothing moves any more: leadership is even, files are written ahead.
 const CALM: Duration = Duration::from_secs(6);
-/// First records of partitions that are under way.
-const FIRSTS_MAX: usize = 2048;
+/// Records that fill a cluster of many partitions: of fewer as many, so that they differ in their partitions alone.
+const FILL: u32 = PARTITIONS_MAX;
+/// Those of them that are under way.
+const FILL_IN_FLIGHT_MAX: usize = 2048;
+/// Partitions of a cluster.
+const PARTITIONS_MAX: u32 = 100_000;
 /// Nodes, data shards, and partitions that have a record in the bucket and a producer each.
 const CLUSTERS: [(usize, u32, u32); 6] = [
     (1, 16, PARTITIONS),
@@ -41,7 +45,7 @@ const CLUSTERS: [(usize, u32, u32); 6] = [
     (3, 16, PARTITIONS),
     (3, 64, PARTITIONS),
     (3, 16, 1_000),
-    (3, 16, 100_000),
+    (3, 16, PARTITIONS_MAX),
 ];
 
 /// Load clusters of its own and measure what three processes do that only write; tell ratios
@@ -80,7 +84,13 @@ struct Shape {
 fn shape(text: &str) -> Result<Shape, String> {
     let numbers: Result<Vec<u32>, _> = text.split(',').map(str::parse).collect();
     match numbers.as_deref() {
-        Ok(&[nodes @ 1..=7, shards @ 1..=1024, partitions @ 1..=100_000]) => Ok(Shape {
+        Ok(
+            &[
+                nodes @ 1..=7,
+                shards @ 1..=1024,
+                partitions @ 1..=PARTITIONS_MAX,
+            ],
+        ) => Ok(Shape {
             nodes: nodes as usize,
             shards,
             partitions,
@@ -266,7 +276,7 @@ impl Bench<'_> {
         (self.site.taken().cpu - before) / lasted.as_secs_f64()
     }
 
-    /// A record of an idempotent producer in each partition of `topic`, all in the bucket.
+    /// Records of an idempotent producer, in each partition of `topic` as many, all in the bucket.
     async fn fill(&self, topic: &str) -> Result<(), Failure> {
         let options = ProducerOptions {
             linger: Duration::ZERO,
@@ -275,11 +285,12 @@ impl Bench<'_> {
         let producer = self.client.producer(topic, options).await;
         let producer = producer.map_err(|error| Failure::writing(&error))?;
         let mut under_way = FuturesUnordered::new();
-        for partition in 0..self.shape.partitions {
-            let record = vec![Record::value("the first")];
+        for number in 0..FILL {
+            let partition = number % self.shape.partitions;
+            let record = vec![Record::value("one of many")];
             let sent = producer.send_together(Some(partition), record).await;
             under_way.push(sent.map_err(|error| Failure::writing(&error))?);
-            if under_way.len() >= FIRSTS_MAX {
+            if under_way.len() >= FILL_IN_FLIGHT_MAX {
                 settled(under_way.next().await)?;
             }
         }
@@ -336,7 +347,7 @@ impl Cluster {
 
 impl Measured {
     /// Bytes that a partition takes of the fullest node, and of the agent: what they hold more than in a
-    /// cluster that differs in having fewer partitions, all filled. `None` where there is none.
+    /// cluster that differs in having fewer partitions, filled with as many records. `None` where there is none.
     fn of_partition(&self, cluster: &Cluster) -> Option<[f64; 2]> {
         let alike = |other: &&Cluster| {
             let Shape {

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use crate::clients::SOON;
 use crate::net::Net;
 use crate::saying::Saying;
-use crate::server::{Server, binary, old_binary};
+use crate::server::{OLD_CLUSTER, Server, binary, old_binary};
 use crate::site::free_port;
 
 /// Shards beside the catalog.
@@ -365,7 +365,7 @@ impl Cluster {
             port,
             starts: 0,
             binary: match self.settings.old {
-                true => old_binary().expect("it is named"),
+                true => old_binary(OLD_CLUSTER).expect("it is named"),
                 false => binary(),
             },
             server: None,

@@ -17,8 +17,8 @@
 //! ESKER_BINARY=$PWD/target/release/esker ESKER_MINIO=$(.ci/minio | tail -1) ESKER_KILLS=200 \
 //!     ESKER_AGENT_SECONDS=600 cargo test -p esker --test hard -- --nocapture
 //! ```
-//! `ESKER_OLD_BINARY` is one of an older version: what it wrote goes on in this one, and a cluster of it is
-//! upgraded one process after the other.
+//! `ESKER_OLD_BINARY` is one of an older version: what it wrote goes on in this one. A cluster of
+//! `ESKER_OLD_CLUSTER_BINARY` is upgraded one process after the other.
 //! `ESKER_SEED` is the seed that a run prints. It draws every delay, size and choice again; the
 //! machine's own timing it cannot.
 

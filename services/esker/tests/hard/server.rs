@@ -30,9 +30,14 @@ pub(crate) fn binary() -> PathBuf {
     named.map_or_else(|| env!("CARGO_BIN_EXE_esker").into(), PathBuf::from)
 }
 
-/// Another, older one, if `ESKER_OLD_BINARY` names it.
-pub(crate) fn old_binary() -> Option<PathBuf> {
-    let named = std::env::var_os("ESKER_OLD_BINARY").filter(|path| !path.is_empty());
+/// Of an older server.
+pub(crate) const OLD_SERVER: &str = "ESKER_OLD_BINARY";
+/// Of an older cluster: the oldest servers knew of none.
+pub(crate) const OLD_CLUSTER: &str = "ESKER_OLD_CLUSTER_BINARY";
+
+/// Another, older one, if `variable` names it.
+pub(crate) fn old_binary(variable: &str) -> Option<PathBuf> {
+    let named = std::env::var_os(variable).filter(|path| !path.is_empty());
     named.map(PathBuf::from)
 }
 
@@ -69,7 +74,8 @@ impl Server {
             .env_remove("ESKER_AGENT_SECONDS")
             .env_remove("ESKER_ROUNDS")
             .env_remove("ESKER_NAMESPACES")
-            .env_remove("ESKER_OLD_BINARY")
+            .env_remove(OLD_SERVER)
+            .env_remove(OLD_CLUSTER)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

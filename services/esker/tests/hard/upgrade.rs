@@ -28,7 +28,7 @@ use crate::cluster::esker;
 use crate::killed::seed;
 use crate::pen::Pen;
 use crate::reader::{drain, read_all, read_bucket};
-use crate::server::old_binary;
+use crate::server::{OLD_SERVER, old_binary};
 use crate::site::Site;
 use left::{Left, Stamped};
 use reading::{read_alone, read_live};
@@ -96,8 +96,8 @@ async fn what_format_1_left_is_read_and_goes_on() {
 /// In place, under writers and readers: it is stopped, or killed, and this one goes on.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_older_server_is_followed_by_this_one() {
-    let Some(old) = old_binary() else {
-        println!("left out: ESKER_OLD_BINARY does not name the binary of an older version");
+    let Some(old) = old_binary(OLD_SERVER) else {
+        println!("left out: {OLD_SERVER} does not name the binary of an older version");
         return;
     };
     for killed in [false, true] {

@@ -12,7 +12,7 @@ use crate::TURN;
 use crate::claimant::BROKEN;
 use crate::cluster::{Cluster, DATA_SHARDS, OLD, Standing};
 use crate::probe::{Probes, percentile};
-use crate::server::{binary, old_binary};
+use crate::server::{OLD_CLUSTER, binary, old_binary};
 
 /// How long old and new nodes stand side by side.
 const SIDE_BY_SIDE: Duration = Duration::from_secs(3);
@@ -71,17 +71,7 @@ async fn every_append_is_done_while_all_are_restarted_one_by_one() {
     assert!(handed.asked * 2 > handed.led, "{handed:?}");
     assert!(handed.seen * 4 > handed.led, "{handed:?}");
     probes.end().await;
-    let pen = days.pen.clone();
-    // Those with an id are settled, whatever the machine does beside.
-    days.finish().await;
-    let mut misses = pen.misses();
-    println!("what appends were told instead of an offset: {misses:#?}");
-    // Who tries once and never again is told so by an agent that stops, or has one try in doubt for each time
-    // that one does. No restart of a node is a reason.
-    misses.retain(|told, _| !told.starts_with(STOPS));
-    let broken = misses.remove(BROKEN).unwrap_or_default();
-    assert!(broken as usize <= of_agents.len(), "{broken} are in doubt");
-    assert!(misses.is_empty(), "{misses:#?}");
+    all_ended_done(days, of_agents.len()).await;
 }
 
 /// Shards that stopped nodes led.
@@ -127,8 +117,8 @@ impl Handed {
 /// A cluster of an older binary, which becomes one of this: nodes first, one by one.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_older_cluster_is_upgraded_one_by_one() {
-    let Some(old) = old_binary() else {
-        println!("left out: ESKER_OLD_BINARY does not name the binary of an older cluster");
+    let Some(old) = old_binary(OLD_CLUSTER) else {
+        println!("left out: {OLD_CLUSTER} does not name the binary of an older cluster");
         return;
     };
     let _turn = TURN.lock().await;
@@ -164,11 +154,23 @@ async fn an_older_cluster_is_upgraded_one_by_one() {
         );
     }
     probes.end().await;
-    println!(
-        "what producers were told meanwhile: {:#?}",
-        days.pen.misses()
-    );
+    let agents = days.cluster.agents.len();
+    all_ended_done(days, agents).await;
+}
+
+/// Every append ended done, though `agents` of them were restarted, and all nodes.
+async fn all_ended_done(days: Days, agents: usize) {
+    let pen = days.pen.clone();
+    // Those with an id are settled, whatever the machine does beside.
     days.finish().await;
+    let mut misses = pen.misses();
+    println!("what appends were told instead of an offset: {misses:#?}");
+    // Who tries once and never again is told so by an agent that stops, or has one try in doubt for each time
+    // that one does. No restart of a node is a reason.
+    misses.retain(|told, _| !told.starts_with(STOPS));
+    let broken = misses.remove(BROKEN).unwrap_or_default();
+    assert!(broken as usize <= agents, "{broken} are in doubt");
+    assert!(misses.is_empty(), "{misses:#?}");
 }
 
 /// How often everybody is restarted.
