@@ -33,7 +33,7 @@ mod sent; // messages as pieces, which are frames of a body
 
 mod came; // frames of a body as messages
 
-mod answers; // one message, in either way
+mod answers; // an answer of one message, written and read likewise
 
 /// Whose requests are set aside.
 const PATHS: [&str; 2] = [

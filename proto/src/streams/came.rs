@@ -19,8 +19,8 @@ use crate::whole::PREFIX_BYTES;
 /// so that whoever keeps it does not keep much else.
 const SLICE_BYTES_MIN: usize = 64 << 10;
 
-/// Messages of a request, or of an answer. What they carry is a slice of what came, where it came in one piece and is most of
-/// it; else it is in memory of its own.
+/// Messages of a request, or of an answer. What they carry is a slice of what came, where it came in one piece
+/// and is most of it; else it is in memory of its own.
 pub struct Came<T>(From<T>);
 
 enum From<T> {
