@@ -22,6 +22,7 @@ mod file; // one WAL file
 mod frame; // one item of the stream
 mod group; // what one write and one sync carry
 mod inspect; // a look inside one file
+mod memory; // what of it is in memory as well
 mod open; // reading it back, settling the tail, starting the writer
 mod preamble; // how a file begins
 mod options; // how it is laid out, and what it tells of itself

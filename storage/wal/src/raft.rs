@@ -8,7 +8,7 @@ mod machine; // openraft's state machine over `shard::State`
 mod membership; // who votes, as bytes
 pub(crate) mod rooms; // what the peers say of theirs
 pub(crate) mod network; // openraft's network over `peers`
-mod runtime; // what openraft's tasks run on
+pub(crate) mod runtime; // what openraft's tasks run on
 mod incoming; // a snapshot on its way in
 mod snapshot; // a checkpoint, and the head that must travel with it
 pub mod types; // openraft's type parameters, and ids converted

@@ -120,7 +120,8 @@ impl Replica {
         };
         let raft = Raft::new(node.as_u64(), Arc::new(config), links, store, start.machine);
         // Whatever raft spawns here draws from this seed.
-        let raft = Runtime::scope(env.entropy.next_u64(), raft).await;
+        let raft = Runtime::scope(env.entropy.next_u64(), raft);
+        let raft = wal.step().keep(raft).await;
         let raft = raft.map_err(|error| refused(&error))?;
         let (standing, heard) = (raft.server_metrics(), Heard::new());
         let log = (Arc::clone(&wal), shard);

@@ -57,7 +57,7 @@ impl Heard {
 }
 
 /// Campaigns in its turn whenever the leader of a shard is silent, until raft ends. The shard has its log in
-/// that of a node.
+/// that of a node, which hears of it, too, whether it leads.
 pub(crate) async fn succeed(
     (wal, shard): (Arc<Wal>, ShardId),
     raft: Raft,
@@ -65,6 +65,8 @@ pub(crate) async fn succeed(
     heard: Heard,
 ) {
     loop {
+        let leads = standing.borrow_watched().state.is_leader();
+        wal.lead(shard, leads);
         let turn = turn(shard, &standing.borrow_watched());
         let Some(turn) = turn else {
             if standing.changed().await.is_err() {

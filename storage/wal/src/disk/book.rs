@@ -7,7 +7,7 @@
 //!     └ held for readers and flushers: not in the bucket yet
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
 use esker_env::Monotonic;
@@ -16,6 +16,7 @@ use esker_types::{EntryId, RaftIndex, ShardId, Term};
 use super::body::Body;
 use super::file::Place;
 use super::frame::FRAME_HEADER_BYTES;
+use super::memory::{Memory, Note, Side};
 use super::pin::Pinned;
 use crate::Error;
 
@@ -89,6 +90,7 @@ pub(crate) struct Book {
     slots: BTreeMap<RaftIndex, Slot>,
     /// Those of the slots whose bytes on disk are known to be damaged.
     pub(super) damaged: BTreeSet<RaftIndex>,
+    side: Side,
 }
 
 impl Book {
@@ -111,29 +113,17 @@ impl Book {
 #[derive(Debug)]
 pub(crate) struct Books {
     books: BTreeMap<ShardId, Book>,
-    /// Entries that are on disk and still in memory, oldest first.
-    evictable: VecDeque<(ShardId, RaftIndex, Term)>,
-    /// How many notes of that are kept before the stale ones are swept.
-    evictable_max: usize,
-    cached_bytes: usize,
-    cached_bytes_max: usize,
+    memory: Memory,
     /// What is kept for others, by number.
     pins: BTreeMap<u64, Pinned>,
     pins_ever: u64,
 }
 
-/// Notes that are kept without a sweep.
-const EVICTABLE_MIN: usize = 4096;
-
 impl Books {
     pub(crate) fn new(cached_bytes_max: usize) -> Self {
-        let evictable = VecDeque::new();
         Self {
             books: BTreeMap::new(),
-            evictable,
-            cached_bytes: 0,
-            evictable_max: EVICTABLE_MIN,
-            cached_bytes_max,
+            memory: Memory::new(cached_bytes_max),
             pins: BTreeMap::new(),
             pins_ever: 0,
         }
@@ -152,7 +142,20 @@ impl Books {
     }
 
     pub(crate) fn cached_bytes(&self) -> usize {
-        self.cached_bytes
+        self.memory.bytes()
+    }
+
+    /// Whether `shard` is led here from now on: what is led stays in memory longer.
+    pub(crate) fn lead(&mut self, shard: ShardId, leads: bool) {
+        let side = if leads { Side::Led } else { Side::Followed };
+        // Who leads has voted, so there is a book.
+        let book = self.books.get_mut(&shard);
+        if let Some(book) = book.filter(|book| book.side != side) {
+            book.side = side;
+            let bodies = book.slots.values().filter_map(|slot| slot.body.as_ref());
+            let bytes = bodies.map(Body::memory).sum();
+            self.memory.change(shard, bytes, side);
+        }
     }
 
     /// Adds an entry at the end of a shard's log.
@@ -162,7 +165,7 @@ impl Books {
         book.bounds
             .append(id)
             .ok_or(Error::Hole { shard, last, id })?;
-        self.cached_bytes += body.memory();
+        self.memory.add(book.side, body.memory());
         book.slots.insert(
             id.index,
             Slot {
@@ -186,7 +189,8 @@ impl Books {
         slot.place = Some(place);
         book.damaged.remove(&id.index);
         if slot.body.is_some() {
-            self.evictable.push_back((shard, id.index, id.term));
+            let EntryId { index, term } = id;
+            self.memory.note(book.side, Note { shard, index, term });
         }
     }
 
@@ -215,7 +219,7 @@ impl Books {
         let book = self.books.entry(shard).or_default();
         book.damaged.remove(&id.index);
         let old = book.slots.insert(id.index, slot);
-        self.forget(old);
+        self.forget(shard, old);
     }
 
     /// The log ends at `last` from here on. Returns where the entries lie that it cuts off: until
@@ -229,7 +233,7 @@ impl Books {
             .values_mut()
             .filter_map(|slot| slot.place.take())
             .collect();
-        cut.into_values().for_each(|slot| self.forget(Some(slot)));
+        self.forget(shard, cut.into_values());
         Some(places)
     }
 
@@ -239,7 +243,7 @@ impl Books {
         let kept = book.slots.split_off(&upto.next());
         book.damaged.retain(|index| *index > upto);
         let gone = std::mem::replace(&mut book.slots, kept);
-        gone.into_values().for_each(|slot| self.forget(Some(slot)));
+        self.forget(shard, gone.into_values());
     }
 
     /// Keeps what `pinned` says. `None` if the first entry of the head is released already.
@@ -384,37 +388,35 @@ impl Books {
             .is_some_and(|p| p.file.sequence == sequence)
     }
 
-    /// Drops from memory what is on disk as well, oldest first, until the budget is met.
+    /// Drops from memory what is on disk as well, until the budget is met.
     pub(crate) fn evict(&mut self) {
-        while self.cached_bytes > self.cached_bytes_max {
-            let Some((shard, index, term)) = self.evictable.pop_front() else {
-                break;
+        while let Some(Note { shard, index, term }) = self.memory.next() {
+            let Some(book) = self.books.get_mut(&shard) else {
+                continue;
             };
-            let slot = self
-                .books
-                .get_mut(&shard)
-                .and_then(|book| book.slots.get_mut(&index));
+            let slot = book.slots.get_mut(&index);
             // A note may be of an entry that was cut off, and came again: that one may not be on disk yet.
             let body = slot
                 .filter(|slot| slot.id.term == term && slot.place.is_some())
                 .and_then(|slot| slot.body.take());
-            self.cached_bytes -= body.map_or(0, |body| body.memory());
+            let bytes = body.map_or(0, |body| body.memory());
+            self.memory.take(book.side, bytes);
         }
     }
 
-    fn forget(&mut self, slot: Option<Slot>) {
-        let body = slot.and_then(|slot| slot.body);
-        self.cached_bytes -= body.map_or(0, |body| body.memory());
-        // Stale notes of what may be evicted are harmless, but must not pile up.
-        if self.evictable.len() > self.evictable_max {
-            let books = &self.books;
-            self.evictable.retain(|(shard, index, _)| {
-                books
-                    .get(shard)
-                    .is_some_and(|book| book.slots.contains_key(index))
-            });
-            self.evictable_max = EVICTABLE_MIN.max(2 * self.evictable.len());
-        }
+    /// `slots` of `shard` are none any more.
+    fn forget(&mut self, shard: ShardId, slots: impl IntoIterator<Item = Slot>) {
+        let books = &self.books;
+        let side = books
+            .get(&shard)
+            .map_or_else(Side::default, |book| book.side);
+        let bodies = slots.into_iter().filter_map(|slot| slot.body);
+        self.memory
+            .take(side, bodies.map(|body| body.memory()).sum());
+        self.memory.sweep(side, |note| {
+            let book = books.get(&note.shard);
+            !book.is_some_and(|book| book.slots.contains_key(&note.index))
+        });
     }
 }
 
@@ -510,8 +512,51 @@ mod tests {
     }
 
     #[test]
+    fn what_is_followed_leaves_memory_first() {
+        const FOLLOWED: ShardId = ShardId(2);
+        let each = body(96).memory();
+        // Room for 16, of which 2 are those of what is followed.
+        let mut books = Books::new(16 * each);
+        books.book_mut(SHARD).bounds.vote = Some(Vote::default());
+        books.lead(SHARD, true);
+        let is_cached = |books: &Books, shard, index| {
+            let (_, found) = books.find(shard, RaftIndex(index)).unwrap();
+            matches!(found, Found::Cached(_))
+        };
+        let mut index = 0;
+        let mut append = |books: &mut Books, times| {
+            for _ in 0..times {
+                index += 1;
+                for shard in [SHARD, FOLLOWED] {
+                    books.append(shard, id(index, 1), body(96)).unwrap();
+                    books.placed(shard, id(index, 1), a_place());
+                    books.evict();
+                }
+            }
+        };
+        append(&mut books, 14);
+        assert!((1..=14).all(|index| is_cached(&books, SHARD, index)));
+        let followed = (1..=14).filter(|index| is_cached(&books, FOLLOWED, *index));
+        assert_eq!(followed.collect::<Vec<_>>(), [13, 14], "the last ones");
+        // More than the budget is led: its oldest go.
+        append(&mut books, 1);
+        assert!(!is_cached(&books, SHARD, 1) && is_cached(&books, SHARD, 2));
+        // Somebody else leads it, and this node the other: what there is goes in that order.
+        books.lead(SHARD, false);
+        books.lead(FOLLOWED, true);
+        append(&mut books, 10);
+        assert!((14..=25).all(|index| is_cached(&books, FOLLOWED, index)));
+        let led_before = (1..=25).filter(|index| is_cached(&books, SHARD, *index));
+        assert_eq!(led_before.collect::<Vec<_>>(), [22, 23, 24, 25]);
+        assert_eq!(books.cached_bytes(), 16 * each);
+        books.release(FOLLOWED, RaftIndex(25));
+        books.release(SHARD, RaftIndex(25));
+        assert_eq!(books.cached_bytes(), 0);
+    }
+
+    #[test]
     fn what_leaves_the_log_leaves_the_budget() {
-        let mut books = Books::new(1000);
+        let mut books = Books::new(0);
         for index in 1..=10 {
             books.append(SHARD, id(index, 1), body(96)).unwrap();
         }
@@ -522,7 +567,6 @@ mod tests {
         books.release(SHARD, RaftIndex(5));
         assert_eq!(books.cached_bytes(), 3 * each);
         // Nothing is on disk yet, so nothing may be evicted, however small the budget.
-        books.cached_bytes_max = 0;
         books.evict();
         assert_eq!(books.cached_bytes(), 3 * each);
         assert_eq!(

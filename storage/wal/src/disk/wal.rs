@@ -22,6 +22,7 @@ use super::scan::Recovery;
 use super::shared::Shared;
 use super::staged::Staged;
 use crate::Error;
+use crate::raft::runtime::Step;
 
 /// What a group adds to a single entry: its own header, the frame's, and padding.
 pub(super) const ENTRY_FRAMING_BYTES: usize = 2 * WAL_ALIGN;
@@ -32,6 +33,7 @@ pub struct Wal {
     pub(super) shared: Arc<Shared>,
     env: Env,
     writer: Waker,
+    step: Step,
 }
 
 impl std::fmt::Debug for Wal {
@@ -65,7 +67,13 @@ impl Wal {
             shared,
             env,
             writer,
+            step: Step::now(),
         })
+    }
+
+    /// In which all shards that have their log here look at the time.
+    pub(crate) fn step(&self) -> Step {
+        self.step
     }
 
     /// Keeps `lock` until the last thread that may write to the log has ended.
@@ -190,6 +198,11 @@ impl Wal {
         let item = Item::new(shard, FrameKind::Truncate, last, Vec::new());
         self.enqueue(books, vec![item.keeping(keeps)], &[], done);
         Ok(())
+    }
+
+    /// Whether `shard` is led here from now on: where memory is short, what is led stays there longer.
+    pub(crate) fn lead(&self, shard: ShardId, leads: bool) {
+        self.shared.books().lead(shard, leads);
     }
 
     /// Raft needs no entry up to `id` any more. Entries stay until [`Wal::release`].

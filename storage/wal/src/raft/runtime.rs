@@ -1,11 +1,13 @@
-//! What openraft's tasks run on: tokio, drawing from a seed, and all of them or none.
+//! What openraft's tasks run on: tokio, drawing from a seed, all of them or none, and in step.
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::process::abort;
 use std::time::Duration;
 
+use esker_types::limits::TICK_STEP;
 use futures::FutureExt as _;
+use openraft::Instant as _;
 use openraft::rt::deterministic_rng::DeterministicRng;
 use openraft::{AsyncRuntime, OptionalSend};
 use openraft_rt_tokio::TokioRuntime as Tokio;
@@ -19,6 +21,45 @@ pub type Runtime = DeterministicRng<Together>;
 /// was acknowledged is on the disks of a quorum, and is taken up again from there.
 #[derive(Debug)]
 pub struct Together(Tokio);
+
+tokio::task_local! {
+    /// Of the shard that a task of raft is of.
+    static STEP: Step;
+}
+
+/// When the shards of a node look at the time: all at once, each multiple of [`TICK_STEP`] since then. Each has a
+/// timer of its own, [`HEARTBEAT`](esker_types::limits::HEARTBEAT) long, which raft starts anywhere; a node with
+/// many shards would wake for every one of them, and send every beat by itself.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Step(<Tokio as AsyncRuntime>::Instant);
+
+impl Step {
+    /// From now on.
+    pub(crate) fn now() -> Self {
+        Self(<Tokio as AsyncRuntime>::Instant::now())
+    }
+
+    /// Runs `future`, and what it spawns, in this step.
+    pub(crate) async fn keep<F: Future>(self, future: F) -> F::Output {
+        STEP.scope(self, future).await
+    }
+
+    /// The first multiple that is not before `deadline`; a deadline closer than a step stands, since raft waits
+    /// for microseconds, too, to be told of several writes at once.
+    fn not_before(
+        self,
+        deadline: <Tokio as AsyncRuntime>::Instant,
+    ) -> <Tokio as AsyncRuntime>::Instant {
+        let Self(began) = self;
+        if deadline - <Tokio as AsyncRuntime>::Instant::now() < TICK_STEP || deadline <= began {
+            return deadline;
+        }
+        let step = TICK_STEP.as_nanos();
+        let past = (deadline - began).as_nanos() % step;
+        let left = if past == 0 { 0 } else { step - past };
+        deadline + Duration::from_nanos(u64::try_from(left).expect("a step is that short"))
+    }
+}
 
 impl AsyncRuntime for Together {
     type JoinError = <Tokio as AsyncRuntime>::JoinError;
@@ -38,7 +79,7 @@ impl AsyncRuntime for Together {
         T: Future + OptionalSend + 'static,
         T::Output: OptionalSend + 'static,
     {
-        Tokio::spawn(async {
+        let task = async {
             match AssertUnwindSafe(future).catch_unwind().await {
                 Ok(output) => output,
                 Err(_) => {
@@ -48,7 +89,11 @@ impl AsyncRuntime for Together {
                     abort()
                 }
             }
-        })
+        };
+        match STEP.try_with(|step| *step) {
+            Ok(step) => Tokio::spawn(step.keep(task)),
+            Err(_) => Tokio::spawn(task),
+        }
     }
 
     fn sleep(duration: Duration) -> Self::Sleep {
@@ -56,7 +101,8 @@ impl AsyncRuntime for Together {
     }
 
     fn sleep_until(deadline: Self::Instant) -> Self::Sleep {
-        Tokio::sleep_until(deadline)
+        let step = STEP.try_with(|step| step.not_before(deadline));
+        Tokio::sleep_until(step.unwrap_or(deadline))
     }
 
     fn timeout<R, F: Future<Output = R> + OptionalSend>(
@@ -90,5 +136,37 @@ impl AsyncRuntime for Together {
         F: Future<Output = T>,
     {
         self.0.block_on(future)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn timers_that_were_started_anywhere_go_off_together() {
+        let step = Step::now();
+        let Step(began) = step;
+        let steps = |number| began + TICK_STEP * number;
+        let micro = Duration::from_micros(1);
+        assert_eq!(step.not_before(steps(1)), steps(1));
+        assert_eq!(step.not_before(steps(1) + micro), steps(2));
+        assert_eq!(step.not_before(steps(8) - micro), steps(8));
+        assert_eq!(step.not_before(steps(7) + 5 * micro), steps(8));
+        // What is closer than a step is no look at the time.
+        assert_eq!(step.not_before(began + 5 * micro), began + 5 * micro);
+        assert_eq!(step.not_before(began - micro), began - micro);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_spawned_keeps_the_step() {
+        let step = Step::now();
+        let deadline = step.0 + TICK_STEP + Duration::from_millis(1);
+        let woken = step.keep(async move {
+            let inner = Together::spawn(async move { Together::sleep_until(deadline).await });
+            inner.await.unwrap();
+            <Tokio as AsyncRuntime>::Instant::now()
+        });
+        assert_eq!(woken.await, step.0 + 2 * TICK_STEP);
     }
 }
