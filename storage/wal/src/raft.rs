@@ -8,6 +8,7 @@ mod machine; // openraft's state machine over `shard::State`
 mod membership; // who votes, as bytes
 pub(crate) mod rooms; // what the peers say of theirs
 pub(crate) mod network; // openraft's network over `peers`
+mod replay; // what is known to be committed, applied once more at a start
 pub(crate) mod runtime; // what openraft's tasks run on
 mod incoming; // a snapshot on its way in
 mod snapshot; // a checkpoint, and the head that must travel with it
@@ -17,4 +18,5 @@ pub use incoming::Incoming;
 pub use log_store::LogStore;
 pub(crate) use machine::{Durable, snapshot_meta};
 pub use machine::{Machine, MachineStart};
+pub(crate) use replay::replay;
 pub use snapshot::{Outgoing, Snapshot};

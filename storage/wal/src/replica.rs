@@ -24,7 +24,7 @@ use crate::propose::ProposeError;
 use crate::raft::network::Links;
 use crate::raft::rooms::Rooms;
 use crate::raft::types::{Runtime, TypeConfig, command_of};
-use crate::raft::{Durable, LogStore, Machine};
+use crate::raft::{Durable, LogStore, Machine, replay};
 use crate::rounds::Rounds;
 use crate::succession::{Heard, succeed};
 
@@ -102,7 +102,7 @@ impl Replica {
             .validate()
             .map_err(|error| refused(&error))?;
         let (log, kept) = (Arc::clone(&wal), checkpoints.clone());
-        let start = Machine::open(env, log, kept, genesis).await?;
+        let mut start = Machine::open(env, log, kept, genesis).await?;
         start.machine.is_backed(node)?;
         // An installed checkpoint may have become durable, and the purge behind it not: raft would go on from
         // a log that ends below what it has applied.
@@ -110,7 +110,10 @@ impl Replica {
         if wal.bounds(shard).last.index < applied.index {
             wal.purge(shard, applied);
         }
-        let store = LogStore::new(Arc::clone(&wal), shard);
+        let mut store = LogStore::new(Arc::clone(&wal), shard);
+        replay(&mut store, &mut start.machine)
+            .await
+            .map_err(|error| refused(&error))?;
         let rooms = Rooms::default();
         let links = Links {
             shard,

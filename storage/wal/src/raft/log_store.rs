@@ -6,7 +6,7 @@ use std::ops::{Bound, RangeBounds, RangeInclusive};
 use std::sync::Arc;
 
 use esker_types::{EntryId, RaftIndex, ShardId};
-use futures::{Stream, StreamExt as _, stream};
+use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use openraft::{OptionalSend, alias};
 use tokio::sync::oneshot;
@@ -32,18 +32,6 @@ impl LogStore {
     #[must_use]
     pub fn new(wal: Arc<Wal>, shard: ShardId) -> Self {
         Self { wal, shard }
-    }
-
-    async fn read(
-        &self,
-        range: RangeInclusive<RaftIndex>,
-        bytes_max: Option<usize>,
-    ) -> io::Result<Vec<Entry>> {
-        let (asked, before) = (range.clone(), self.wal.bounds(self.shard).last.index);
-        let entries = self.wal.read(self.shard, range, bytes_max).await?;
-        self.lacks_none(&asked, before, &entries)?;
-        let entries = entries.into_iter();
-        entries.map(|(id, body)| to_entry(id, body)).collect()
     }
 
     /// Makes sure that `read` begins with what was due of `asked`, in a log that ended at `before` when it
@@ -86,9 +74,54 @@ impl LogStore {
         entries.collect()
     }
 
+    /// All of `range` in runs, of which one is held at a time: after a restart the range is the whole head.
+    fn runs(
+        &self,
+        range: RangeInclusive<RaftIndex>,
+    ) -> impl Stream<Item = io::Result<Entry>> + Send + Unpin + use<> {
+        let (start, end) = range.into_inner();
+        let store = self.clone();
+        let runs = stream::unfold(Some(start), move |next| {
+            let store = store.clone();
+            async move {
+                let start = next.filter(|start| *start <= end)?;
+                Some(match store.run(start..=end).await {
+                    Ok(run) => {
+                        let next = index(run.last()?).next();
+                        (run.into_iter().map(Ok).collect(), Some(next))
+                    }
+                    Err(error) => (vec![Err(error)], None),
+                })
+            }
+        });
+        Box::pin(runs.flat_map(stream::iter))
+    }
+
+    /// All of `range`, but of commands only as many as are read at once: a further one stands there as lost,
+    /// which nobody could apply.
+    async fn skimmed(&self, range: RangeInclusive<RaftIndex>) -> io::Result<Vec<Entry>> {
+        let (mut skimmed, mut bytes) = (Vec::new(), 0);
+        let mut entries = self.runs(range);
+        while let Some(mut entry) = entries.try_next().await? {
+            if let Payload::Normal(proposal) = &mut entry.payload {
+                if bytes >= Wal::READ_BYTES_MAX {
+                    *proposal = Proposal::lost();
+                }
+                bytes += proposal.entry_bytes();
+            }
+            skimmed.push(entry);
+        }
+        Ok(skimmed)
+    }
+
     /// As much of `range` as is read at once.
     async fn run(&self, range: RangeInclusive<RaftIndex>) -> io::Result<Vec<Entry>> {
-        self.read(range, Some(Wal::READ_BYTES_MAX)).await
+        let (asked, before) = (range.clone(), self.wal.bounds(self.shard).last.index);
+        let most = Some(Wal::READ_BYTES_MAX);
+        let entries = self.wal.read(self.shard, range, most).await?;
+        self.lacks_none(&asked, before, &entries)?;
+        let entries = entries.into_iter();
+        entries.map(|(id, body)| to_entry(id, body)).collect()
     }
 
     /// Raft would take what is left out for applied, or for sent.
@@ -153,14 +186,15 @@ fn indexes(range: &impl RangeBounds<u64>) -> RangeInclusive<RaftIndex> {
 }
 
 impl RaftLogReader<TypeConfig> for LogStore {
+    /// Raft asks for one entry, or looks for memberships through runs of 64, which may be large; what is to be
+    /// applied or sent is asked for by the others.
     async fn try_get_log_entries<R: RangeBounds<u64> + Clone + Debug + OptionalSend>(
         &mut self,
         range: R,
     ) -> io::Result<Vec<Entry>> {
-        self.read(indexes(&range), None).await
+        self.skimmed(indexes(&range)).await
     }
 
-    /// Reads ahead no more than one bounded run at a time: after a restart the range is the whole head.
     async fn entries_stream<R>(
         &mut self,
         range: R,
@@ -168,22 +202,7 @@ impl RaftLogReader<TypeConfig> for LogStore {
     where
         R: RangeBounds<u64> + Clone + Debug + OptionalSend,
     {
-        let (start, end) = indexes(&range).into_inner();
-        let store = self.clone();
-        let runs = stream::unfold(Some(start), move |next| {
-            let store = store.clone();
-            async move {
-                let start = next.filter(|start| *start <= end)?;
-                Some(match store.run(start..=end).await {
-                    Ok(run) => {
-                        let next = index(run.last()?).next();
-                        (run.into_iter().map(Ok).collect(), Some(next))
-                    }
-                    Err(error) => (vec![Err(error)], None),
-                })
-            }
-        });
-        Box::pin(runs.flat_map(stream::iter))
+        self.runs(indexes(&range))
     }
 
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> io::Result<Vec<Entry>> {

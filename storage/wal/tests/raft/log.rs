@@ -4,10 +4,12 @@ use std::io;
 use std::sync::Arc;
 
 use esker_env::Env;
+use esker_types::limits::MIB;
 use esker_types::{EntryId, RaftIndex, Term};
 use esker_wal::Replica;
+use esker_wal::disk::{Wal, WalOptions};
 use esker_wal::raft::LogStore;
-use esker_wal::raft::types::{Entry, log_id};
+use esker_wal::raft::types::{Entry, Payload, log_id};
 use futures::TryStreamExt as _;
 use openraft::storage::{RaftLogReader as _, RaftLogStorage as _};
 
@@ -67,5 +69,45 @@ fn a_log_that_differs_from_what_was_committed_is_refused() {
         store.save_committed(other).await.expect("it is open");
         let error = store.read_committed().await.expect_err("another entry");
         assert!(error.to_string().contains("was committed"), "{error}");
+    });
+}
+
+/// A start reads its log by numbers of entries, and they may be large.
+#[test]
+fn a_start_over_large_entries_holds_no_more_of_them_than_one_read_brings() {
+    run(async {
+        let mut world = World::new(3);
+        world.options = WalOptions {
+            file_bytes: 8 << 20,
+            group_bytes: 2 << 20,
+            disk_bytes: 128 << 20,
+            ..world.options
+        };
+        let node = world.start().await.expect("an empty log");
+        node.put_topic().await;
+        for number in 0..12 {
+            accepted(node.append(number, MIB).await);
+        }
+        let (before, head) = (node.replica.state(), node.head().await);
+        assert_eq!(before.applied().index, node.wal.bounds(SHARD).last.index);
+        node.stop().await;
+        let node = world.start().await.expect("it comes back");
+        assert!(node.replica.state().applied().index >= before.applied().index);
+        assert_eq!(node.replica.state().data(), before.data());
+        assert_eq!(node.head().await, head);
+
+        // As raft looks for memberships, in as many as it asks for at once.
+        let mut store = LogStore::new(Arc::clone(&node.wal), SHARD);
+        let read = store.try_get_log_entries(0..64).await.expect("it is whole");
+        let last = node.wal.bounds(SHARD).last.index;
+        assert_eq!(read.len() as u64, last.0, "each of them");
+        let bytes = read.iter().map(|entry| match &entry.payload {
+            Payload::Normal(proposal) => proposal.entry_bytes(),
+            Payload::Blank | Payload::Membership(_) => 0,
+        });
+        let (bytes, most) = (bytes.sum::<usize>(), Wal::READ_BYTES_MAX + 2 * MIB);
+        assert!(bytes <= most, "{bytes} bytes at once");
+        let members = |entry: &&Entry| matches!(entry.payload, Payload::Membership(_));
+        assert_eq!(read.iter().filter(members).count(), 1);
     });
 }
