@@ -11,7 +11,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use esker_types::limits::{LEAD_ROOM_GIVEN, LEARNER_LAG_MAX};
+use esker_types::limits::LEAD_ROOM_GIVEN;
 use esker_types::{NodeId, ShardId};
 use esker_wal::Replica;
 
@@ -50,7 +50,7 @@ struct Stood {
     leader: Option<NodeId>,
     /// Who votes: might lead.
     voters: BTreeSet<NodeId>,
-    /// Who answers, has room, and almost all of the log, and that whole; known only where this node leads.
+    /// Who may lead, and has room; known only where this node leads.
     ready: BTreeSet<NodeId>,
 }
 
@@ -58,10 +58,8 @@ impl Stood {
     fn of(replica: &Replica) -> Self {
         let members = replica.members();
         let settled = !members.changing;
-        let is_ready = |node: &NodeId| {
-            let (lag, room) = (replica.reaches(*node), replica.room_of(*node));
-            settled && is_ready(lag, room)
-        };
+        let is_ready =
+            |node: &NodeId| settled && has_room(replica.room_of(*node)) && replica.may_lead(*node);
         Self {
             shard: replica.shard(),
             leader: replica.leader().map(|leader| leader.node),
@@ -71,11 +69,9 @@ impl Stood {
     }
 }
 
-/// Whether who lacks so many entries, and has so many bytes of room, may lead. One with less room gives it
-/// back before long.
-fn is_ready(lag: Option<u64>, room: Option<u64>) -> bool {
-    let few = lag.is_some_and(|lag| lag <= LEARNER_LAG_MAX);
-    few && room.is_some_and(|room| room >= LEAD_ROOM_GIVEN)
+/// Whether that many bytes of room are enough to lead. One with less gives it back before long.
+fn has_room(room: Option<u64>) -> bool {
+    room.is_some_and(|room| room >= LEAD_ROOM_GIVEN)
 }
 
 /// What a node remembers from look to look.
@@ -249,13 +245,10 @@ mod tests {
     }
 
     #[test]
-    fn who_has_the_log_and_room_is_ready() {
-        let (few, room) = (Some(LEARNER_LAG_MAX), Some(LEAD_ROOM_GIVEN));
-        assert!(is_ready(few, room));
-        assert!(!is_ready(Some(LEARNER_LAG_MAX + 1), room));
-        assert!(!is_ready(None, room), "it gives no answer");
-        assert!(!is_ready(few, Some(LEAD_ROOM_GIVEN - 1)));
-        assert!(!is_ready(few, None));
+    fn who_has_room_enough_is_ready() {
+        assert!(has_room(Some(LEAD_ROOM_GIVEN)));
+        assert!(!has_room(Some(LEAD_ROOM_GIVEN - 1)));
+        assert!(!has_room(None), "it gives no answer");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use esker_types::limits::{
     DAMAGE_REST, FSYNC_HANDOVER, FULL_HANDOVER, FULL_REST, HAND_OVER_MAX, HAND_OVER_REST,
-    LEAD_ROOM_GIVEN, LEAD_ROOM_MIN, LEARNER_LAG_MAX,
+    LEAD_ROOM_GIVEN, LEAD_ROOM_MIN,
 };
 use esker_types::{NodeId, ShardId};
 use esker_wal::Replica;
@@ -108,15 +108,15 @@ pub(crate) async fn hand_over_when_full(wal: Arc<Wal>, replicas: Vec<Replica>) {
     }
 }
 
-/// The other voters of what `replica` leads, as far as they answer and their logs are whole.
+/// The other voters of what `replica` leads that may lead it.
 fn heirs(replica: &Replica) -> Vec<Heir> {
     let members = replica.members();
     if members.changing {
         return Vec::new();
     }
     let heirs = members.voters.into_iter().filter_map(|node| {
-        let (lag, room) = (replica.reaches(node)?, replica.room_of(node)?);
-        Some(Heir { node, lag, room })
+        let room = replica.room_of(node)?;
+        replica.may_lead(node).then_some(Heir { node, room })
     });
     heirs.collect()
 }
@@ -125,16 +125,13 @@ fn heirs(replica: &Replica) -> Vec<Heir> {
 #[derive(Clone, Copy, Debug)]
 struct Heir {
     node: NodeId,
-    /// Entries that it lacks.
-    lag: u64,
     /// Bytes that its log has room for.
     room: u64,
 }
 
-/// Which of those that are almost up to date has most room, and enough of it.
+/// Which of them has most room, and enough of it.
 fn roomiest(heirs: &[Heir]) -> Option<NodeId> {
-    let fit = |heir: &&Heir| heir.lag <= LEARNER_LAG_MAX && heir.room >= LEAD_ROOM_GIVEN;
-    let fit = heirs.iter().filter(fit);
+    let fit = heirs.iter().filter(|heir| heir.room >= LEAD_ROOM_GIVEN);
     fit.max_by_key(|heir| (heir.room, heir.node))
         .map(|heir| heir.node)
 }
@@ -213,9 +210,9 @@ mod tests {
         assert_eq!(handed.count(), 60);
     }
 
-    fn heir(node: u64, lag: u64, room: u64) -> Heir {
+    fn heir(node: u64, room: u64) -> Heir {
         let node = NodeId::from_u64(1 << 32 | node).expect("a node's");
-        Heir { node, lag, room }
+        Heir { node, room }
     }
 
     #[test]
@@ -223,13 +220,10 @@ mod tests {
         let most = |heirs: &[Heir]| roomiest(heirs).map(NodeId::sequence);
         assert_eq!(most(&[]), None);
         let enough = LEAD_ROOM_GIVEN;
-        assert_eq!(most(&[heir(2, 0, enough), heir(3, 9, enough + 1)]), Some(3));
-        assert_eq!(most(&[heir(2, 0, enough), heir(3, 0, enough - 1)]), Some(2));
-        let late = heir(3, LEARNER_LAG_MAX + 1, 9 * enough);
-        assert_eq!(most(&[heir(2, 0, enough), late]), Some(2));
+        assert_eq!(most(&[heir(2, enough), heir(3, enough + 1)]), Some(3));
+        assert_eq!(most(&[heir(2, enough), heir(3, enough - 1)]), Some(2));
         // Room for some batches: it would hand it back after these.
-        let few = LEAD_ROOM_MIN;
-        assert_eq!(most(&[heir(2, 0, few), heir(3, 0, 0), late]), None);
+        assert_eq!(most(&[heir(2, LEAD_ROOM_MIN), heir(3, 0)]), None);
     }
 
     #[test]

@@ -112,15 +112,6 @@ impl Replica {
         Some(metrics.last_log_index?.saturating_sub(matched))
     }
 
-    /// The same for another that answered the last thing it was asked, and has room for appends and a log
-    /// that is whole, as far as it knows.
-    #[must_use]
-    pub fn reaches(&self, node: NodeId) -> Option<u64> {
-        let (rooms, id) = (self.rooms(), node.as_u64());
-        let is_well = matches!(rooms.said(id), Some(Said::Room)) && !rooms.is_damaged(id);
-        is_well.then(|| self.lag(node)).flatten()
-    }
-
     /// Bytes of room for appends that `node`, another, said last, where it answered the last thing it was asked.
     #[must_use]
     pub fn room_of(&self, node: NodeId) -> Option<u64> {

@@ -99,11 +99,9 @@ impl Replica {
         let metrics = metrics.borrow_watched();
         let voters: BTreeSet<_> = metrics.membership_config.voter_ids().collect();
         let needed = self.needed();
-        let has_enough =
-            |matched: &Option<LogId>| matched.as_ref().map(|id| entry_id(id).index) >= needed;
         let others = metrics.replication.iter().flatten();
         let others = others.filter(|(node, matched)| {
-            voters.contains(node) && **node != metrics.id && has_enough(matched)
+            voters.contains(node) && **node != metrics.id && has(matched.as_ref(), needed)
         });
         let others = others
             .filter(|(node, _)| NodeId::from_u64(**node).is_some_and(|node| self.answers(node)));
@@ -117,11 +115,27 @@ impl Replica {
         NodeId::from_u64(*most.0)
     }
 
-    /// Up to where a successor has the log, at least.
+    /// Whether `node`, another, may be given what this replica leads well: as [`Replica::successor`] has it,
+    /// and besides it has said that it has room for appends, and a log that is whole. False where this replica
+    /// does not lead.
+    #[must_use]
+    pub fn may_lead(&self, node: NodeId) -> bool {
+        let (rooms, id) = (self.rooms(), node.as_u64());
+        if !matches!(rooms.said(id), Some(Said::Room)) || rooms.is_damaged(id) {
+            return false;
+        }
+        let metrics = self.raft().metrics();
+        let metrics = metrics.borrow_watched();
+        let others = metrics.replication.as_ref();
+        // Nothing is known of one that never answered.
+        let matched = others.and_then(|others| others.get(&id)?.as_ref());
+        matched.is_some() && has(matched, self.needed())
+    }
+
+    /// Up to where whoever is to lead has the log, at least.
     fn needed(&self) -> Option<RaftIndex> {
         let (shard, wal) = (self.shard(), self.wal());
-        let few = wal.bounds(shard).last.index.0.checked_sub(LEARNER_LAG_MAX);
-        few.map(RaftIndex).max(wal.last_damaged(shard))
+        needed(wal.bounds(shard).last.index, wal.last_damaged(shard))
     }
 
     /// Asks a quorum whether this replica still leads, and waits until it has applied what was
@@ -138,6 +152,17 @@ impl Replica {
         let answer = tokio::time::timeout(READ_INDEX_MAX, round).await;
         answer.unwrap_or_else(|_| Err(self.no_quorum()))
     }
+}
+
+/// Few entries below the `last`, and not below the last that is `damaged`: nobody would get it from here.
+fn needed(last: RaftIndex, damaged: Option<RaftIndex>) -> Option<RaftIndex> {
+    let few = last.0.checked_sub(LEARNER_LAG_MAX);
+    few.map(RaftIndex).max(damaged)
+}
+
+/// Whether who has the log up to `matched` has what is `needed` of it.
+fn has(matched: Option<&LogId>, needed: Option<RaftIndex>) -> bool {
+    matched.map(|id| entry_id(id).index) >= needed
 }
 
 /// One round of ReadIndex.
@@ -292,5 +317,33 @@ impl Office {
 
     fn lock<T>(&self, then: impl FnOnce(&mut Option<Held>) -> T) -> T {
         then(&mut self.held.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use esker_types::EntryId;
+
+    use super::*;
+    use crate::raft::types::log_id;
+
+    #[test]
+    fn who_lacks_many_entries_or_one_that_is_damaged_is_not_to_lead() {
+        let last = 2 * LEARNER_LAG_MAX;
+        let may = |matched: u64, last: u64, damaged: Option<u64>| {
+            let index = RaftIndex(matched);
+            let term = Term(1);
+            let matched = log_id(EntryId { term, index });
+            has(
+                matched.as_ref(),
+                needed(RaftIndex(last), damaged.map(RaftIndex)),
+            )
+        };
+        assert!(may(last - LEARNER_LAG_MAX, last, None));
+        assert!(!may(last - LEARNER_LAG_MAX - 1, last, None));
+        assert!(may(last - 3, last, Some(last - 3)));
+        assert!(!may(last - 4, last, Some(last - 3)));
+        assert!(!may(last - LEARNER_LAG_MAX - 1, last, Some(1)));
+        assert!(may(1, LEARNER_LAG_MAX, None) && !may(1, LEARNER_LAG_MAX, Some(2)));
     }
 }
