@@ -26,7 +26,11 @@ pub(crate) async fn lend(led: Vec<Led>, head_bytes: u64) {
         let bytes = parts(&bytes, head_bytes);
         let batches = parts(&batches, HEAD_BATCHES_MAX);
         for ((_, appender), (bytes, batches)) in shards.iter().zip(bytes.into_iter().zip(batches)) {
-            appender.set_share(Share { bytes, batches });
+            let share = Share {
+                batches,
+                ..Share::of(bytes)
+            };
+            appender.set_share(share);
         }
         tokio::time::sleep(Duration::min(KEEP_INTERVAL, LEND_INTERVAL)).await;
     }
@@ -36,8 +40,8 @@ pub(crate) async fn lend(led: Vec<Led>, head_bytes: u64) {
 pub(crate) fn equal_part(head_bytes: u64, shards: u32) -> Share {
     let shards = u64::from(shards).max(1);
     Share {
-        bytes: head_bytes / shards,
         batches: (HEAD_BATCHES_MAX / shards).max(1),
+        ..Share::of(head_bytes / shards)
     }
 }
 

@@ -482,6 +482,14 @@ fn not_appended(shard: ShardId, refusal: &AppendRefusal) -> HeadError {
             limit: share,
             held: batches,
         },
+        AppendRefusal::ProducersFull {
+            producers, limit, ..
+        } => HeadError::HeadFull {
+            shard,
+            what,
+            limit,
+            held: producers,
+        },
         AppendRefusal::DiskFull { room, bytes, .. } => HeadError::DiskFull {
             shard,
             what,

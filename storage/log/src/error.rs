@@ -46,14 +46,14 @@ pub enum HeadError {
         /// Why.
         what: String,
     },
-    /// The head holds what it may: the bucket is behind. Nothing was written.
+    /// The head holds what it may, since the bucket is behind, or the shard as many producers. Nothing was written.
     #[error("{what}")]
     HeadFull {
         /// The shard.
         shard: ShardId,
         /// What it holds, and may hold, in words.
         what: String,
-        /// The limit: bytes, or batches if those are what is too many.
+        /// The limit: bytes, or batches or producers if those are what is too many.
         limit: u64,
         /// What is held.
         held: u64,

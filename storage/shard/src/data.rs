@@ -2,7 +2,7 @@
 //!
 //! What bounds it: topics and partitions by the catalog (`TOPICS_MAX`, `PARTITIONS_MAX`), which
 //! counts a topic until every shard has ended it; the head by admission, which goes by
-//! [`Data::head_size`]; the manifest by `MIXED_SEGMENTS_MAX`; tombstones by the manifest and by
+//! [`Data::head_size`], and producers by [`Data::producer_count`]; the manifest by `MIXED_SEGMENTS_MAX`; tombstones by the manifest and by
 //! those who drop them.
 
 use std::sync::Arc;
@@ -20,6 +20,8 @@ use crate::topic::{GoneTopics, Tombstone, Topic};
 pub struct Data {
     pub(crate) topics: OrdMap<TopicId, Arc<Topic>>,
     pub(crate) partitions: OrdMap<PartitionId, Arc<Partition>>,
+    /// What all partitions remember of them, together.
+    pub(crate) producers: usize,
     pub(crate) tombstones: OrdMap<TopicId, Arc<Tombstone>>,
     pub(crate) gone: GoneTopics,
     pub(crate) head: Head,
@@ -118,6 +120,12 @@ impl Data {
     #[must_use]
     pub const fn gc_boundary(&self) -> RaftIndex {
         self.gc_boundary.get()
+    }
+
+    /// How many producers its partitions remember, one of two partitions twice; some may be expired.
+    #[must_use]
+    pub const fn producer_count(&self) -> usize {
+        self.producers
     }
 
     /// How much is unflushed.

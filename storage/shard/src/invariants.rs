@@ -29,6 +29,9 @@ pub enum Violation {
     /// A producer's window out of order or above the partition's end, or too many producers.
     #[error("producers of {0} are out of order")]
     Producers(PartitionId),
+    /// Producers counted for the shard are not those of its partitions.
+    #[error("the producers of partitions do not add up to those of the shard")]
+    ProducerCount,
     /// A partition without its topic, or of one that ended.
     #[error("partition {0} has no live topic")]
     NoTopic(PartitionId),
@@ -121,6 +124,10 @@ fn check_data(state: &State, data: &Data) -> Result<(), Violation> {
         if unflushed != (tiered_end < end).then_some((tiered_end, end)) {
             return Err(Violation::HeadRange(id));
         }
+    }
+    let producers = data.partitions().map(|(_, it)| it.producers.len());
+    if producers.sum::<usize>() != data.producers {
+        return Err(Violation::ProducerCount);
     }
     check_unflushed(data)?;
     let ended = data.topics.keys().find(|topic| data.has_ended(**topic));

@@ -102,6 +102,12 @@ impl Partition {
             .map(|(id, producer)| (id, &**producer))
     }
 
+    /// Whether it remembers a producer, be it expired: then there is one more by no append of it.
+    #[must_use]
+    pub fn remembers(&self, producer: ProducerId) -> bool {
+        self.producers.get(producer).is_some()
+    }
+
     /// What to do with a batch at `now`, without doing it. The order of the checks is part of the
     /// contract: a duplicate is answered as one even by a fenced writer, whose batch did get in.
     pub(crate) fn decide(

@@ -38,6 +38,11 @@ pub const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 pub const PRODUCER_WINDOW: usize = 5;
 /// Producers remembered per partition; one more is an error, never an eviction.
 pub const PRODUCERS_PER_PARTITION_MAX: usize = 4096;
+/// Bytes that a checkpoint takes for what a partition remembers of one producer, at most.
+pub const PRODUCER_CHECKPOINT_BYTES: usize = 40 + PRODUCER_WINDOW * 32;
+/// Producers that all partitions of a shard remember together, one of two partitions twice: a leader takes no
+/// append that adds one. What is on its way is not counted, and passes it by [`APPENDS_ON_THEIR_WAY_MAX`] at most.
+pub const PRODUCERS_OF_SHARD_MAX: usize = 1 << 20;
 /// Shard time after its last append at which a producer is forgotten.
 pub const PRODUCER_EXPIRY: Duration = Duration::from_secs(24 * 60 * 60);
 /// Producer ids the catalog hands to an agent at once.
@@ -376,6 +381,10 @@ pub const APPEND_BYTES_IN_FLIGHT: usize = 16 * MIB;
 pub const APPENDS_WAITING_MAX: usize = ENTRY_BATCHES_MAX;
 /// Entries a shard's leader has in flight. While they are, what arrives joins the next.
 pub const ENTRIES_IN_FLIGHT: usize = 4;
+/// Appends that a shard's leader has admitted and not applied: those that wait, those of the entries in flight,
+/// those of the one that is put together, and one at the door.
+pub const APPENDS_ON_THEIR_WAY_MAX: usize =
+    APPENDS_WAITING_MAX + (ENTRIES_IN_FLIGHT + 1) * ENTRY_BATCHES_MAX + 1;
 
 // ── The head over the wire ───────────────────────────────────────────────────────────────────
 
@@ -542,6 +551,12 @@ const _: () = assert!(FSYNC_HANDOVER.as_millis() < FSYNC_FATAL.as_millis());
 // A single append of any size is admitted, and the files that are moved are beyond those held.
 const _: () = assert!(APPEND_BYTES_IN_FLIGHT >= BATCH_BYTES_MAX);
 const _: () = assert!(WAL_FILES_HELD < WAL_FILES_MOVED);
+// What a shard remembers of producers fills half of what a bucket checkpoint may be: it is one object. The rest is
+// for partitions and segments.
+const _: () = assert!(
+    (PRODUCERS_OF_SHARD_MAX + APPENDS_ON_THEIR_WAY_MAX) * PRODUCER_CHECKPOINT_BYTES
+        <= OBJECT_PUT_BYTES_MAX / 2
+);
 // A flush, a block of any size and a checkpoint's tail fit the requests that carry them.
 const _: () = assert!(2 * FLUSH_BYTES <= OBJECT_PUT_BYTES_MAX as u64);
 const _: () = assert!(SEGMENT_FOOTER_BYTES_MAX <= OBJECT_GET_BYTES_MAX);

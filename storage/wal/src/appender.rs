@@ -14,10 +14,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use esker_env::Clock;
-use esker_shard::{Append, AppendBatch, AppendOutcome, Command, Outcome};
+use esker_shard::{Append, AppendBatch, AppendOutcome, Command, Outcome, State};
 use esker_types::limits::{
     APPEND_BYTES_IN_FLIGHT, APPENDS_WAITING_MAX, BATCH_BYTES_MAX, ENTRIES_IN_FLIGHT,
-    ENTRY_BATCHES_MAX, ENTRY_PAYLOAD_BYTES_MAX, HEAD_BATCHES_MAX,
+    ENTRY_BATCHES_MAX, ENTRY_PAYLOAD_BYTES_MAX, HEAD_BATCHES_MAX, PRODUCERS_OF_SHARD_MAX,
 };
 use esker_types::{Durability, EntryId, ShardId, Term};
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
@@ -60,6 +60,21 @@ pub enum AppendRefusal {
         batches: u64,
         /// Its share.
         share: u64,
+    },
+    /// A producer that its partition does not remember, and the shard remembers as many as it may.
+    #[error(
+        "{shard} remembers {producers} producers of its partitions, of the {limit} that it may; nothing is \
+         written: write with those that wrote to the partition before, begin fewer, or append without a \
+         producer id; each is forgotten a day after its last append, hours later where they are many, and \
+         then it may be retried"
+    )]
+    ProducersFull {
+        /// The shard.
+        shard: ShardId,
+        /// Remembered, one of two partitions twice.
+        producers: u64,
+        /// The bound.
+        limit: u64,
     },
     /// The WAL disk has no room above its reserve.
     #[error(
@@ -126,22 +141,25 @@ pub struct Appender {
     office: Office,
 }
 
-/// What a shard's head may hold.
+/// What a shard's head may hold, and its state.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Share {
     /// Payload bytes that are in no segment yet.
     pub bytes: u64,
     /// Batches that are in no segment yet. Default: [`HEAD_BATCHES_MAX`].
     pub batches: u64,
+    /// Producers that its partitions remember. Default: [`PRODUCERS_OF_SHARD_MAX`].
+    pub producers: u64,
 }
 
 impl Share {
-    /// A share of `bytes`, in as many batches as a head can name.
+    /// A share of `bytes`, in as many batches as a head can name, of as many producers as a state may.
     #[must_use]
     pub const fn of(bytes: u64) -> Self {
         Self {
             bytes,
             batches: HEAD_BATCHES_MAX,
+            producers: PRODUCERS_OF_SHARD_MAX as u64,
         }
     }
 }
@@ -278,7 +296,7 @@ impl Appender {
             .await;
         let permit = in_flight.map_err(|_| ended())?;
         let term = self.office.hold().await?;
-        self.admit(bytes.len())?;
+        self.admit(&batch, bytes.len())?;
         let room = self.take_room(bytes.len()).await?;
         let (answer, answered) = oneshot::channel();
         let waiting = Waiting {
@@ -298,7 +316,7 @@ impl Appender {
         })
     }
 
-    fn admit(&self, bytes: usize) -> Result<(), AppendRefusal> {
+    fn admit(&self, batch: &AppendBatch, bytes: usize) -> Result<(), AppendRefusal> {
         match self.replica.cramped() {
             None => {}
             Some(Cramped::Silent) => return Err(self.replica.no_quorum().into()),
@@ -312,7 +330,8 @@ impl Appender {
             }
         }
         let flying = (APPEND_BYTES_IN_FLIGHT - self.in_flight.available_permits()) as u64;
-        let head = self.replica.state().head_size();
+        let state = self.replica.state();
+        let head = state.head_size();
         let held = head.bytes + flying;
         let share = *self.share.borrow();
         if held > share.bytes {
@@ -327,7 +346,30 @@ impl Appender {
                 share,
             });
         }
-        Ok(())
+        self.admit_producer(&state, batch, share.producers)
+    }
+
+    /// Refuses a batch that would have the shard remember a producer more than `limit`.
+    fn admit_producer(
+        &self,
+        state: &State,
+        batch: &AppendBatch,
+        limit: u64,
+    ) -> Result<(), AppendRefusal> {
+        let (Some(stamp), Some(data)) = (batch.producer, state.data()) else {
+            return Ok(());
+        };
+        let producers = data.producer_count() as u64;
+        // What is wrong with an append to no partition, apply says.
+        let partition = data.partition(batch.partition);
+        if producers < limit || partition.is_none_or(|known| known.remembers(stamp.id)) {
+            return Ok(());
+        }
+        Err(AppendRefusal::ProducersFull {
+            shard: self.replica.shard(),
+            producers,
+            limit,
+        })
     }
 
     /// Room on the disk that this shard shares with the others of the node.

@@ -66,6 +66,9 @@ impl Data {
             .partitions
             .get_mut(&batch.partition)
             .expect("it was decided on");
-        Arc::make_mut(partition).accept(batch, range, now.leader_epoch, now.time);
+        let partition = Arc::make_mut(partition);
+        self.producers -= partition.producers.len();
+        partition.accept(batch, range, now.leader_epoch, now.time);
+        self.producers += partition.producers.len();
     }
 }

@@ -34,7 +34,10 @@ impl Data {
                 .any(|(_, producer)| producer.is_expired(now))
             {
                 let partition = self.partitions.get_mut(&id).expect("it was just seen");
-                Arc::make_mut(partition).forget_expired(now);
+                let partition = Arc::make_mut(partition);
+                self.producers -= partition.producers.len();
+                partition.forget_expired(now);
+                self.producers += partition.producers.len();
             }
             if swept == SWEEP_PARTITIONS_MAX || looked_at >= SWEEP_PRODUCERS_MAX {
                 self.swept = Some(id);
@@ -79,15 +82,17 @@ mod tests {
                 topic,
                 index: PartitionIndex(index),
             };
+            data.producers += partition.producers.len();
             data.partitions.insert(id, Arc::new(partition));
         }
         data
     }
 
     fn producers_left(data: &Data) -> usize {
-        data.partitions()
-            .map(|(_, partition)| partition.producers().count())
-            .sum()
+        let producers = data.partitions().map(|(_, it)| it.producers().count());
+        let left = producers.sum();
+        assert_eq!(data.producer_count(), left);
+        left
     }
 
     #[test]

@@ -59,7 +59,8 @@ impl Data {
         };
         let partitions: Vec<_> = self.partitions_of(id).map(|(id, _)| id).collect();
         for partition in partitions {
-            self.partitions.remove(&partition);
+            let removed = self.partitions.remove(&partition);
+            self.producers -= removed.map_or(0, |removed| removed.producers.len());
         }
         let tombstone = Tombstone {
             version,

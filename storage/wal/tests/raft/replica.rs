@@ -1,10 +1,10 @@
 //! A single voter: what it takes, joins, and refuses.
 
-use esker_types::Durability;
 use esker_types::limits::GIB;
+use esker_types::{Durability, Incarnation, ProducerId, ProducerStamp};
 use esker_wal::{AppendRefusal, Share};
 
-use super::world::{SHARD, World, accepted, batch, payload, run};
+use super::world::{Node, SHARD, World, accepted, batch, payload, run};
 
 #[test]
 fn appends_get_dense_offsets_and_survive_a_restart() {
@@ -136,5 +136,58 @@ fn a_full_head_is_refused_with_both_numbers_and_a_flush_lets_appends_on() {
             share: 3,
         };
         assert_eq!(refusal, crowded, "{refusal}");
+    });
+}
+
+/// Producers come and go by the million; what a shard keeps of each goes into every checkpoint.
+#[test]
+fn a_producer_too_many_is_refused_before_it_is_written_and_those_that_are_known_go_on() {
+    run(async {
+        let mut world = World::new(8);
+        let node = world.start().await.expect("a fresh node");
+        node.put_topic().await;
+        let by = |of: Option<u64>, number| {
+            let mut batch = batch(number, 10);
+            let id = |of| ProducerId::new(Incarnation::FIRST, of).expect("a small sequence");
+            batch.producer = match (batch.producer, of) {
+                (Some(stamp), Some(of)) => Some(ProducerStamp {
+                    id: id(of),
+                    ..stamp
+                }),
+                _ => None,
+            };
+            let payload = payload(number, 10);
+            async { node.appender.append(batch, payload).await?.await }
+        };
+        node.appender.set_share(Share {
+            producers: 2,
+            ..Share::of(GIB)
+        });
+        assert_eq!(accepted(by(Some(1), 0).await), 0);
+        assert_eq!(accepted(by(Some(2), 0).await), 1);
+        let last = node.wal.bounds(SHARD).last;
+        let refusal = by(Some(3), 0).await.expect_err("one too many");
+        let full = AppendRefusal::ProducersFull {
+            shard: SHARD,
+            producers: 2,
+            limit: 2,
+        };
+        assert_eq!(refusal, full, "{refusal}");
+        assert_eq!(refusal.durability(), Durability::NotWritten);
+        assert_eq!(node.wal.bounds(SHARD).last, last, "nothing was proposed");
+
+        assert_eq!(accepted(by(Some(2), 1).await), 2);
+        assert_eq!(accepted(by(Some(1), 0).await), 0, "a duplicate");
+        assert_eq!(accepted(by(None, 0).await), 3);
+        node.appender.set_share(Share::of(GIB));
+        assert_eq!(accepted(by(Some(3), 0).await), 4, "the same once more");
+
+        // Counted again from what is on disk.
+        let count = |node: &Node| node.replica.state().data().expect("data").producer_count();
+        assert_eq!(count(&node), 3);
+        node.replica.checkpoint().await.expect("it has room");
+        node.stop().await;
+        let node = world.start().await.expect("it comes back");
+        assert_eq!(count(&node), 3);
     });
 }

@@ -3,7 +3,8 @@
 use std::ops::Bound;
 use std::sync::Arc;
 
-use esker_types::limits::{ENTRY_BATCHES_MAX, LEADER_EPOCHS_PER_PARTITION_MAX, PRODUCER_WINDOW};
+use esker_types::limits::{ENTRY_BATCHES_MAX, LEADER_EPOCHS_PER_PARTITION_MAX};
+use esker_types::limits::{PRODUCER_CHECKPOINT_BYTES, PRODUCER_WINDOW};
 use esker_types::{ContentHash, Monotone, PartitionId, RaftIndex, SegmentId, Timestamp, TopicId};
 use imbl::OrdMap;
 
@@ -20,6 +21,10 @@ use crate::producers::Producers;
 use crate::topic::{Tombstone, Topic};
 
 const MARK_BYTES: usize = 4 + 4 + 8 + 16;
+/// Partition, id, epoch, time and count of a producer, before its marks.
+const PRODUCER_HEAD_BYTES: usize = 12 + 8 + 2 + 8 + 4;
+const _: () =
+    assert!(PRODUCER_HEAD_BYTES + PRODUCER_WINDOW * MARK_BYTES <= PRODUCER_CHECKPOINT_BYTES);
 const HEAD_BATCH_BYTES: usize = 4 + 4 + 4 + 12 + 16 + 8;
 
 /// Reads one record of a section and adds it.
@@ -126,6 +131,7 @@ fn read_producer(data: &mut Data, from: &mut Reader<'_>) -> Result<(), Error> {
         return Err(disorder);
     }
     producers.insert(producer_id, Arc::new(producer));
+    data.producers += 1;
     Ok(())
 }
 
