@@ -3,11 +3,13 @@
 //! ```text
 //!   GET /metrics   Prometheus text        what is counted, as of now; 503 while it is not ready
 //!   GET /healthz   200                    the process answers
-//!   GET /readyz    200, or 503 and why    reads are taken; with 200, which appends are not
+//!   GET /readyz    200, or 503 and why    reads are taken; with 200, which appends are not. A WAL node: it has
+//!                                         what a quorum has, since it was started
 //! ```
 //! It answers from the first moment on, while the log is still being read.
 
 mod figures; // what is counted, by name
+mod awaited; // what a node lacks to count for a quorum
 mod replicas; // how the replicas in this process stand
 mod doors; // who was let in
 mod fullness; // whether a head has room

@@ -18,6 +18,8 @@ use serde_json::Value;
 
 /// How long anything may take before the test gives up.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long what is to stay so is looked at: many elections.
+const STANDS: Duration = Duration::from_secs(5);
 
 /// `esker serve`, running. Dropped, it is killed.
 struct Serve {
@@ -209,16 +211,23 @@ fn sorted(text: &[u8]) -> Vec<&[u8]> {
     lines
 }
 
+const NAMES: [&str; 3] = ["wal-1", "wal-2", "wal-3"];
+
+/// Three nodes that wait to be adopted, and where they are reached.
+fn nodes_to_adopt(folder: &Path) -> ([Serve; 3], [String; 3]) {
+    let nodes = NAMES.map(|name| {
+        write_node(folder, name);
+        Serve::start(folder, name, &[])
+    });
+    let addresses = [0, 1, 2].map(|at: usize| nodes[at].address("waits to be adopted, at "));
+    (nodes, addresses)
+}
+
 #[test]
 fn three_nodes_are_founded_and_each_may_die() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
-    let names = ["wal-1", "wal-2", "wal-3"];
-    let mut nodes = names.map(|name| {
-        write_node(folder, name);
-        Serve::start(folder, name, &[])
-    });
-    let addresses = [0, 1, 2].map(|at| nodes[at].address("waits to be adopted, at "));
+    let (mut nodes, addresses) = nodes_to_adopt(folder);
     let (status, body) = nodes[0].readiness();
     assert_eq!(status, 503, "{body}");
     assert!(
@@ -276,7 +285,7 @@ fn three_nodes_are_founded_and_each_may_die() {
     assert_eq!(status["cluster_id"], founded["cluster_id"], "{status}");
 
     // Whoever leads what, it is killed once, and the others go on.
-    for (at_node, name) in names.into_iter().enumerate() {
+    for (at_node, name) in NAMES.into_iter().enumerate() {
         nodes[at_node].kill();
         let first = 10_000 + 1000 * u32::try_from(at_node).unwrap();
         out(&mut at(&["produce", "logs"]), &lines(first..first + 1000));
@@ -300,6 +309,52 @@ fn three_nodes_are_founded_and_each_may_die() {
     out(&mut at(&["verify", "--content"]), b"");
     agent.stop();
     nodes.into_iter().for_each(Serve::stop);
+}
+
+/// Who is alone does not count for a quorum, and who took its place in one is not taken out of service when
+/// the others go.
+#[test]
+fn a_node_is_ready_again_once_it_has_what_a_quorum_has_and_stays_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let (mut nodes, addresses) = nodes_to_adopt(folder);
+    init(&write_agent(folder, &addresses));
+    for node in &nodes {
+        node.wait_until_ready();
+    }
+    nodes.iter_mut().for_each(Serve::kill);
+    let start = |at: usize| {
+        let peers = [
+            ("ESKER_LISTEN_PEERS", addresses[at].as_str()),
+            ("ESKER_LISTEN_METRICS", "127.0.0.1:0"),
+        ];
+        Serve::start(folder, NAMES[at], &peers)
+    };
+    let one = start(0);
+    let began = Instant::now();
+    let mut said = String::new();
+    while began.elapsed() < STANDS {
+        assert_eq!(one.get("/healthz").0, 200);
+        let (status, body) = one.readiness();
+        assert_eq!(status, 503, "{body}");
+        said = body;
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert!(
+        said.starts_with("starting: 3 of 3 shards do not count for a quorum yet; 3 (0, 1, 2) have"),
+        "{said}"
+    );
+    assert_eq!(one.get("/metrics").0, 200, "it runs");
+
+    let mut other = start(1);
+    one.wait_until_ready();
+    other.wait_until_ready();
+    other.kill();
+    let began = Instant::now();
+    while began.elapsed() < STANDS {
+        assert_eq!(one.readiness(), (200, "ready\n".to_owned()));
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 /// What `command` says on stderr, which must fail.

@@ -32,11 +32,12 @@ impl Replica {
         let (tell, fault) = oneshot::channel();
         let mut tell = Some(tell);
         let (door, own, heard) = (Arc::clone(self.wal()), self.id(), self.heard().clone());
-        let shard = self.shard();
+        let (shard, caught_up) = (self.shard(), self.caught_up().clone());
         let requests = requests.then(move |request| {
-            let (door, heard) = (Arc::clone(&door), heard.clone());
+            let (door, heard, caught_up) = (Arc::clone(&door), heard.clone(), caught_up.clone());
             async move {
                 of_another(own, request.vote)?;
+                caught_up.hear(&door, shard, request.vote, request.committed);
                 let request = let_in(door, shard, request).await?;
                 heard.hear();
                 Ok(request)
@@ -83,6 +84,8 @@ impl Replica {
         }
         of_another(self.id(), request.vote)?;
         self.heard().hear();
+        let (leader, committed) = (request.vote, request.committed);
+        (self.caught_up()).hear(self.wal(), self.shard(), leader, committed);
         let previous = request.previous;
         let request = asked(request).map_err(|error| PeerError(error.to_string()))?;
         let reply = self.raft().append_entries(request).await;

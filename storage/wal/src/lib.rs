@@ -21,6 +21,7 @@ mod propose; // commands handed to raft, and what becomes of them
 mod members; // who holds a shard
 mod heard; // what a replica answers its peers
 mod succession; // who campaigns once a leader is silent
+mod caught_up; // whether a replica has what a quorum has, since it was opened
 pub mod peers; // replicas on other nodes: what is said, and the ways it goes
 mod alone; // the peers of a single voter
 pub mod raft; // openraft's log and state machine over the disk
@@ -30,6 +31,7 @@ mod error; // what can go wrong
 
 pub use alone::Alone;
 pub use appender::{AppendAnswer, AppendRefusal, Appender, Share};
+pub use caught_up::Awaits;
 pub use error::Error;
 pub use keeper::{Keeper, KeeperOptions};
 pub use members::Members;

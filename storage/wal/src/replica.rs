@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use crate::Error;
+use crate::caught_up::CaughtUp;
 use crate::disk::{Checkpoints, Wal};
 use crate::peers::{Likeness, Peers};
 use crate::propose::ProposeError;
@@ -52,9 +53,10 @@ pub struct Replica {
     standing: Standing,
     rooms: Rooms,
     heard: Heard,
+    caught_up: CaughtUp,
     /// Of ReadIndex.
     rounds: Rounds<Result<RaftIndex, ProposeError>>,
-    _succeeding: Arc<Task>,
+    _watching: Arc<Task>,
     entropy: Arc<dyn Entropy>,
     clock: Arc<dyn Clock>,
     peers: Arc<dyn Peers>,
@@ -129,14 +131,18 @@ impl Replica {
         let (standing, heard) = (raft.server_metrics(), Heard::new());
         let log = (Arc::clone(&wal), shard);
         let succeeding = succeed(log, raft.clone(), standing.clone(), heard.clone());
-        let succeeding = Task(tokio::spawn(succeeding).abort_handle());
+        let caught_up = CaughtUp::new();
+        let leading = caught_up.clone().lead(standing.clone());
+        let watching = async { _ = tokio::join!(succeeding, leading) };
+        let watching = Task(tokio::spawn(watching).abort_handle());
         Ok(Self {
             shard,
             standing,
             rooms,
             heard,
             rounds: Rounds::default(),
-            _succeeding: Arc::new(succeeding),
+            caught_up,
+            _watching: Arc::new(watching),
             raft,
             wal,
             checkpoints,
@@ -431,6 +437,10 @@ impl Replica {
 
     pub(crate) const fn heard(&self) -> &Heard {
         &self.heard
+    }
+
+    pub(crate) const fn caught_up(&self) -> &CaughtUp {
+        &self.caught_up
     }
 
     pub(crate) const fn rounds(&self) -> &Rounds<Result<RaftIndex, ProposeError>> {

@@ -22,6 +22,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
+use super::awaited::awaited;
 use super::doors::{Doors, Expiry};
 use super::fullness::{full, log_full};
 use super::replicas;
@@ -112,8 +113,13 @@ impl Figures {
         }
     }
 
-    /// Why neither appends nor reads are taken, if they are not.
+    /// Why neither appends nor reads are taken, if they are not, or which shards of the node do not count for
+    /// a quorum yet.
     pub(super) async fn trouble(&self) -> Option<String> {
+        let log = self.log.as_ref();
+        if let Some(waits) = log.and_then(|log| awaited(&log.replicas)) {
+            return Some(waits);
+        }
         let head = self.agent.as_ref()?.engine.head();
         for shard in head.shards() {
             if let Err(error) = head.progress(shard).await {

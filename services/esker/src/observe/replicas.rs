@@ -15,6 +15,7 @@ struct Stands {
     shard: ShardId,
     leads: bool,
     leaderless: bool,
+    catching_up: bool,
     term: u64,
     applied: u64,
     last: u64,
@@ -37,6 +38,7 @@ impl Stands {
             shard,
             leads: replica.leads_in().is_some(),
             leaderless: leader.is_none(),
+            catching_up: replica.awaits().is_some(),
             term: bounds.vote.unwrap_or_default().term.0,
             applied: replica.state().applied().index.0,
             last: bounds.last.index.0,
@@ -60,6 +62,9 @@ pub(super) fn figures(replicas: &[Replica], pen: &mut Pen<'_>) -> fmt::Result {
     })?;
     let help = "1 while this node knows of no leader";
     replica("replica_leaderless", help, |of| u64::from(of.leaderless))?;
+    let help =
+        "1 while this node does not count for a quorum: it has not caught up since its start";
+    replica("replica_catching_up", help, |of| u64::from(of.catching_up))?;
     let help = "Raft term of its last vote; it changes with every election";
     replica("replica_term", help, |of| of.term)?;
     let help = "Raft index of the last entry applied on this node";

@@ -9,6 +9,7 @@ mod suite; // openraft's own suite for log stores
 mod mesh; // a network of replicas in one process
 mod trio; // three replicas, and more
 mod three; // three replicas die, are cut off, fall behind
+mod caught_up; // replicas that were opened again
 mod cramped; // some of three have no room
 mod members; // replicas join and leave
 mod clocks; // a leader whose wall clock is wrong, and a standstill of all
