@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use esker_shard::Data;
 use esker_types::ShardId;
 use esker_wal::Replica;
 use prometheus_client::encoding::EncodeMetric as _;
@@ -21,6 +22,7 @@ struct Stands {
     last: u64,
     checkpointed: u64,
     damaged: u64,
+    producers: u64,
     voters: u64,
     /// Entries that others lack, by node; known where this one leads.
     lags: Vec<(String, u64)>,
@@ -30,6 +32,7 @@ impl Stands {
     fn of(replica: &Replica) -> Self {
         let (shard, members) = (replica.shard(), replica.members());
         let bounds = replica.wal().bounds(shard);
+        let state = replica.state();
         // Who leads lacks nothing.
         let leader = replica.leader().map(|leader| leader.node);
         let others = members.all.keys().filter(|node| Some(**node) != leader);
@@ -40,10 +43,11 @@ impl Stands {
             leaderless: leader.is_none(),
             catching_up: replica.awaits().is_some(),
             term: bounds.vote.unwrap_or_default().term.0,
-            applied: replica.state().applied().index.0,
+            applied: state.applied().index.0,
             last: bounds.last.index.0,
             checkpointed: replica.checkpointed().0.0,
             damaged: replica.damaged() as u64,
+            producers: state.data().map_or(0, Data::producer_count) as u64,
             voters: members.voters.len() as u64,
             lags: lags.collect(),
         }
@@ -75,6 +79,8 @@ pub(super) fn figures(replicas: &[Replica], pen: &mut Pen<'_>) -> fmt::Result {
     replica("replica_checkpoint_index", help, |of| of.checkpointed)?;
     let help = "Entries in its log that were found damaged on this disk, and are not released yet";
     replica("replica_damaged_entries", help, |of| of.damaged)?;
+    let help = "Producers that its partitions remember, one of two partitions twice; 2^20 at most";
+    replica("replica_producers", help, |of| of.producers)?;
     let help = "Nodes that vote, as far as this node knows";
     replica("replica_voters", help, |of| of.voters)?;
     let help = "Entries that another node lacks, known to who leads";
