@@ -8,6 +8,8 @@
 //!          ─► it leads itself
 //! ```
 //! What was caught up stays so: who is alone because others have died must not be taken out of service for it.
+//! With five voters or more a leader that was deposed and does not know it yet may tell it to one that is cut off
+//! beside it; of three, one of those two was asked by whoever deposed it.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -77,7 +79,7 @@ impl CaughtUp {
         if wal.bounds(shard).vote != Some(leader) {
             return;
         }
-        *stage = stage.heard(committed, |id| wal.has(shard, id), Instant::now());
+        *stage = stage.heard(committed, |id| wal.keeps(shard, id), Instant::now());
     }
 
     /// Hears from raft when the replica comes to lead: a quorum has voted for it, and it has all.

@@ -103,6 +103,12 @@ impl Book {
         }
     }
 
+    /// The last that is damaged of what is known to be committed.
+    pub(super) fn last_damaged(&self) -> Option<RaftIndex> {
+        let upto = self.bounds.committed.index;
+        self.damaged.range(..=upto).next_back().copied()
+    }
+
     /// Index of the oldest entry held, purged or not.
     pub(crate) fn oldest(&self) -> Option<RaftIndex> {
         self.slots.first_key_value().map(|(index, _)| *index)
@@ -377,6 +383,13 @@ impl Books {
         held
     }
 
+    /// Whether the entry `id` is part of its shard's log, and on disk.
+    pub(crate) fn places(&self, shard: ShardId, id: EntryId) -> bool {
+        let book = self.books.get(&shard);
+        let slot = book.and_then(|book| book.slots.get(&id.index));
+        slot.is_some_and(|slot| slot.id == id && slot.place.is_some())
+    }
+
     /// Whether the entry `id` is still part of its shard's log, and lies in the file `sequence`.
     pub(crate) fn lies_in(&self, shard: ShardId, id: EntryId, sequence: u64) -> bool {
         let slot = self
@@ -515,7 +528,7 @@ mod tests {
     fn what_is_followed_leaves_memory_first() {
         const FOLLOWED: ShardId = ShardId(2);
         let each = body(96).memory();
-        // Room for 16, of which 2 are those of what is followed.
+        // Room for 16, of which 4 are those of what is followed.
         let mut books = Books::new(16 * each);
         books.book_mut(SHARD).bounds.vote = Some(Vote::default());
         books.lead(SHARD, true);
@@ -534,10 +547,14 @@ mod tests {
                 }
             }
         };
-        append(&mut books, 14);
-        assert!((1..=14).all(|index| is_cached(&books, SHARD, index)));
-        let followed = (1..=14).filter(|index| is_cached(&books, FOLLOWED, *index));
-        assert_eq!(followed.collect::<Vec<_>>(), [13, 14], "the last ones");
+        append(&mut books, 12);
+        assert!((1..=12).all(|index| is_cached(&books, SHARD, index)));
+        let followed = (1..=12).filter(|index| is_cached(&books, FOLLOWED, *index));
+        assert_eq!(
+            followed.collect::<Vec<_>>(),
+            [9, 10, 11, 12],
+            "the last ones"
+        );
         // More than the budget is led: its oldest go.
         append(&mut books, 1);
         assert!(!is_cached(&books, SHARD, 1) && is_cached(&books, SHARD, 2));
@@ -545,13 +562,26 @@ mod tests {
         books.lead(SHARD, false);
         books.lead(FOLLOWED, true);
         append(&mut books, 10);
-        assert!((14..=25).all(|index| is_cached(&books, FOLLOWED, index)));
-        let led_before = (1..=25).filter(|index| is_cached(&books, SHARD, *index));
-        assert_eq!(led_before.collect::<Vec<_>>(), [22, 23, 24, 25]);
+        assert!((12..=23).all(|index| is_cached(&books, FOLLOWED, index)));
+        let led_before = (1..=23).filter(|index| is_cached(&books, SHARD, *index));
+        assert_eq!(led_before.collect::<Vec<_>>(), [20, 21, 22, 23]);
         assert_eq!(books.cached_bytes(), 16 * each);
-        books.release(FOLLOWED, RaftIndex(25));
-        books.release(SHARD, RaftIndex(25));
+        books.release(FOLLOWED, RaftIndex(23));
+        books.release(SHARD, RaftIndex(23));
         assert_eq!(books.cached_bytes(), 0);
+    }
+
+    #[test]
+    fn damage_counts_up_to_what_is_committed() {
+        let mut book = Book {
+            damaged: [3, 7].map(RaftIndex).into(),
+            ..Book::default()
+        };
+        assert_eq!(book.last_damaged(), None);
+        book.bounds.committed = id(6, 1);
+        assert_eq!(book.last_damaged(), Some(RaftIndex(3)));
+        book.bounds.committed = id(7, 1);
+        assert_eq!(book.last_damaged(), Some(RaftIndex(7)));
     }
 
     #[test]

@@ -36,10 +36,10 @@ impl Wal {
         books.book(shard).map_or(0, |book| book.damaged.len())
     }
 
-    /// The last of them.
+    /// The last of them that is committed, as far as this node knows: whoever is to lead must have it.
     pub(crate) fn last_damaged(&self, shard: ShardId) -> Option<RaftIndex> {
         let books = self.shared.books();
-        books.book(shard)?.damaged.last().copied()
+        books.book(shard)?.last_damaged()
     }
 
     /// Whether a shard's log has the entry `id`, or had it and raft needs it no more. Its bytes may be
@@ -50,5 +50,17 @@ impl Wal {
         let purged = book.map(|book| book.bounds.purged).unwrap_or_default();
         let held = books.find(shard, id.index);
         id.index <= purged.index || held.is_some_and(|(held, _)| held == id)
+    }
+
+    /// Whether it has that entry so that a crash does not take it: on disk, and not known to be damaged there.
+    pub(crate) fn keeps(&self, shard: ShardId, id: EntryId) -> bool {
+        let books = self.shared.books();
+        let book = books.book(shard);
+        if book.is_some_and(|book| id.index <= book.bounds.purged.index) {
+            return true;
+        }
+        let is_whole = !book.is_some_and(|book| book.damaged.contains(&id.index));
+        let placed = books.places(shard, id);
+        is_whole && placed
     }
 }

@@ -1,11 +1,12 @@
 //! What of the log is in memory as well, and what leaves it first once that is more than the budget.
 //!
 //! ```text
-//!   followed ▓▓▓▓ oldest first, down to an eighth of the budget
+//!   followed ▓▓▓▓ oldest first, down to a quarter of the budget
 //!   led      ▓▓▓▓▓▓▓▓▓▓▓▓▓▓ then these, oldest first
 //! ```
 //! What a shard's leader has in memory its readers and its flush need not fetch from a disk. Of what a follower
-//! has only the last is asked for again, when it is applied; all of it only if it comes to lead.
+//! has only the last is asked for again, when it is applied; all of it only if it comes to lead. What is followed and
+//! on its way at once is less than its part, as a rule; where it is more, it is read from the disk to be applied.
 
 use std::collections::VecDeque;
 
@@ -14,7 +15,7 @@ use esker_types::{RaftIndex, ShardId, Term};
 /// Notes of one kind that are kept without a sweep.
 const NOTES_MIN: usize = 4096;
 /// What is followed keeps this part of the budget.
-const FOLLOWED_PART: usize = 8;
+const FOLLOWED_PART: usize = 4;
 
 /// Whether a shard is led here. It is not until somebody says so.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

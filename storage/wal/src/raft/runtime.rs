@@ -27,9 +27,12 @@ tokio::task_local! {
     static STEP: Step;
 }
 
+/// Raft waits for a microsecond, too, to be told of several writes at once: that is no look at the time.
+const SOON: Duration = Duration::from_micros(10);
+
 /// When the shards of a node look at the time: all at once, each multiple of [`TICK_STEP`] since then. Each has a
-/// timer of its own, [`HEARTBEAT`](esker_types::limits::HEARTBEAT) long, which raft starts anywhere; a node with
-/// many shards would wake for every one of them, and send every beat by itself.
+/// timer of its own, 13/64 of [`HEARTBEAT`](esker_types::limits::HEARTBEAT) long, which raft starts anywhere; a
+/// node with many shards would wake for every one of them, and send every beat by itself.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Step(<Tokio as AsyncRuntime>::Instant);
 
@@ -44,14 +47,13 @@ impl Step {
         STEP.scope(self, future).await
     }
 
-    /// The first multiple that is not before `deadline`; a deadline closer than a step stands, since raft waits
-    /// for microseconds, too, to be told of several writes at once.
+    /// The first multiple that is not before `deadline`; one that is [`SOON`] stands.
     fn not_before(
         self,
         deadline: <Tokio as AsyncRuntime>::Instant,
     ) -> <Tokio as AsyncRuntime>::Instant {
         let Self(began) = self;
-        if deadline - <Tokio as AsyncRuntime>::Instant::now() < TICK_STEP || deadline <= began {
+        if deadline - <Tokio as AsyncRuntime>::Instant::now() < SOON || deadline <= began {
             return deadline;
         }
         let step = TICK_STEP.as_nanos();
@@ -141,6 +143,8 @@ impl AsyncRuntime for Together {
 
 #[cfg(test)]
 mod tests {
+    use esker_types::limits::HEARTBEAT;
+
     use super::*;
 
     #[tokio::test(start_paused = true)]
@@ -152,10 +156,37 @@ mod tests {
         assert_eq!(step.not_before(steps(1)), steps(1));
         assert_eq!(step.not_before(steps(1) + micro), steps(2));
         assert_eq!(step.not_before(steps(8) - micro), steps(8));
-        assert_eq!(step.not_before(steps(7) + 5 * micro), steps(8));
-        // What is closer than a step is no look at the time.
-        assert_eq!(step.not_before(began + 5 * micro), began + 5 * micro);
+        assert_eq!(step.not_before(began + SOON), steps(1));
+        // What is closer is no look at the time.
+        assert_eq!(step.not_before(began + micro), began + micro);
         assert_eq!(step.not_before(began - micro), began - micro);
+    }
+
+    /// As raft ticks: a period of 20 ms from anywhere on, of which those that have passed are left out.
+    #[tokio::test(start_paused = true)]
+    async fn whoever_ticks_faster_than_the_step_ticks_at_every_step() {
+        let step = Step::now();
+        let period = HEARTBEAT * 13 / 64;
+        let ticks = async move |phase: Duration| {
+            let first = step.0 + phase;
+            let (mut at, mut woken) = (first, Vec::new());
+            while woken.len() < 8 {
+                Together::sleep_until(at).await;
+                let now = <Tokio as AsyncRuntime>::Instant::now();
+                woken.push((now - step.0).as_micros());
+                let passed = (now - first).as_micros() / period.as_micros() + 1;
+                at = first + period * u32::try_from(passed).unwrap();
+            }
+            woken
+        };
+        let micros = TICK_STEP.as_micros();
+        for phase in [2, 7, 19, 24] {
+            let start = <Tokio as AsyncRuntime>::Instant::now() - step.0;
+            let woken = step.keep(ticks(start + Duration::from_millis(phase))).await;
+            let every = (1..=8).map(|number| woken[0] + (number - 1) * micros);
+            assert!(woken[0].is_multiple_of(micros), "{woken:?}");
+            assert_eq!(woken, every.collect::<Vec<_>>(), "{phase}");
+        }
     }
 
     #[tokio::test(start_paused = true)]
