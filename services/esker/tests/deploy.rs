@@ -180,16 +180,19 @@ impl Server {
         }
     }
 
-    /// Names of its figures.
+    /// Names of its figures, and names with each label that they have.
     fn figures(&self) -> BTreeSet<String> {
         let (is_there, answer) = self.get("/metrics");
         assert!(is_there, "{answer}");
-        let of = |line: &str| line.split(['{', ' ']).next().unwrap_or_default().to_owned();
-        answer
-            .lines()
-            .map(of)
-            .filter(|name| name.starts_with("esker_"))
-            .collect()
+        let figures = answer.lines().filter(|line| line.starts_with("esker_"));
+        let of = |line: &str| {
+            let series = line.rsplit_once(' ').unwrap().0;
+            let (name, labels) = series.split_once('{').unwrap_or((series, ""));
+            let labels = labels.trim_end_matches('}').split(',');
+            let labelled = labels.map(|label| format!("{name}{{{label}}}"));
+            labelled.chain([name.to_owned()]).collect::<Vec<_>>()
+        };
+        figures.flat_map(of).collect()
     }
 
     /// The sum of what stands behind figures whose name begins so.
@@ -290,6 +293,45 @@ fn what_is_asked_for_is_counted(counted: &BTreeSet<String>) {
             "{file} asks for {none:?}, which nobody counts"
         );
     }
+    for file in [
+        "prometheus/alerts.yml",
+        "grafana/dashboards/esker.json",
+        "RUNBOOK.md",
+    ] {
+        let labelled = labelled(&text(file));
+        let none: Vec<_> = labelled.difference(counted).collect();
+        assert!(!labelled.is_empty(), "{file} tells nothing apart");
+        assert!(
+            none.is_empty(),
+            "{file} asks for {none:?}, which is nowhere"
+        );
+    }
+}
+
+/// What `asked` selects, by each value of each label that a process gives its figures.
+fn labelled(asked: &str) -> BTreeSet<String> {
+    let asked = asked.replace("\\\"", "\"");
+    let selectors = asked.match_indices("esker_").filter_map(|(at, _)| {
+        let (name, rest) = asked[at..].split_once('{')?;
+        let (matchers, _) = rest.split_once('}')?;
+        let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        name.chars().all(is_name).then_some((name, matchers))
+    });
+    let each = selectors.flat_map(|(name, matchers)| {
+        let matchers = matchers.split(", ").filter_map(|matcher| {
+            let (label, values) = matcher.split_once('=')?;
+            let label = label.trim_end_matches('!');
+            // Prometheus says which process it asked.
+            (label != "job").then_some((label, values.trim_start_matches('~').trim_matches('"')))
+        });
+        let named = move |(label, values): (&str, &str)| {
+            let each = values.split('|');
+            let each = each.map(|value| format!("{name}{{{label}=\"{value}\"}}"));
+            each.collect::<Vec<_>>()
+        };
+        matchers.flat_map(named).collect::<Vec<_>>()
+    });
+    each.collect()
 }
 
 #[test]
