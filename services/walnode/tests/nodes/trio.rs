@@ -32,6 +32,7 @@ const DISK_BYTES: u64 = 128 << 20;
 
 pub(crate) struct Trio {
     pub(crate) nodes: BTreeMap<u64, Node>,
+    pub(crate) network: SimNetwork,
 }
 
 /// The world of one node.
@@ -82,7 +83,7 @@ impl Trio {
         for replica in nodes[&1].replicas() {
             replica.found(&voters).await.expect("nobody has a log");
         }
-        let trio = Self { nodes };
+        let trio = Self { nodes, network };
         let put = Command::PutTopic(PutTopic {
             topic: partition().topic,
             name: TopicName::new("t").expect("a name"),
