@@ -293,8 +293,8 @@ pub const COLLECT_TOMBSTONES: usize = 4096;
 /// How often a leader shows that it lives.
 pub const HEARTBEAT: Duration = Duration::from_millis(100);
 /// Shards of a node look at the time at multiples of this, so that it wakes for all of them at once. Longer than
-/// raft's own ticks, which would be skipped by turns otherwise, and much shorter than a heartbeat, which is late by as
-/// much, and since those who look in one step on two nodes would campaign together.
+/// raft's own ticks, of which every other would be skipped otherwise. Much shorter than a heartbeat: beats are late by
+/// up to as much, and two nodes that look at one moment would campaign together.
 pub const TICK_STEP: Duration = Duration::from_millis(25);
 /// Shortest silence after which a follower campaigns.
 pub const ELECTION_MIN: Duration = Duration::from_millis(300);

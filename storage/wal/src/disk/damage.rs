@@ -52,15 +52,14 @@ impl Wal {
         id.index <= purged.index || held.is_some_and(|(held, _)| held == id)
     }
 
-    /// Whether it has that entry so that a crash does not take it: on disk, and not known to be damaged there.
+    /// Whether it has that entry so that a crash does not take it: on disk, and not known to be damaged there; or
+    /// had it.
     pub(crate) fn keeps(&self, shard: ShardId, id: EntryId) -> bool {
         let books = self.shared.books();
-        let book = books.book(shard);
-        if book.is_some_and(|book| id.index <= book.bounds.purged.index) {
-            return true;
-        }
-        let is_whole = !book.is_some_and(|book| book.damaged.contains(&id.index));
-        let placed = books.places(shard, id);
-        is_whole && placed
+        books.book(shard).is_some_and(|book| {
+            let is_whole = !book.damaged.contains(&id.index);
+            id.index <= book.bounds.purged.index
+                || (is_whole && books.place_of(shard, id).is_some())
+        })
     }
 }
