@@ -1,19 +1,16 @@
 //! What a running engine does by itself: checkpoints, retention and collection, and the time they go
 //! by.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use esker_cache::BlockCache;
 use esker_client::Client;
-use esker_log::{Chore, Engine, EngineOptions, ReadError};
+use esker_log::{Chore, ReadError};
 use esker_object::faults::{Fault, Rule};
 use esker_object::{Key, Prefix, Verb};
 use esker_segment::Depth;
 use esker_shard::{ConfigChange, TopicConfig};
 use esker_tests::node::run;
 use esker_tests::whole::{Site, Whole, topic};
-use esker_types::limits::MIB;
 use esker_types::{Incarnation, PartitionIndex, RaftIndex, SegmentId, ShardId};
 use tokio::sync::mpsc;
 
@@ -305,70 +302,6 @@ fn what_retention_removes_while_the_bucket_is_verified_is_no_finding() {
         }
         assert!(done);
         verify.await.expect("no panic").expect("it is told");
-    });
-}
-
-/// Another engine over the same head and bucket, which does what it is told to as the first one does.
-fn beside(site: &Site, whole: &Whole) -> Engine {
-    let blocks = BlockCache::in_memory(32 * MIB, 32 * MIB).expect("large enough");
-    let (head, store) = (
-        Arc::clone(whole.engine.head()),
-        whole.engine.store().clone(),
-    );
-    let options = EngineOptions {
-        flush: site.flush,
-        upkeep: site.upkeep,
-        ..EngineOptions::default()
-    };
-    Engine::new(head, store, whole.env.clone(), blocks, options)
-}
-
-/// Segments that the shards name.
-async fn named(whole: &Whole) -> usize {
-    let mut named = 0;
-    for shard in whole.engine.head().shards() {
-        let page = whole.engine.head().manifest(shard, None, 1000).await;
-        named += page.expect("it answers").items.len();
-    }
-    named
-}
-
-#[test]
-fn engines_that_share_a_head_do_each_job_once() {
-    run(async {
-        let mut site = Site::new(59);
-        site.upkeep.checkpoint = Duration::from_secs(30);
-        let whole = site.start().await.expect("started");
-        whole.create("logs", 8).await;
-        let others = [beside(&site, &whole), beside(&site, &whole)];
-        let running = others.map(|engine| {
-            let owner = whole.owner;
-            tokio::spawn(async move { engine.run(owner).await }).abort_handle()
-        });
-        let settle = Duration::from_secs(8);
-        let mut wasted = Vec::new();
-        let mut last = 0;
-        for number in 0..36_u32 {
-            for partition in 0..8 {
-                let values = [vec![0; 100 + number as usize]];
-                let done = whole.append("logs", partition, &values, None).await;
-                done.expect("durable");
-            }
-            tokio::time::sleep(settle).await;
-            let orphans = segments(&whole).await - named(&whole).await;
-            wasted.push(orphans - last);
-            last = orphans;
-            match number {
-                // Two are left, and then one: somebody has its jobs.
-                12 => running[0].abort(),
-                24 => whole.stop_flushing(),
-                _ => {}
-            }
-        }
-        // Two at once for a moment, where the first of them is gone: a few requests, and no more.
-        assert!(wasted.iter().sum::<usize>() <= 4, "{wasted:?}");
-        assert!(named(&whole).await >= 60, "{}", named(&whole).await);
-        running[1].abort();
     });
 }
 

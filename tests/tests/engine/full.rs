@@ -7,15 +7,14 @@ use std::time::Duration;
 
 use esker_env::Files as _;
 use esker_log::{AppendError, EngineOptions, HeadError, Progress, TopicError};
-use esker_object::Prefix;
 use esker_shard::{Command, CommitRefusal, Outcome, RequestId, TopicConfig};
 use esker_tests::hooked::Hooked;
 use esker_tests::node::run;
 use esker_tests::whole::{Site, Whole, topic};
+use esker_types::Durability;
 use esker_types::limits::MIXED_SEGMENTS_MAX;
-use esker_types::{Durability, Incarnation};
 
-use crate::engine_over;
+use crate::{engine_over, flushed_objects};
 
 #[test]
 fn a_bucket_that_is_away_fills_the_head_and_what_was_acked_drains_when_it_is_back() {
@@ -159,16 +158,6 @@ fn a_shard_that_takes_no_more_segments_is_told_about_and_is_asked_less_and_less(
         running.abort();
         assert_eq!(flushed_objects(&whole).await, 0, "what was refused is gone");
     });
-}
-
-async fn flushed_objects(whole: &Whole) -> usize {
-    let mut objects = 0;
-    for shard in whole.engine.head().shards() {
-        let prefix = Prefix::Flushed(Incarnation::FIRST, shard);
-        let listed = whole.engine.store().list_all(prefix).await;
-        objects += listed.expect("listed").0.len();
-    }
-    objects
 }
 
 #[test]

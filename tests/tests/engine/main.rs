@@ -3,6 +3,7 @@
 mod full; // what has no room
 mod memory; // what is held, and for whom
 mod reading; // from the head, from the bucket, by time
+mod sharing; // a head with others
 mod topics; // ended, and changed half-way
 
 use std::sync::Arc;
@@ -10,9 +11,11 @@ use std::sync::Arc;
 use esker_cache::BlockCache;
 use esker_env::sim::{Crash, SeededEntropy};
 use esker_log::{Engine, EngineOptions};
+use esker_object::Prefix;
 use esker_tests::hooked::Hooked;
 use esker_tests::node::run;
 use esker_tests::whole::{Site, Whole};
+use esker_types::Incarnation;
 use esker_types::limits::MIB;
 
 type Values = Vec<(u64, Vec<u8>)>;
@@ -22,6 +25,17 @@ fn engine_over(whole: &Whole, head: Hooked, options: EngineOptions) -> Engine {
     let blocks = BlockCache::in_memory(32 * MIB, 32 * MIB).expect("large enough");
     let (store, env) = (whole.engine.store().clone(), whole.env.clone());
     Engine::new(Arc::new(head), store, env, blocks, options)
+}
+
+/// Segments in the bucket, whether anything names them or not.
+async fn flushed_objects(whole: &Whole) -> usize {
+    let mut objects = 0;
+    for shard in whole.engine.head().shards() {
+        let prefix = Prefix::Flushed(Incarnation::FIRST, shard);
+        let listed = whole.engine.store().list_all(prefix).await;
+        objects += listed.expect("listed").0.len();
+    }
+    objects
 }
 
 /// Appends `count` batches over three partitions; what each must read back as.
