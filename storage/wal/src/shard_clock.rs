@@ -42,10 +42,11 @@ pub enum Stamp {
     /// The time.
     Time(ShardTime),
     /// The wall clock left the monotonic clock, or the shard's time while nobody led it, by this
-    /// much: time stands still, and with it expiry and retention, until the clock comes back or an
-    /// operator accepts it.
+    /// much: nobody tells time, and expiry and retention stand still, until the clock comes back or an
+    /// operator accepts it. What is appended meanwhile goes by the monotonic clock, which did not jump: it
+    /// would be as old as the standstill was long once that ends.
     Stopped {
-        /// The time at which it stands.
+        /// What to stamp.
         at: ShardTime,
         /// How far the clocks are apart, or the wall clock is ahead of the shard's time.
         skew: Duration,
@@ -130,6 +131,10 @@ impl ShardClock {
             let due = self.began_at.after(measured);
             let gap = apart(wall, self.began_at, due);
             if gap > gap_max {
+                // A wall clock that is behind may be right, and has to come as far.
+                if ShardTime(wall.0) > due {
+                    self.last = self.last.max(due);
+                }
                 return Stamp::Stopped {
                     at: self.last,
                     skew: gap,
@@ -147,6 +152,7 @@ impl ShardClock {
             None => Duration::from_millis(back) + measured,
         };
         if skew > CLOCK_SKEW_MAX {
+            self.last = self.last.max(self.began_at.after(measured));
             return Stamp::Stopped {
                 at: self.last,
                 skew,
@@ -220,10 +226,7 @@ mod tests {
             assert!(
                 matches!(
                     stamp,
-                    Stamp::Stopped {
-                        at: ShardTime(T0),
-                        ..
-                    }
+                    Stamp::Stopped { at, .. } if at == ShardTime(T0 + 1_000)
                 ),
                 "{stamp:?}"
             );
@@ -238,6 +241,22 @@ mod tests {
             clock.stamp(WallMs(T0 + hour), at(3_000)).time(),
             ShardTime(T0 + hour)
         );
+    }
+
+    /// Else all of them would be as old as the standstill was long in the moment that it ends.
+    #[test]
+    fn what_is_stamped_during_a_standstill_is_no_older_than_it_is() {
+        let (hour, step) = (3_600_000, 11_000);
+        for jumped in [T0 + step, T0 - step, T0 + 48 * hour] {
+            let mut clock = clock();
+            for ms in (1..=2).map(|hours| hours * hour) {
+                let stamp = clock.stamp(WallMs(jumped + ms), at(ms));
+                assert!(matches!(stamp, Stamp::Stopped { .. }), "{stamp:?}");
+                assert_eq!(stamp.time(), ShardTime(T0 + ms));
+            }
+            let settled = clock.stamp(WallMs(T0 + 2 * hour), at(2 * hour));
+            assert_eq!(settled, Stamp::Time(ShardTime(T0 + 2 * hour)));
+        }
     }
 
     #[test]
@@ -262,7 +281,7 @@ mod tests {
             let mut far = start(T0 + ahead);
             for ms in [0, 5_000, 3 * gap] {
                 let stopped = Stamp::Stopped {
-                    at: ShardTime(T0),
+                    at: ShardTime(T0 + ms),
                     skew: Duration::from_millis(ahead),
                 };
                 assert_eq!(far.stamp(WallMs(T0 + ahead + ms), at(ms)), stopped);
