@@ -193,10 +193,12 @@ impl AppendError {
             | Self::RecordCount { .. }
             // What would tell is forgotten.
             | Self::StaleProducerEpoch { .. }
-            | Self::DuplicateExpired => false,
-            Self::SequenceReused
+            | Self::DuplicateExpired
+            // Whether it is, is looked at later.
             | Self::Fenced { .. }
-            | Self::SequenceGap { .. }
+            // By one of other content, or hashed another way.
+            | Self::SequenceReused => false,
+            Self::SequenceGap { .. }
             | Self::ExpectedEnd { .. }
             | Self::OffsetsExhausted { .. }
             | Self::TooManyProducers => true,

@@ -4,8 +4,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use esker_shard::AppendBatch;
 use esker_types::{
-    ContentHash, Incarnation, LeaderEpoch, Offset, OffsetRange, PartitionId, PartitionIndex,
-    ProducerEpoch, ProducerId, ProducerStamp, Sequence, Timestamp, TopicId,
+    ContentHash, FencingToken, Incarnation, LeaderEpoch, Offset, OffsetRange, PartitionId,
+    PartitionIndex, ProducerEpoch, ProducerId, ProducerStamp, Sequence, Timestamp, TopicId,
 };
 use tokio::sync::{Semaphore, oneshot};
 
@@ -230,8 +230,9 @@ fn what_is_decided_before_a_copy_is_looked_for_leaves_the_doubt() {
         assert_eq!(bench.backlog.answered(0, rejected), Heard::Outcome);
         bench.told(0)
     };
-    let limit = 1;
+    let (limit, current) = (1, FencingToken(6));
     for error in [
+        AppendError::Fenced { current },
         AppendError::TooLarge { bytes: 2, limit },
         AppendError::PartitionEnded,
         AppendError::UnknownPartition,
