@@ -444,9 +444,10 @@ impl Task {
             batches,
         });
         let room = room.expect("an entry joins at least one");
+        let shard = self.replica.shard();
         let told = move |outcome| {
             let _turn = turn;
-            tell(answers, outcome);
+            tell(shard, answers, outcome);
         };
         let proposed = self.replica.propose_in(term, &command, payload, room, told);
         proposed.await;
@@ -492,6 +493,7 @@ fn join(
 
 /// Hands each append its part of the outcome. Whoever has gone needs none.
 fn tell(
+    shard: ShardId,
     answers: Vec<(oneshot::Sender<AppendAnswer>, OwnedSemaphorePermit)>,
     outcome: Result<(EntryId, Outcome), ProposeError>,
 ) {
@@ -506,11 +508,24 @@ fn tell(
                 let _ = answer.send(Ok((entry, outcome)));
             }
         }
-        Ok((entry, other)) => unreachable!("entry {entry}: an append was answered with {other:?}"),
-        Err(error) => {
-            for (answer, _permit) in answers {
-                let _ = answer.send(Err(error.clone().into()));
-            }
+        // Above the level that all replicas know: the state has not changed.
+        Ok((entry, Outcome::Refused(why))) => {
+            let what = format!("{why}, says entry {entry}");
+            tell_all(answers, &ProposeError::Refused { shard, what });
         }
+        Ok((entry, other)) => {
+            let what = format!("entry {entry} answers appends with {other:?}");
+            tell_all(answers, &ProposeError::Unknown { shard, what });
+        }
+        Err(error) => tell_all(answers, &error),
+    }
+}
+
+fn tell_all(
+    answers: Vec<(oneshot::Sender<AppendAnswer>, OwnedSemaphorePermit)>,
+    error: &ProposeError,
+) {
+    for (answer, _permit) in answers {
+        let _ = answer.send(Err(error.clone().into()));
     }
 }

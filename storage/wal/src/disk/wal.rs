@@ -130,7 +130,14 @@ impl Wal {
             }
             items.push(Item::new(shard, FrameKind::Entry, id, body.into_parts()));
         }
-        self.enqueue(books, items, &promises, done);
+        // What is in front of one that is refused is written, and is not all that was asked for.
+        let refused = outcome.is_err();
+        self.enqueue(books, items, &promises, move |written| {
+            done(written.and_then(|()| match refused {
+                true => Err(io::Error::other("the log has refused one of the entries")),
+                false => Ok(()),
+            }));
+        });
         outcome
     }
 

@@ -81,6 +81,16 @@ fn a_hole_and_an_entry_too_large_are_refused() {
             "{large}"
         );
         append(&log, SHARD, 1..=1, 100).await;
+
+        // What is in front of a hole is written; who asked for all of it is not told that all was.
+        let (done, answer) = tokio::sync::oneshot::channel();
+        let entries = vec![(id(2, 1), body(2, 1)), (id(4, 1), body(4, 1))];
+        let told = move |result: std::io::Result<()>| _ = done.send(result);
+        let hole = log.wal.append(SHARD, entries, told);
+        assert!(hole.is_err(), "{hole:?}");
+        let answer = answer.await.expect("the writer answers");
+        assert!(answer.is_err(), "{answer:?}");
+        assert_eq!(log.content(SHARD).await.entries.len(), 2);
     });
 }
 
