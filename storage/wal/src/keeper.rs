@@ -11,7 +11,8 @@ use std::time::Duration;
 use esker_env::{Clock, Monotonic};
 use esker_types::ShardId;
 use esker_types::limits::{
-    CHECKPOINT_AGE, CHECKPOINT_ENTRIES, KEEP_INTERVAL, WAL_FILES_HELD, WAL_FILES_MOVED,
+    CHECKPOINT_AGE, CHECKPOINT_AGE_BYTES, CHECKPOINT_ENTRIES, KEEP_INTERVAL, WAL_FILES_HELD,
+    WAL_FILES_MOVED,
 };
 use tokio::sync::watch;
 
@@ -26,7 +27,8 @@ pub struct KeeperOptions {
     pub interval: Duration,
     /// Entries since the checkpoint. Default: [`CHECKPOINT_ENTRIES`].
     pub entries: u64,
-    /// Age of a checkpoint when there is something to release. Default: [`CHECKPOINT_AGE`].
+    /// Age of a checkpoint when there is something to release, and again for each
+    /// [`CHECKPOINT_AGE_BYTES`] of it. Default: [`CHECKPOINT_AGE`].
     pub age: Duration,
     /// Files before their holders are checkpointed. Default: [`WAL_FILES_HELD`].
     pub files_held: usize,
@@ -153,8 +155,9 @@ fn is_due(
     options: &KeeperOptions,
 ) -> bool {
     let (replica, age) = (&kept.replica, now.since(kept.checkpointed_at));
+    let age_max = age_max(options.age, replica.checkpoint_bytes());
     // A disk that is full is not filled to the brim again at every look.
-    if kept.postponed && age < options.age {
+    if kept.postponed && age < age_max {
         return false;
     }
     let state = replica.state();
@@ -163,6 +166,33 @@ fn is_due(
     let since = state.applied().index.0.saturating_sub(last.0);
     // A checkpoint lets go of something only if more is flushed now than it says.
     let helps = state.flushed() > flushed;
-    since >= options.entries
-        || (helps && (age >= options.age || holders.contains(&replica.shard())))
+    since >= options.entries || (helps && (age >= age_max || holders.contains(&replica.shard())))
+}
+
+/// How old a checkpoint of `bytes` may become: a state is written whole, and a large one seldom.
+fn age_max(age: Duration, bytes: u64) -> Duration {
+    let times = u32::try_from(bytes / CHECKPOINT_AGE_BYTES).unwrap_or(u32::MAX);
+    age.saturating_mul(times.saturating_add(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// More than any disk should be given to write at once.
+    const HUGE: u64 = 4 << 30;
+
+    #[test]
+    fn what_checkpoints_write_is_bounded_however_large_they_are() {
+        for bytes in [0, 1, CHECKPOINT_AGE_BYTES - 1] {
+            assert_eq!(age_max(CHECKPOINT_AGE, bytes), CHECKPOINT_AGE);
+        }
+        let a_second = CHECKPOINT_AGE_BYTES / CHECKPOINT_AGE.as_secs();
+        for bytes in [CHECKPOINT_AGE_BYTES, 100_000_000, HUGE] {
+            let age = age_max(CHECKPOINT_AGE, bytes);
+            assert!(bytes / age.as_secs() <= a_second, "{bytes} each {age:?}");
+            assert!(age.as_secs() <= CHECKPOINT_AGE.as_secs() + bytes.div_ceil(a_second));
+        }
+        assert_eq!(age_max(Duration::ZERO, HUGE), Duration::ZERO);
+    }
 }

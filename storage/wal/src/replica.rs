@@ -402,6 +402,11 @@ impl Replica {
         (durable.last.index, durable.flushed)
     }
 
+    /// Bytes of the state in the durable checkpoint.
+    pub(crate) fn checkpoint_bytes(&self) -> u64 {
+        self.durable.borrow().bytes
+    }
+
     /// Entries that are known to be damaged on this disk, and not released yet: it had better not lead.
     #[must_use]
     pub fn damaged(&self) -> usize {

@@ -293,12 +293,11 @@ async fn installed(
 fn parts(leader: Vote, outgoing: &Outgoing) -> BoxStream<'static, wire::InstallPart> {
     let sent = outgoing.checkpoint().clone();
     let (shard, last) = (sent.shard, sent.last);
-    let state_bytes: usize = sent.state.iter().map(Bytes::len).sum();
     let beginning = Part::Beginning(Beginning {
         leader: words::vote(leader),
         last: words::id(sent.last),
+        state_bytes: sent.state_bytes(),
         membership: sent.membership,
-        state_bytes: state_bytes as u64,
         entries: outgoing.entries(),
         head_bytes: outgoing.head_bytes(),
     });

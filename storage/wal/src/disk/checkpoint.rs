@@ -45,6 +45,12 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
+    /// Bytes of the state, encoded.
+    #[must_use]
+    pub fn state_bytes(&self) -> u64 {
+        self.state.iter().map(|part| part.len() as u64).sum()
+    }
+
     /// The checkpoint that the bytes of a whole file hold; `None` if they hold none.
     #[must_use]
     pub fn decode(bytes: &Bytes) -> Option<Self> {

@@ -71,6 +71,8 @@ pub(crate) struct Durable {
     pub(crate) last: EntryId,
     /// Up to where nothing is unflushed in it.
     pub(crate) flushed: RaftIndex,
+    /// Bytes of its state.
+    pub(crate) bytes: u64,
     /// Newer ones that the disk had no room for, so far.
     pub(crate) postponed: u64,
 }
@@ -118,6 +120,7 @@ impl Machine {
             .map_or_else(Durable::default, |checkpoint| Durable {
                 last: checkpoint.last,
                 flushed: state.flushed(),
+                bytes: checkpoint.state_bytes(),
                 postponed: 0,
             });
         let (view, view_end) = watch::channel(state.clone());
@@ -415,6 +418,7 @@ impl Shared {
         *self.current() = Some(Arc::clone(&checkpoint));
         self.durable.send_modify(|durable| {
             (durable.last, durable.flushed) = (checkpoint.last, state.flushed());
+            durable.bytes = checkpoint.state_bytes();
         });
         if self.postponing.swap(false, Ordering::Relaxed) {
             let shard = checkpoint.shard;
