@@ -232,6 +232,7 @@ impl Client {
                 values: values.iter().map(|value| ValueHash::of(value)).collect(),
                 expect: None,
                 token: None,
+                plain: false,
             });
             let stream = Stream(writer.partition.into());
             let op = lock(&self.pen)

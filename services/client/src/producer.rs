@@ -43,8 +43,8 @@ pub struct ProducerOptions {
     /// How batches are compressed. Default: as the topic's setting `compression` says.
     pub compression: Option<Compression>,
     /// Whether retries are recognised, so that none writes a record twice. Without it only one
-    /// batch of a partition is in flight, and one whose stream breaks ends as unknown. Default:
-    /// true.
+    /// batch of a partition is in flight, and one whose stream breaks ends as unknown: it may
+    /// come to be written later, behind what was sent after it. Default: true.
     pub idempotent: bool,
     /// Bytes of records that are not settled; `send` waits above. Default: 32 MiB.
     pub memory_bytes: usize,

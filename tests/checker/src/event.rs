@@ -81,6 +81,9 @@ pub struct Append {
     /// Only if nobody with a higher token has written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<Token>,
+    /// Sent once, without a producer id: nothing keeps it in its place once its answer is lost.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub plain: bool,
 }
 
 /// A bounded read.

@@ -232,6 +232,7 @@ async fn refused(client: &Client, pen: &Pen) -> esker_client::Error {
                 values: vec![esker_checker::ValueHash::of(&value)],
                 expect: None,
                 token: None,
+                plain: false,
             },
         );
         let sent = producer.send_together(Some(0), vec![Record::value(value)]);

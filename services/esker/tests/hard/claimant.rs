@@ -73,6 +73,7 @@ impl Claimant {
                 values: vec![ValueHash::of(&value)],
                 expect: Some(Offset(expect)),
                 token: None,
+                plain: false,
             };
             sequences[at] += 1;
             let op = self.pen.append(Session(self.number), partition, append);

@@ -75,6 +75,7 @@ impl Writer {
                     values: batch.iter().map(|value| ValueHash::of(value)).collect(),
                     expect: None,
                     token: None,
+                    plain: !self.options.idempotent,
                 },
             );
             sequence += 1;

@@ -6,14 +6,19 @@
 //! Reason: pipelined appends overlap in time, so that real time (I6) orders nothing between them;
 //! the producer's own order is what its consumers rely on.
 //!
-//! Cannot see: order between producers. Gaps in sequences are allowed: a batch may have failed.
+//! Cannot see: order between producers. Gaps in sequences are allowed: a batch may have failed. One that was
+//! sent without a producer id, and whose answer was lost, may stand in the log behind what was sent later:
+//! nothing tells the log that it comes too late.
 
 use crate::check::Options;
 use crate::evidence::Evidence;
 use crate::report::{Invariant, Report};
 
 pub(super) fn judge(evidence: &Evidence<'_>, _: &Options, report: &mut Report) {
-    let mut placed: Vec<_> = evidence.placed().collect();
+    let placed = evidence.placed();
+    let mut placed: Vec<_> = placed
+        .filter(|(_, batch)| !batch.append.plain || batch.acked.is_some())
+        .collect();
     placed.sort_by_key(|(_, batch)| (batch.append.producer, batch.append.sequence));
     for of_one in placed.chunk_by(|a, b| a.1.append.producer == b.1.append.producer) {
         let mut highest = of_one[0];

@@ -108,6 +108,7 @@ fn choose(n: u64, ends: &[u64], dice: &mut Dice) -> Call {
                 .collect(),
             expect: dice.chance(25).then(|| Offset(dice.below(end + 2))),
             token: None,
+            plain: false,
         }),
         5..7 => Call::CheckTail { mode },
         _ => reading(mode, "head", dice.below(end + 1), 100),

@@ -17,6 +17,7 @@ fn every_event() -> Vec<Event> {
     let conditions = If {
         expect: Some(0),
         token: Some(7),
+        plain: false,
     };
     let (start, end) = (Offset(1), Offset(2));
     let out_of_range = Step::Fail(Refusal::OutOfRange { start, end });
@@ -172,6 +173,7 @@ fn a_recorder_writes_what_it_keeps() {
         values: vec![esker_checker::ValueHash::of(&values.next(100))],
         expect: None,
         token: None,
+        plain: false,
     });
     let first = recorder
         .invoke(Session(1), Stream(0), call.clone())

@@ -103,6 +103,7 @@ fn long(ops: u64) -> History {
                     values: vec![value],
                     expect: None,
                     token: None,
+                    plain: false,
                 });
                 let base = Offset(end);
                 let done = Step::Ok(Reply::Append { base, count: 1 });

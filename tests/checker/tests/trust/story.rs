@@ -23,6 +23,7 @@ pub(crate) struct Story {
 pub(crate) struct If {
     pub(crate) expect: Option<u64>,
     pub(crate) token: Option<u64>,
+    pub(crate) plain: bool,
 }
 
 pub(crate) fn done(base: u64, count: u64) -> Step {
@@ -84,6 +85,7 @@ impl Story {
             values: values.split_whitespace().map(value).collect(),
             expect: conditions.expect.map(Offset),
             token: conditions.token.map(Token),
+            plain: conditions.plain,
         });
         self.call(at, producer, call, step)
     }

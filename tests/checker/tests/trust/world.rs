@@ -187,6 +187,7 @@ impl World {
             values,
             expect,
             token,
+            plain: false,
         }
     }
 

@@ -192,6 +192,7 @@ impl Sender {
             values: vec![ValueHash::of(&value)],
             expect: None,
             token: None,
+            plain: false,
         };
         let session = Session(self.number);
         let op = self.pen.append(session, self.partition, append);

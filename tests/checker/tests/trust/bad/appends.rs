@@ -231,6 +231,19 @@ pub(super) const ORDER: &[Case] = &[
         let story = story.append(2..3, (1, 1), "b", done(either(bad, 0, 1), 1));
         story.finally("head", 0, either(bad, "b a", "a b"), 2)
     }),
+    (
+        I5,
+        "a lost append with a producer id got in behind its successor",
+        |bad| {
+            let plain = If {
+                plain: !bad,
+                ..If::default()
+            };
+            let story = Story::new().append_if(0..1, (1, 0), "a", plain, Unknown);
+            let story = story.append(2..3, (1, 1), "b", done(0, 1));
+            story.finally("head", 0, "b a", 2)
+        },
+    ),
     (I6, "an append that began later lies below", |bad| {
         let (first, second) = either(bad, (1, 0), (0, 1));
         let story = Story::new().append(0..1, (1, 0), "a", done(first, 1));

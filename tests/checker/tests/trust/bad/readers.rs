@@ -66,6 +66,7 @@ pub(super) const SIGHT: &[Case] = &[
             let five = If {
                 expect: Some(5),
                 token: None,
+                plain: false,
             };
             let step = ends_at(either(bad, 1, 2));
             let story = two_acked().append_if(4..5, (2, 0), "c", five, step);

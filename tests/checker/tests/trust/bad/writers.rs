@@ -7,6 +7,7 @@ pub(super) const WRITERS: &[Case] = &[
         let when = If {
             expect: Some(either(bad, 0, 1)),
             token: None,
+            plain: false,
         };
         let story = Story::new().append(0..1, (1, 0), "a", done(0, 1));
         let story = story.append_if(2..3, (2, 0), "b", when, done(1, 1));
@@ -16,6 +17,7 @@ pub(super) const WRITERS: &[Case] = &[
         let when = If {
             expect: Some(either(bad, 2, 1)),
             token: None,
+            plain: false,
         };
         let story = Story::new().append(0..1, (1, 0), "a", done(0, 1));
         let story = story.append_if(2..3, (2, 0), "b", when, Unknown);
@@ -25,6 +27,7 @@ pub(super) const WRITERS: &[Case] = &[
         let when = If {
             expect: Some(either(bad, 2, 1)),
             token: None,
+            plain: false,
         };
         let story = two_acked().append_if(4..5, (2, 0), "c", when, ends_at(2));
         story.finally("head", 0, "a b", 2)
@@ -79,6 +82,7 @@ const fn token(token: u64) -> If {
     If {
         expect: None,
         token: Some(token),
+        plain: false,
     }
 }
 
