@@ -150,10 +150,13 @@ impl Scope {
 
 #[cfg(test)]
 mod tests {
-    use esker_types::{EntryId, Incarnation, LeaderEpoch, RaftIndex, ShardId, ShardTime, Term};
+    use esker_types::{
+        EntryId, Incarnation, LeaderEpoch, PartitionIndex, RaftIndex, ShardId, ShardTime, Term,
+        TopicId, TopicName, TopicVersion,
+    };
 
     use super::*;
-    use crate::{Command, Genesis, State};
+    use crate::{Command, Genesis, PutTopic, State, TopicConfig};
 
     fn chunks(state: &State) -> Vec<Bytes> {
         let mut chunks = Vec::new();
@@ -193,6 +196,20 @@ mod tests {
         let raised = hash_after(Command::RaiseGcBoundary { to: RaftIndex(1) });
         assert_ne!(raised, first);
         assert_eq!(hash_after(tick(3)), raised);
+        // More partitions than one tick sweeps: where the sweep stands is no news.
+        let topic = TopicId::new(Incarnation::FIRST, 1).unwrap();
+        let partitions = 3000;
+        let put = hash_after(Command::PutTopic(PutTopic {
+            topic,
+            name: TopicName::new("t").unwrap(),
+            version: TopicVersion(1),
+            config: TopicConfig::default(),
+            partitions: (0..partitions).map(PartitionIndex).collect(),
+        }));
+        assert_ne!(put, raised);
+        for time in 4..8 {
+            assert_eq!(hash_after(tick(time)), put);
+        }
         assert!(body_hash(&[Bytes::from_static(b"ESKERCKP")]).is_err());
         assert!(body_hash(&[]).is_err());
     }

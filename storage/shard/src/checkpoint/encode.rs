@@ -147,10 +147,12 @@ fn write_data<S, E>(data: &Data, scope: Scope, out: &mut Sections<S>) -> Result<
 where
     S: FnMut(Bytes) -> Result<(), E>,
 {
+    // How far a sweep has come is no news to a bucket: a shard that only grows older is not written anew.
+    let swept = data.swept.filter(|_| scope == Scope::Local);
     out.record(Tag::Marks, |to| {
         to.index(data.flush_position());
         to.index(data.gc_boundary());
-        to.option(data.swept, Writer::partition);
+        to.option(swept, Writer::partition);
     })?;
     for (id, topic) in &data.topics {
         out.record(Tag::Topics, |to| {
