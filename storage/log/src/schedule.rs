@@ -154,7 +154,11 @@ impl Schedule {
                 self.calm();
             }
             let is_due = self.is_due(&progress, age);
-            if age.is_some() && turn.is_none_or(|turn| now.since(turn.asked) >= FLUSH_TURN) {
+            // One that may not flush yet would only keep others from it.
+            let may = self.may(is_due);
+            if !may {
+                turn = None;
+            } else if age.is_some() && turn.is_none_or(|turn| now.since(turn.asked) >= FLUSH_TURN) {
                 // Who leads by now is asked the next time.
                 let ours = self.worker.has(self.shard, Job::Flush, FLUSH_TURN).await;
                 let (asked, ours) = (now, ours.unwrap_or(false));
@@ -172,7 +176,9 @@ impl Schedule {
             patience = Duration::ZERO;
             if !turn.is_some_and(|turn| turn.ours) {
                 // Another one is at it, or will be.
-                self.calm();
+                if may {
+                    self.calm();
+                }
                 tokio::time::sleep(FLUSH_TURN / 4).await;
                 continue;
             }
@@ -216,17 +222,34 @@ impl Schedule {
         }
     }
 
+    /// Whether the bucket is known to be ours. Says why not where a flush `is_due`.
+    fn may(&self, is_due: bool) -> bool {
+        let ours = self.ours.borrow().clone();
+        if is_due {
+            self.say(&ours);
+        }
+        ours.owner().is_some()
+    }
+
+    /// What is waited for, if the bucket is not known to be ours.
+    fn say(&self, ours: &Ours) {
+        match (ours, ours.why_not()) {
+            (Ours::Yes(_), _) => {}
+            // It is being asked: nothing to warn of yet.
+            (Ours::Unasked, why) => _ = self.trouble.send_replace(why),
+            (Ours::No(_), why) => self.complain(why.unwrap_or_default()),
+        }
+    }
+
     /// Waits until the bucket is known to be ours, and says meanwhile what it waits for.
     async fn confirmed(&self) -> Owner {
         let mut ours = self.ours.subscribe();
         loop {
             let now = ours.borrow_and_update().clone();
-            match (&now, now.why_not()) {
-                (Ours::Yes(owner), _) => return *owner,
-                // It is being asked: nothing to warn of yet.
-                (Ours::Unasked, why) => _ = self.trouble.send_replace(why),
-                (Ours::No(_), why) => self.complain(why.unwrap_or_default()),
+            if let Some(owner) = now.owner() {
+                return owner;
             }
+            self.say(&now);
             if ours.changed().await.is_err() {
                 // Nobody will ever say so: the engine is gone.
                 std::future::pending::<()>().await;

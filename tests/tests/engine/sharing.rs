@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use esker_cache::BlockCache;
 use esker_log::{Engine, EngineOptions};
+use esker_object::{Options, Store};
 use esker_tests::hooked::Hooked;
 use esker_tests::node::run;
 use esker_tests::whole::{Site, Whole};
-use esker_types::limits::{FLUSH_TURN, JOB_MAX};
+use esker_types::limits::{FLUSH_TURN, JOB_MAX, MIB};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
@@ -108,6 +110,43 @@ fn a_job_that_never_ends_is_anothers_after_a_while_and_not_before() {
         assert!(!stuck.is_finished() && !well.is_finished());
         stuck.abort();
         well.abort();
+    });
+}
+
+/// They reach the head and not the bucket, and were started like that: nobody knows yet whose it is.
+#[test]
+fn who_never_saw_the_bucket_keeps_nobody_from_flushing() {
+    run(async {
+        let mut site = Site::new(64);
+        site.flush.age = Duration::from_secs(1);
+        let whole = site.start().await.expect("started");
+        whole.create("logs", 8).await;
+        let blind = [(); 8].map(|()| {
+            let url = format!("memory://{}", site.bucket);
+            let opened = Store::open_with_faults(&url, &Options::default(), &whole.env);
+            let (store, faults) = opened.expect("a bucket");
+            faults.away(true);
+            let blocks = BlockCache::in_memory(32 * MIB, 32 * MIB).expect("large enough");
+            let options = EngineOptions {
+                flush: site.flush,
+                upkeep: site.upkeep,
+                ..EngineOptions::default()
+            };
+            let (head, env) = (Arc::clone(whole.engine.head()), whole.env.clone());
+            run_it(&whole, Engine::new(head, store, env, blocks, options))
+        });
+        for round in 1..=5 {
+            for partition in 0..8 {
+                let done = whole.append("logs", partition, &[vec![7; 100]], None).await;
+                done.expect("durable");
+            }
+            let began = Instant::now();
+            let data = whole.engine.head().shards().len();
+            let flushed = wait_until(async || named(&whole).await >= round * data).await;
+            let taken = flushed - began;
+            assert!(taken < JOB_MAX / 4, "{taken:?} in round {round}");
+        }
+        blind.iter().for_each(AbortHandle::abort);
     });
 }
 
