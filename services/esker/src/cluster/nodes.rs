@@ -255,6 +255,7 @@ fn show(bar: &ProgressBar, headway: &Headway) {
         shards,
         lag,
         obstacle,
+        ..
     } = headway;
     let lag = match lag {
         0 => String::new(),

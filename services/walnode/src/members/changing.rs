@@ -34,6 +34,8 @@ pub struct Headway {
     pub shards: usize,
     /// Entries that a node still lacks, all shards together.
     pub lag: u64,
+    /// The same without those that never answered.
+    pub known: u64,
     /// What kept a shard from the next step in this look, the last of it.
     pub obstacle: Option<String>,
 }
@@ -123,7 +125,8 @@ impl Changing {
             if now.done == all {
                 return Ok(());
             }
-            let moved = now.done != last.done || now.lag != last.lag;
+            // One that never answers lacks more with every append.
+            let moved = now.done != last.done || now.known != last.known;
             still = if moved { Duration::ZERO } else { still + LOOK };
             if still >= patience {
                 let why = now.obstacle.unwrap_or_else(|| "nothing moves".to_owned());
@@ -156,6 +159,7 @@ impl Changing {
                 }
                 Step::Wait(lag) => {
                     headway.lag += lag.unwrap_or(stood.applied);
+                    headway.known += lag.unwrap_or_default();
                     continue;
                 }
                 Step::Never(why) => Changed::Refused(why),
