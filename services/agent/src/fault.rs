@@ -128,6 +128,7 @@ pub(crate) fn of_append(error: AppendError) -> Error {
         AppendError::Topic(error) => of_topic(error),
         AppendError::Batch(error) => of_batch(&error, text),
         AppendError::Rejected { error, sent, .. } => of_rejection(&error, sent, text),
+        AppendError::MadeAnew { .. } => Error::new(Code::Unavailable, Durability::NotWritten, text),
         AppendError::Head(error) => of_head(error),
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use esker_env::Env;
-use esker_log::{Bounds, Engine};
+use esker_log::{Bounds, Engine, ReadError};
 use esker_proto::v1;
 use esker_proto::v1::log_server::Log;
 use esker_types::limits::{
@@ -84,16 +84,27 @@ impl LogService {
     ) -> Result<Found, v1::Error> {
         let topic = fault::topic_name(topic)?;
         let (topics, index) = (self.engine.topics(), PartitionIndex(partition));
-        let found = topics.partition_of(&topic, seen, index).await;
-        let (_, shard, partition) = found.map_err(fault::of_topic)?;
-        let bounds = self.engine.readers().bounds(shard, partition).await;
-        let bounds = bounds.map_err(|error| fault::of_read(&error, &topic))?;
-        Ok(Found {
-            topic,
-            shard,
-            partition,
-            bounds,
-        })
+        let mut before = None;
+        loop {
+            let found = topics.partition_of(&topic, seen, index).await;
+            let (_, shard, partition) = found.map_err(fault::of_topic)?;
+            let bounds = self.engine.readers().bounds(shard, partition).await;
+            if let Err(ReadError::UnknownPartition { .. }) = bounds
+                && before != Some(partition)
+            {
+                // What is known here may be a moment old, and the topic made anew since.
+                topics.forget(&topic);
+                before = Some(partition);
+                continue;
+            }
+            let bounds = bounds.map_err(|error| fault::of_read(&error, &topic))?;
+            return Ok(Found {
+                topic,
+                shard,
+                partition,
+                bounds,
+            });
+        }
     }
 
     async fn reading(&self, request: v1::ReadRequest) -> Result<Reading, v1::Error> {

@@ -87,6 +87,12 @@ pub enum AppendError {
         /// its producer's epoch or sequence.
         sent: Option<u64>,
     },
+    /// It was meant for the topic that had this name a moment ago, and was deleted.
+    #[error("nothing is stored: the topic {topic} was deleted and made anew; send it again")]
+    MadeAnew {
+        /// The topic.
+        topic: TopicName,
+    },
     /// The head did not take it, or did not answer.
     #[error(transparent)]
     Head(#[from] HeadError),
@@ -127,7 +133,9 @@ impl AppendError {
     pub const fn durability(&self) -> Durability {
         match self {
             Self::Head(error) => error.durability(),
-            Self::Topic(_) | Self::Batch(_) | Self::Rejected { .. } => Durability::NotWritten,
+            Self::Topic(_) | Self::Batch(_) | Self::Rejected { .. } | Self::MadeAnew { .. } => {
+                Durability::NotWritten
+            }
         }
     }
 }
@@ -218,6 +226,11 @@ impl Appends {
                             | esker_shard::AppendError::PartitionEnded
                     ) {
                         topics.forget(&topic);
+                        if let Ok((now, ..)) = topics.partition(&topic, index).await
+                            && now.id != asked.partition.topic
+                        {
+                            return Err(AppendError::MadeAnew { topic });
+                        }
                     }
                     Err(AppendError::Rejected {
                         topic,

@@ -200,6 +200,7 @@ impl Topics {
             Outcome::TopicCreated { topic, .. } => {
                 // Settled as it stands: it may have been changed since the first try.
                 let settled = async {
+                    self.end_former(name).await?;
                     let view = self.by_id(topic).await?;
                     let view = view.ok_or_else(|| TopicError::Unknown { name: name.clone() })?;
                     self.settle(&view).await?;

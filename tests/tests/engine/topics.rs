@@ -7,7 +7,7 @@ use esker_shard::{Command, ConfigChange, RequestId, TopicConfig};
 use esker_tests::hooked::Hooked;
 use esker_tests::node::run;
 use esker_tests::whole::{Site, topic};
-use esker_types::{Durability, Offset, PartitionIndex};
+use esker_types::{Durability, Offset, PartitionIndex, ShardId};
 
 use crate::engine_over;
 
@@ -160,4 +160,82 @@ fn a_shard_that_is_away_takes_no_others_partitions_with_it() {
             found.expect("it is there");
         }
     });
+}
+
+/// Who knew the old one a moment ago must not be told that what is about to go is done.
+#[test]
+fn a_name_is_given_anew_once_the_old_topic_has_ended_everywhere() {
+    run(async {
+        let mut site = Site::new(62);
+        let whole = site.start().await.expect("started");
+        whole.create("gravel", 2).await;
+        let name = topic("gravel");
+        let old = whole.engine.topics().find(&name).await.expect("there").id;
+        let mut dying = Hooked::over(Arc::clone(whole.engine.head()));
+        dying.answer = Box::new(|shard, command| {
+            let ends = matches!(command, Command::EndTopic { .. });
+            ends.then(|| Err(nobody_leads(shard)))
+        });
+        let dying = engine_over(&whole, dying, EngineOptions::default());
+        let deleted = dying.topics().delete(&name).await;
+        deleted.expect_err("no shard ends it");
+
+        let other = Hooked::over(Arc::clone(whole.engine.head()));
+        let other = engine_over(&whole, other, EngineOptions::default());
+        let config = TopicConfig::default();
+        let made = other.topics().create(RequestId(79), &name, 2, config).await;
+        let made = made.expect("the name is free");
+        assert_ne!(made.id, old);
+        let values = [b"new".to_vec()];
+        let error = whole.append("gravel", 0, &values, None).await;
+        let error = error.expect_err("this engine knew the old one");
+        assert!(matches!(error, AppendError::MadeAnew { .. }), "{error}");
+        assert_eq!(error.durability(), Durability::NotWritten);
+        let again = whole.append("gravel", 0, &values, None).await;
+        again.expect("it goes to the new one");
+        assert_eq!(whole.read("gravel", 0, 0).await.len(), 1);
+    });
+}
+
+/// Of what was cut off, all that can be done is: what ends makes room.
+#[test]
+fn a_shard_that_is_away_holds_up_no_others_endings() {
+    run(async {
+        let mut site = Site::new(63);
+        let whole = site.start().await.expect("started");
+        let shards = whole.engine.head().shards();
+        let away = *shards.first().expect("there are some");
+        let count = u32::try_from(shards.len()).expect("few");
+        let head = |only: Option<ShardId>| {
+            let mut head = Hooked::over(Arc::clone(whole.engine.head()));
+            head.answer = Box::new(move |shard, command| {
+                let ends = matches!(command, Command::EndTopic { .. });
+                let refused = ends && only.is_none_or(|only| only == shard);
+                refused.then(|| Err(nobody_leads(shard)))
+            });
+            engine_over(&whole, head, EngineOptions::default())
+        };
+        let names = [topic("gravel"), topic("sand")];
+        for name in &names {
+            whole.create(name.as_str(), count).await;
+            let deleted = head(None).topics().delete(name).await;
+            deleted.expect_err("no shard ends it");
+        }
+        let settled = head(Some(away)).topics().settle_all().await;
+        settled.expect_err("one shard is away");
+        for shard in shards {
+            let left = whole.engine.head().shard_topics(shard, None, 10).await;
+            let left = left.expect("it answers").items.len();
+            let held = if shard == away { names.len() } else { 0 };
+            assert_eq!(left, held, "{shard}");
+        }
+    });
+}
+
+fn nobody_leads(shard: ShardId) -> HeadError {
+    HeadError::NotLeader {
+        shard,
+        leader: None,
+        what: "nobody leads it".to_owned(),
+    }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use esker_shard::{Command, PutTopic};
 use esker_types::limits::TOPIC_PAGE;
-use esker_types::{PartitionIndex, ShardId, TopicId, TopicVersion};
+use esker_types::{PartitionIndex, ShardId, TopicId, TopicName, TopicVersion};
 use futures::future::try_join_all;
 
 use super::{TopicError, Topics};
@@ -16,7 +16,7 @@ impl Topics {
     /// commands that took.
     ///
     /// # Errors
-    /// [`TopicError`]; what was pushed stays.
+    /// [`TopicError`], the first; what could be pushed was, and stays.
     pub async fn settle_all(&self) -> Result<usize, TopicError> {
         let mut versions: BTreeMap<(ShardId, TopicId), TopicVersion> = BTreeMap::new();
         for shard in self.head.shards() {
@@ -31,22 +31,35 @@ impl Topics {
                 }
             }
         }
-        let mut pushed = 0;
-        for topic in self.all().await? {
-            if let Some(ending) = &topic.ending {
-                pushed += ending.len();
-                self.end(&topic).await?;
-                continue;
-            }
+        let (mut pushed, mut first) = (0, Ok(()));
+        let (ending, live): (Vec<_>, Vec<_>) =
+            (self.all().await?.into_iter()).partition(|topic| topic.ending.is_some());
+        // What ends makes room, and is written where nothing else is. No shard holds up the others.
+        for topic in ending {
+            pushed += topic.ending.iter().flatten().count();
+            first = first.and(self.end(&topic).await);
+        }
+        for topic in live {
             for shard in topic.shards() {
                 let current = versions.get(&(shard, topic.id));
                 if current.is_none_or(|version| *version < topic.version) {
                     pushed += 1;
-                    self.put(&topic, shard).await?;
+                    first = first.and(self.put(&topic, shard).await);
                 }
             }
         }
-        Ok(pushed)
+        first.map(|()| pushed)
+    }
+
+    /// Ends what had this name before everywhere: who knew it a moment ago would else append to what is about
+    /// to go, and be told that it is done.
+    pub(super) async fn end_former(&self, name: &TopicName) -> Result<(), TopicError> {
+        for topic in self.all().await? {
+            if topic.name == *name && topic.ending.is_some() {
+                self.end(&topic).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Makes sure that every shard of the topic has it, in this version or a newer one.
@@ -109,21 +122,26 @@ impl Topics {
         self.ask(&topic.name, shard, put).await.map(drop)
     }
 
-    /// Ends a topic that the catalog is deleting, shard by shard.
+    /// Ends a topic that the catalog is deleting, shard by shard; where one cannot, the others do all the same.
     pub(super) async fn end(&self, topic: &TopicView) -> Result<(), TopicError> {
+        let mut first = Ok(());
         for shard in topic.ending.iter().flatten().copied() {
-            let end = Command::EndTopic {
-                topic: topic.id,
-                version: topic.version,
-            };
-            self.ask(&topic.name, shard, end).await.map(drop)?;
-            let ended = Command::TopicEnded {
-                topic: topic.id,
-                shard,
-            };
-            let told = self.ask(&topic.name, ShardId::CATALOG, ended).await;
-            told.map(drop)?;
+            first = first.and(self.end_at(topic, shard).await);
         }
-        Ok(())
+        first
+    }
+
+    async fn end_at(&self, topic: &TopicView, shard: ShardId) -> Result<(), TopicError> {
+        let end = Command::EndTopic {
+            topic: topic.id,
+            version: topic.version,
+        };
+        self.ask(&topic.name, shard, end).await.map(drop)?;
+        let ended = Command::TopicEnded {
+            topic: topic.id,
+            shard,
+        };
+        let told = self.ask(&topic.name, ShardId::CATALOG, ended).await;
+        told.map(drop)
     }
 }
