@@ -18,6 +18,8 @@ use esker_types::{
 
 type Answering = dyn Fn(ShardId, &Command) -> Option<Result<Outcome, HeadError>> + Send + Sync;
 type Stands = dyn Fn(Progress) -> Progress + Send + Sync;
+type Listed =
+    dyn Fn(ShardId, Option<SegmentPlace>, usize) -> Option<Vec<MixedSegment>> + Send + Sync;
 type Before = dyn Fn(&'static str) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync;
 
 pub struct Hooked {
@@ -29,6 +31,8 @@ pub struct Hooked {
     pub before: Box<Before>,
     /// What the head says of how a shard stands, as it is to be heard.
     pub stands: Box<Stands>,
+    /// Segments that the head lists in the place of its own: of which shard, after which, how many.
+    pub listed: Box<Listed>,
 }
 
 impl Hooked {
@@ -38,6 +42,7 @@ impl Hooked {
             answer: Box::new(|_, _| None),
             before: Box::new(|_| Box::pin(async {})),
             stands: Box::new(|progress| progress),
+            listed: Box::new(|_, _, _| None),
         }
     }
 }
@@ -80,7 +85,15 @@ impl Head for Hooked {
     ) -> Answer<'_, Listing<MixedSegment>> {
         Box::pin(async move {
             (self.before)("manifest").await;
-            self.inner.manifest(shard, after, count).await
+            let listing = self.inner.manifest(shard, after, count).await?;
+            Ok(match (self.listed)(shard, after, count) {
+                Some(items) => Listing {
+                    more: items.len() == count,
+                    items,
+                    ..listing
+                },
+                None => listing,
+            })
         })
     }
 

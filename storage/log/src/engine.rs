@@ -248,7 +248,6 @@ impl Engine {
         let verify = Verify {
             head: Arc::clone(&self.head),
             store: self.store.clone(),
-            manifests: self.readers.manifests().clone(),
             depth,
             tell,
         };

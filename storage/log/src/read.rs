@@ -164,10 +164,6 @@ impl Readers {
         }
     }
 
-    pub(crate) fn manifests(&self) -> &Manifests {
-        &self.manifests
-    }
-
     pub(crate) fn segments(&self) -> &Segments {
         &self.segments
     }

@@ -1,7 +1,7 @@
 //! Proves that bucket, manifest and head agree: every segment that the log names is there and is
 //! what was committed, and together they hold every offset from the log start to the tiered end.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -9,14 +9,13 @@ use bytes::Bytes;
 use esker_object::{Key, Kind, Store};
 use esker_segment::{Depth, Opened, Opening, Segment, Verified, Verifier};
 use esker_shard::{MixedSegment, ObjectChecksum, SegmentPlace, ranges_hash};
-use esker_types::limits::{MIB, TOPIC_PAGE};
+use esker_types::limits::{FINDINGS_PER_REPLY_MAX, MANIFEST_PAGE, MIB, TOPIC_PAGE};
 use esker_types::{Lane, Offset, OffsetRange, PartitionId, ShardId, TopicName};
 
 use tokio::sync::mpsc;
 
 use crate::error::ReadError;
 use crate::head::{Bounds, Head};
-use crate::manifest::Manifests;
 
 /// Bytes of one request while blocks are read one after the other.
 const WINDOW_BYTES: u64 = 8 * MIB as u64;
@@ -76,97 +75,161 @@ pub enum Finding {
 pub(crate) struct Verify {
     pub(crate) head: Arc<dyn Head>,
     pub(crate) store: Store,
-    pub(crate) manifests: Manifests,
     pub(crate) depth: Depth,
-    /// Told after each segment.
+    /// Told after each segment. Whoever takes nothing from it holds verifying up, so that no more than
+    /// a page of findings waits here.
     pub(crate) tell: mpsc::Sender<Verification>,
 }
 
-/// Offsets that segments hold, by partition, in log order.
+/// Offsets that segments hold, by partition, in log order; those that meet are one.
 type Covered = BTreeMap<PartitionId, Vec<OffsetRange>>;
+
+/// Why verifying ended before its end.
+enum End {
+    /// Nobody listens.
+    Unheard,
+    /// What is to be verified is not known.
+    Failed(ReadError),
+}
+
+impl<E: Into<ReadError>> From<E> for End {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
 
 impl Verify {
     /// Until everything is verified, or nobody listens.
     pub(crate) async fn run(self) -> Result<(), ReadError> {
-        let mut so_far = Verification::default();
-        let mut known = Vec::new();
-        for shard in self.head.shards() {
-            // Bounds first: what is flushed later is in segments that may be looked at or not.
-            let bounds = self.bounds(shard).await?;
-            let segments = self.manifests.reload(shard).await?;
-            so_far.segments_total += segments.segments.len() as u64;
-            known.push((shard, bounds, segments));
+        match self.all().await {
+            Ok(()) | Err(End::Unheard) => Ok(()),
+            Err(End::Failed(error)) => Err(error),
         }
-        for (shard, bounds, segments) in known {
-            let (mut covered, mut gone) = (Covered::new(), Vec::new());
-            for segment in &segments.segments {
-                let finding = self.segment(shard, segment, &mut covered, &mut so_far);
-                if let Some(finding) = finding.await {
-                    gone.push((segment.place(), finding));
-                }
-                so_far.segments += 1;
-                if self.tell.send(so_far.clone()).await.is_err() {
-                    return Ok(());
-                }
-                so_far.found.clear();
-            }
-            let still = self.still(shard, gone).await?;
-            so_far.found.extend(still);
-            let gaps = self.gaps(shard, bounds, &covered).await?;
-            so_far.found.extend(gaps);
+    }
+
+    async fn all(&self) -> Result<(), End> {
+        let mut so_far = Verification::default();
+        let mut shards = Vec::new();
+        for shard in self.head.shards() {
+            let segments = self.head.progress(shard).await?.segments;
+            so_far.segments_total += segments;
+            shards.push((shard, segments));
+        }
+        let mut others = so_far.segments_total;
+        for (shard, segments) in shards {
+            others -= segments;
+            self.shard(shard, &mut so_far).await?;
+            // Some have left the log meanwhile, others have come.
+            so_far.segments_total = so_far.segments + others;
         }
         so_far.done = true;
-        // Whoever has gone does not want to know.
-        let _ = self.tell.send(so_far).await;
+        self.tell(&mut so_far).await
+    }
+
+    async fn shard(&self, shard: ShardId, so_far: &mut Verification) -> Result<(), End> {
+        // Bounds first: below the tiered ends of before, segments hold all, up to the flush position
+        // of now. What is flushed later is left to the next.
+        let bounds = self.bounds(shard).await?;
+        let progress = self.head.progress(shard).await?;
+        let end = SegmentPlace {
+            incarnation: progress.mark.incarnation,
+            from: progress.flush_position,
+        };
+        let (mut covered, mut after) = (Covered::new(), None);
+        loop {
+            let page = self.head.manifest(shard, after, MANIFEST_PAGE).await?;
+            let segments = page.items.iter();
+            let mut gone = BTreeMap::new();
+            for segment in segments.take_while(|segment| segment.place() < end) {
+                let finding = self.segment(shard, segment, &mut covered, so_far);
+                if let Some(finding) = finding.await {
+                    gone.insert(segment.place(), finding);
+                }
+                so_far.segments += 1;
+                so_far.segments_total = so_far.segments_total.max(so_far.segments);
+                self.tell(so_far).await?;
+            }
+            let still = self.still(shard, after, gone).await?;
+            self.tell_found(so_far, still).await?;
+            after = page.items.last().map(MixedSegment::place);
+            if !page.more || after.is_none_or(|after| after >= end) {
+                break;
+            }
+        }
+        let gaps = self.gaps(shard, bounds, &covered).await?;
+        self.tell_found(so_far, gaps).await
+    }
+
+    /// Tells how far it has come, and what was found since the last time.
+    async fn tell(&self, so_far: &mut Verification) -> Result<(), End> {
+        let found = std::mem::take(&mut so_far.found);
+        let report = Verification {
+            found,
+            ..so_far.clone()
+        };
+        let told = self.tell.send(report).await;
+        told.map_err(|_| End::Unheard)
+    }
+
+    /// Tells of findings, a bounded number at once.
+    async fn tell_found(
+        &self,
+        so_far: &mut Verification,
+        findings: impl IntoIterator<Item = Finding>,
+    ) -> Result<(), End> {
+        let mut findings = findings.into_iter().peekable();
+        while findings.peek().is_some() {
+            let some = findings.by_ref().take(FINDINGS_PER_REPLY_MAX);
+            so_far.found.extend(some);
+            self.tell(so_far).await?;
+        }
         Ok(())
     }
 
-    /// Those of `gone` that the log still names: others were removed while it was verified, by
-    /// retention or with their topic.
+    /// Those of `gone`, of one page of the manifest, the one above `after`, that the log still names:
+    /// others were removed while it was verified, by retention or with their topic. Nothing comes into
+    /// a page that was there, so that it lies within the one that is there now.
     async fn still(
         &self,
         shard: ShardId,
-        gone: Vec<(SegmentPlace, Finding)>,
-    ) -> Result<Vec<Finding>, ReadError> {
-        if gone.is_empty() {
-            return Ok(Vec::new());
+        after: Option<SegmentPlace>,
+        mut gone: BTreeMap<SegmentPlace, Finding>,
+    ) -> Result<impl Iterator<Item = Finding> + use<>, ReadError> {
+        let mut named = Vec::new();
+        if !gone.is_empty() {
+            named = self.head.manifest(shard, after, MANIFEST_PAGE).await?.items;
         }
-        let named = self.manifests.reload(shard).await?;
-        let named: BTreeSet<_> = named.segments.iter().map(|s| s.place()).collect();
-        let gone = gone.into_iter();
-        let still = gone.filter(|(place, _)| named.contains(place));
-        Ok(still.map(|(_, finding)| finding).collect())
+        let named = named.into_iter();
+        Ok(named.filter_map(move |segment| gone.remove(&segment.place())))
     }
 
     /// What nothing of `covered` holds, between the log starts of now and the tiered ends of
-    /// before.
+    /// before: at most one thing of each partition.
     async fn gaps(
         &self,
         shard: ShardId,
-        before: BTreeMap<PartitionId, (TopicName, Bounds)>,
+        mut suspects: BTreeMap<PartitionId, (TopicName, Bounds)>,
         covered: &Covered,
-    ) -> Result<Vec<Finding>, ReadError> {
+    ) -> Result<impl Iterator<Item = Finding>, ReadError> {
         let of = |partition: PartitionId, log_start, to| {
             let ranges = covered.get(&partition).map_or(&[][..], Vec::as_slice);
             gap(ranges, log_start, to)
         };
-        let mut suspects = before;
         suspects.retain(|id, (_, bounds)| of(*id, bounds.log_start, bounds.tiered_end).is_some());
-        if suspects.is_empty() {
-            return Ok(Vec::new());
-        }
-        let now = self.bounds(shard).await?;
-        let gaps = suspects
-            .into_iter()
-            .filter_map(|(partition, (topic, bounds))| {
-                let (_, now) = now.get(&partition)?;
-                of(partition, now.log_start, bounds.tiered_end).map(|range| Finding::Uncovered {
-                    topic,
-                    partition,
-                    range,
-                })
-            });
-        Ok(gaps.collect())
+        let now = match suspects.is_empty() {
+            true => BTreeMap::new(),
+            false => self.bounds(shard).await?,
+        };
+        let suspects = suspects.into_iter();
+        Ok(suspects.filter_map(move |(partition, (topic, bounds))| {
+            let (_, now) = now.get(&partition)?;
+            let range = of(partition, now.log_start, bounds.tiered_end)?;
+            Some(Finding::Uncovered {
+                topic,
+                partition,
+                range,
+            })
+        }))
     }
 
     async fn bounds(
@@ -231,7 +294,7 @@ impl Verify {
                     .found
                     .extend(differs(segment, &verified).map(|what| Finding::Other { key, what }));
                 for (partition, range) in verified.ranges {
-                    covered.entry(partition).or_default().push(range);
+                    cover(covered.entry(partition).or_default(), range);
                 }
             }
             Err(error @ ReadError::Gone { .. }) => return Some(Finding::Segment { key, error }),
@@ -250,6 +313,18 @@ fn differs(segment: &MixedSegment, verified: &Verified) -> Option<String> {
     }
     let hash = ranges_hash(&verified.ranges);
     (hash != segment.ranges_hash).then(|| "it holds other offsets".to_owned())
+}
+
+/// `range` comes after `ranges`, in log order.
+fn cover(ranges: &mut Vec<OffsetRange>, range: OffsetRange) {
+    let last = ranges.last_mut();
+    match last.filter(|last| range.start() <= last.end()) {
+        Some(last) => {
+            let both = OffsetRange::new(last.start(), last.end().max(range.end()));
+            *last = both.expect("it ends no earlier than it did");
+        }
+        None => ranges.push(range),
+    }
 }
 
 /// The first offsets of `[start, end)` that no range holds.

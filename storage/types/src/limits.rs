@@ -518,6 +518,8 @@ pub const READ_REPLY_BYTES: usize = MIB;
 pub const READ_REPLY_RECORDS_MAX: usize = 16_384;
 /// Replies of a read that wait for the client.
 pub const READ_REPLIES_WAITING: usize = 4;
+/// Things that one reply of a verification says are wrong, of less than a KiB each.
+pub const FINDINGS_PER_REPLY_MAX: usize = 1000;
 
 // A reader must be able to hold what a batch may decode to, and a batch is no larger decoded than
 // a zstd window plus what the frame declares; the message must fit a batch and its framing.

@@ -5,6 +5,7 @@ mod memory; // what is held, and for whom
 mod reading; // from the head, from the bucket, by time
 mod sharing; // a head with others
 mod topics; // ended, and changed half-way
+mod verifying; // more that is wrong than one message holds
 
 use std::sync::Arc;
 
