@@ -1,27 +1,29 @@
 //! The service Admin.
 
 use std::collections::HashMap;
-use std::pin::Pin;
+use std::sync::Arc;
 
 use esker_env::Env;
-use esker_log::{Alteration, Engine, TopicError, TopicView, Verification};
+use esker_log::{Alteration, Engine, TopicError, TopicView};
 use esker_proto::v1;
 use esker_proto::v1::admin_server::Admin;
 use esker_segment::Depth;
 use esker_shard::{ConfigChange, RequestId, TopicConfig};
-use esker_types::limits::{PARTITIONS_PER_TOPIC_MAX, READ_REPLIES_WAITING, TOPIC_PAGE};
+use esker_types::limits::{
+    PARTITIONS_PER_TOPIC_MAX, READ_REPLIES_WAITING, TOPIC_PAGE, VERIFICATIONS_MAX,
+};
 use esker_types::{
     Durability, Offset, PartitionId, PartitionIndex, ShardId, TopicId, TopicName, TopicVersion,
 };
-use futures::{Stream, StreamExt};
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status};
 
 use crate::fault;
 use crate::position;
 use crate::server::Cluster;
 use crate::status::{accept_time, status};
+use crate::stream::{Replies, replies};
+use crate::verifying::{Verifying, no_place};
 
 /// Where a partition is to start.
 struct Start {
@@ -36,6 +38,7 @@ pub(crate) struct AdminService {
     engine: Engine,
     env: Env,
     cluster: Cluster,
+    verifications: Arc<Semaphore>,
 }
 
 impl AdminService {
@@ -44,6 +47,7 @@ impl AdminService {
             engine,
             env,
             cluster,
+            verifications: Arc::new(Semaphore::new(VERIFICATIONS_MAX)),
         }
     }
 
@@ -228,7 +232,7 @@ impl Admin for AdminService {
         Ok(Response::new(stand.map_err(fault::of_head)?))
     }
 
-    type VerifyStream = Pin<Box<dyn Stream<Item = Result<v1::VerifyReply, Status>> + Send>>;
+    type VerifyStream = Replies<v1::VerifyReply>;
 
     async fn verify(
         &self,
@@ -242,20 +246,14 @@ impl Admin for AdminService {
                 return Err(fault::invalid(text).into());
             }
         };
-        let (tell, told) = mpsc::channel(READ_REPLIES_WAITING);
-        let engine = self.engine.clone();
-        let verifying = tokio::spawn(async move { engine.verify(depth, tell).await });
-        let replies = ReceiverStream::new(told).map(|so_far| Ok(verified(&so_far)));
-        let end = futures::stream::once(verifying).filter_map(|ended| async {
-            let text = match ended {
-                Ok(Ok(())) => return None,
-                Ok(Err(error)) => error.to_string(),
-                Err(error) => error.to_string(),
-            };
-            let error = v1::Error::new(v1::Code::Unavailable, Durability::Durable, text);
-            Some(Err(error.into()))
-        });
-        Ok(Response::new(Box::pin(replies.chain(end))))
+        let place = Arc::clone(&self.verifications).try_acquire_owned();
+        let verifying = Verifying {
+            engine: self.engine.clone(),
+            depth,
+            _place: place.map_err(|_| no_place())?,
+        };
+        let stream = replies(READ_REPLIES_WAITING, |replies| verifying.run(replies));
+        Ok(Response::new(stream))
     }
 
     async fn accept_time(
@@ -310,18 +308,6 @@ fn halfway(error: v1::Error, partition: u32, truncated: &[v1::Truncated]) -> v1:
             done.join(", ")
         ),
         ..error
-    }
-}
-
-fn verified(so_far: &Verification) -> v1::VerifyReply {
-    v1::VerifyReply {
-        segments: so_far.segments,
-        segments_total: so_far.segments_total,
-        bytes: so_far.bytes,
-        batches: so_far.batches,
-        records: so_far.records,
-        found: so_far.found.iter().map(fault::of_finding).collect(),
-        done: so_far.done,
     }
 }
 

@@ -21,8 +21,10 @@
 //!   streams    4096 (`APPEND_STREAMS_MAX`) × 9 MiB (`MESSAGE_BYTES_MAX`) that do not end
 //!   HTTP/2     4096 (`CONNECTIONS_MAX`) × 4 MiB (`SERVER_CONNECTION_WINDOW_BYTES`) that nobody reads
 //! ```
-//! of which only the first line is what sound clients come to, so the port is not for strangers. Calls of other kinds are not weighed:
-//! each holds one message while it comes in, and their number is bounded for each connection alone.
+//! of which only the first line is what sound clients come to, so the port is not for strangers. Calls of other kinds
+//! hold one message while it comes in, and what they answer; their number is bounded for each connection
+//! alone. Those that last have places of their own: reads `READ_STREAMS_MAX`, verifications, which hold two
+//! windows and a page of the manifest, `VERIFICATIONS_MAX`.
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;

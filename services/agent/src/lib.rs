@@ -21,6 +21,7 @@ mod read; // one stream of batches or records
 mod position; // where a read begins and ends
 mod log; // the service Log
 mod admin; // the service Admin
+mod verifying; // a verification, for as long as somebody listens
 mod status; // how the cluster stands
 mod traffic; // what went through, counted
 mod fault; // errors of the engine, as the wire says them

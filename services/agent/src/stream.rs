@@ -88,6 +88,11 @@ impl<T> Sender<T> {
         }
     }
 
+    /// Sends a reply that holds nothing.
+    pub(crate) async fn send(&self, reply: T) -> Result<(), Unsent> {
+        self.send_held(reply, None).await
+    }
+
     async fn send_held(&self, reply: T, share: Option<Share>) -> Result<(), Unsent> {
         let sent = self.0.send(Held(reply, share));
         match tokio::time::timeout(REPLY_STALL_MAX, sent).await {

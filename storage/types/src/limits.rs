@@ -518,6 +518,8 @@ pub const READ_REPLY_BYTES: usize = MIB;
 pub const READ_REPLY_RECORDS_MAX: usize = 16_384;
 /// Replies of a read that wait for the client.
 pub const READ_REPLIES_WAITING: usize = 4;
+/// Verifications that an agent has under way: each reads the whole bucket.
+pub const VERIFICATIONS_MAX: usize = 1;
 /// Things that one reply of a verification says are wrong, of less than a KiB each.
 pub const FINDINGS_PER_REPLY_MAX: usize = 1000;
 

@@ -4,11 +4,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use esker_agent::Budgets;
+use esker_object::Verb;
+use esker_object::faults::{Fault, Rule};
 use esker_proto::tuning::STREAMS_MAX;
 use esker_proto::v1::{self, Code, Durability};
 use esker_tests::node::run;
 use esker_types::limits::{
-    APPEND_STREAMS_MAX, BUDGET_WAIT_MAX, KIB, MIB, READ_REPLY_RECORDS_MAX, REPLY_STALL_MAX,
+    APPEND_STREAMS_MAX, BUDGET_WAIT_MAX, KIB, MIB, READ_REPLY_RECORDS_MAX, READ_STREAMS_MAX,
+    REPLY_STALL_MAX,
 };
 use prost::Message;
 
@@ -203,6 +206,54 @@ fn streams_of_appends_are_counted_and_one_too_many_is_told_so() {
         drop(streams.swap_remove(0));
         tokio::time::sleep(Duration::from_millis(10)).await;
         world.is_well().await;
+    });
+}
+
+#[test]
+fn one_verification_is_under_way_and_another_is_told_so() {
+    run(async {
+        let world = World::new(3908).await;
+        world.is_well().await;
+        let flushed = world.admin().flush(v1::FlushRequest::default()).await;
+        assert!(flushed.expect("flushed").into_inner().segments > 0);
+        let verify = || v1::VerifyRequest::default();
+        let slow = Rule::new(Fault::Slow(Duration::from_secs(10))).on(Verb::Get);
+        world.whole.faults.script(slow.times(1));
+        let mut first = Wire::open(&world).await;
+        first.ready().await.expect("open");
+        let head = head("Admin/Verify", &[]);
+        let (response, mut sending) = first.requests.send_request(head, false).expect("sent");
+        let body = framed(&verify().encode_to_vec());
+        sending.send_data(body.into(), true).expect("sent");
+        let response = response.await.expect("a stream");
+        let begun = world.whole.env.clock.monotonic();
+        let status = world.admin().verify(verify()).await.map(drop);
+        let status = match status {
+            Err(status) => status,
+            Ok(()) => unreachable!("the first has ended, or two are under way"),
+        };
+        let (code, error) = told(&status);
+        assert_eq!(code, tonic::Code::ResourceExhausted);
+        let words = ["1 is under way", "not begun"];
+        is_told(&error, Code::Overloaded, Durability::NotWritten, &words);
+        assert_eq!((error.limit, error.value), (Some(1), Some(2)));
+        assert!(error.retriable);
+        let took = world.whole.env.clock.monotonic().since(begun);
+        assert!(took < Duration::from_secs(1), "at once, not after {took:?}");
+        // Whoever goes makes room, whatever it waited for.
+        drop((response, sending, first));
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        let mut next = world
+            .admin()
+            .verify(verify())
+            .await
+            .expect("begun")
+            .into_inner();
+        let mut done = false;
+        while let Some(so_far) = next.message().await.expect("told") {
+            done = so_far.done;
+        }
+        assert!(done);
     });
 }
 
