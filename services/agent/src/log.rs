@@ -109,6 +109,8 @@ impl LogService {
 
     async fn reading(&self, request: v1::ReadRequest) -> Result<Reading, v1::Error> {
         let place = Arc::clone(&self.read_places).try_acquire_owned();
+        // Before anything is looked up: who has no place costs nobody anything.
+        let place = place.map_err(|_| fault::no_place("reads", READ_STREAMS_MAX))?;
         let v1::ReadRequest { format, follow, .. } = request;
         let format = v1::ReadFormat::try_from(format).map_err(|_| {
             fault::invalid(format!(
@@ -153,7 +155,7 @@ impl LogService {
             skip_damaged: request.skip_damaged,
             open: self.traffic.read(),
             agent: self.reads.clone(),
-            _place: place.map_err(|_| fault::no_place("reads", READ_STREAMS_MAX))?,
+            _place: place,
         })
     }
 

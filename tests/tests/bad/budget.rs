@@ -210,6 +210,56 @@ fn streams_of_appends_are_counted_and_one_too_many_is_told_so() {
 }
 
 #[test]
+fn a_read_for_which_there_is_no_place_looks_nothing_up() {
+    run(async {
+        let world = World::new(3907).await;
+        let following = v1::ReadRequest {
+            topic: TOPIC.to_owned(),
+            follow: true,
+            ..v1::ReadRequest::default()
+        };
+        let body = Bytes::from(framed(&following.encode_to_vec()));
+        let (mut streams, mut wires) = (Vec::new(), Vec::new());
+        let mut wire = Wire::open(&world).await;
+        for number in 0..READ_STREAMS_MAX {
+            if number % (STREAMS_MAX as usize) == 0 {
+                wires.push(std::mem::replace(&mut wire, Wire::open(&world).await));
+            }
+            wire.ready().await.expect("open");
+            let head = head("Log/Read", &[]);
+            let (response, mut sending) = wire.requests.send_request(head, false).expect("sent");
+            sending.send_data(body.clone(), true).expect("sent");
+            let response = response.await.expect("a stream");
+            assert!(response.headers().get("grpc-status").is_none());
+            streams.push(response);
+        }
+        // A look would find that there is none.
+        let unknown = v1::ReadRequest {
+            topic: "nobodys".to_owned(),
+            ..v1::ReadRequest::default()
+        };
+        let status = world
+            .log()
+            .read(unknown.clone())
+            .await
+            .expect_err("too many");
+        let (_, error) = told(&status);
+        let limit = READ_STREAMS_MAX as u64;
+        let words = [&*format!("{limit} streams of reads"), "not begun"];
+        is_told(&error, Code::Overloaded, Durability::NotWritten, &words);
+        assert_eq!((error.limit, error.value), (Some(limit), Some(limit + 1)));
+        drop(streams.swap_remove(0));
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        let status = world
+            .log()
+            .read(unknown)
+            .await
+            .expect_err("none of that name");
+        assert_eq!(told(&status).1.code(), Code::UnknownTopic);
+    });
+}
+
+#[test]
 fn one_verification_is_under_way_and_another_is_told_so() {
     run(async {
         let world = World::new(3908).await;
