@@ -11,6 +11,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use esker_env::sim::{Inline, SeededEntropy, SimClock, SimDisk, SimNetwork, Sluggish};
 use esker_env::{Env, Workers};
+use esker_proto::internal::InstallPart;
+use esker_proto::internal::install_part::{Beginning, Part};
+use esker_proto::internal::raft_client::RaftClient;
+use esker_proto::{transport, tuning};
 use esker_shard::{Append, AppendBatch, Command, Genesis, Outcome, PutTopic, TopicConfig};
 use esker_types::limits::{GIB, INSTALL_STALL_MAX};
 use esker_types::{
@@ -429,6 +433,44 @@ fn whoever_applied_the_same_says_that_its_state_is_the_same() {
             });
             same.await.expect("all have applied the same");
         }
+    });
+}
+
+/// A state that never comes to be whole would be kept for ever.
+#[test]
+fn a_snapshot_with_an_empty_piece_is_refused() {
+    run(async {
+        let cluster = Cluster::start().await;
+        let heard = &cluster.nodes[&id(2)];
+        let endpoint = tuning::peer_endpoint(&format!("http://{}", address(id(2))));
+        let channel = transport::channel(
+            Arc::new(cluster.network.clone()),
+            &endpoint.expect("an address"),
+        );
+        let beginning = Part::Beginning(Beginning {
+            state_bytes: 1,
+            ..Beginning::default()
+        });
+        let empty = stream::repeat(Part::State(Bytes::new())).take(1000);
+        let parts = stream::iter([beginning]).chain(empty);
+        let parts = parts.map(|part| InstallPart { part: Some(part) });
+        let mut request = tonic::Request::new(parts);
+        let shown = credentials(id(1));
+        for (name, value) in [
+            ("esker-cluster", shown.cluster.to_string()),
+            ("esker-from", shown.node.as_u64().to_string()),
+            ("esker-disk", format!("{:032x}", shown.disk)),
+            ("esker-to", id(2).as_u64().to_string()),
+            ("esker-shard", SHARD.0.to_string()),
+        ] {
+            let value = value.parse().expect("ascii");
+            request.metadata_mut().insert(name, value);
+        }
+        let refused = RaftClient::new(channel).install(request).await;
+        let refused = refused.expect_err("it is malformed");
+        assert_eq!(refused.code(), tonic::Code::InvalidArgument, "{refused}");
+        assert!(refused.message().contains("is empty"), "{refused}");
+        assert_eq!(heard.refusals.malformed.load(Ordering::Relaxed), 1);
     });
 }
 

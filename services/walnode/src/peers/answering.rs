@@ -143,6 +143,10 @@ impl Answering {
         let (mut state, mut state_bytes): (Vec<Bytes>, u64) = (Vec::new(), 0);
         while state_bytes < beginning.state_bytes {
             match parts.next().await? {
+                // Many of these would take memory, and never make it whole.
+                Some(Part::State(chunk)) if chunk.is_empty() => {
+                    return Err(self.malformed("a piece of the state is empty"));
+                }
                 Some(Part::State(chunk)) => {
                     state_bytes += chunk.len() as u64;
                     state.push(chunk);
