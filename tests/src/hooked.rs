@@ -152,6 +152,10 @@ impl Head for Hooked {
         self.inner.mark(shard)
     }
 
+    fn leader(&self, shard: ShardId) -> Option<String> {
+        self.inner.leader(shard)
+    }
+
     fn progress(&self, shard: ShardId) -> Answer<'_, Progress> {
         Box::pin(async move { Ok((self.stands)(self.inner.progress(shard).await?)) })
     }

@@ -121,6 +121,8 @@ fn what_a_producer_sends_a_reader_gets_from_head_and_bucket() {
         let status = client.admin().cluster_status().await.expect("told");
         assert_eq!((status.topics, status.partitions), (1, 3));
         assert!(status.shards.iter().all(|shard| shard.head_batches == 0));
+        // Nobody has told this agent that a node is beside it.
+        assert!(status.shards.iter().all(|shard| !shard.leads_here));
 
         let mut verifying = client
             .admin()

@@ -10,15 +10,24 @@ use esker_types::{ShardId, limits::TOPIC_PAGE};
 
 use crate::server::Cluster;
 
-/// How the WAL of the node in this process stands, for whoever asks.
+/// How the WAL of the node in this process stands, and what that node leads, for whoever asks.
 #[derive(Clone)]
-pub struct WalStand(Arc<dyn Fn() -> v1::WalStatus + Send + Sync>);
+pub struct WalStand {
+    stand: Arc<dyn Fn() -> v1::WalStatus + Send + Sync>,
+    leads: Arc<dyn Fn(ShardId) -> bool + Send + Sync>,
+}
 
 impl WalStand {
-    /// Asks `stand`.
+    /// Asks `stand`, and of a shard `leads`.
     #[must_use]
-    pub fn new(stand: impl Fn() -> v1::WalStatus + Send + Sync + 'static) -> Self {
-        Self(Arc::new(stand))
+    pub fn new(
+        stand: impl Fn() -> v1::WalStatus + Send + Sync + 'static,
+        leads: impl Fn(ShardId) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            stand: Arc::new(stand),
+            leads: Arc::new(leads),
+        }
     }
 }
 
@@ -35,7 +44,11 @@ pub(crate) async fn status(
 ) -> Result<v1::ClusterStatusReply, HeadError> {
     let mut shards = Vec::new();
     for shard in engine.head().shards() {
-        shards.push(shard_status(engine, shard).await?);
+        let leads = |wal: &WalStand| (wal.leads)(shard);
+        shards.push(v1::ShardStatus {
+            leads_here: cluster.wal.as_ref().is_some_and(leads),
+            ..shard_status(engine, shard).await?
+        });
     }
     let (topics, partitions) = count(engine).await?;
     Ok(v1::ClusterStatusReply {
@@ -46,10 +59,11 @@ pub(crate) async fn status(
         topics,
         partitions,
         shards,
-        wal: cluster.wal.as_ref().map(|WalStand(stand)| stand()),
+        wal: cluster.wal.as_ref().map(|wal| (wal.stand)()),
     })
 }
 
+/// All but whether it is led here.
 async fn shard_status(engine: &Engine, shard: ShardId) -> Result<v1::ShardStatus, HeadError> {
     let progress = engine.head().progress(shard).await?;
     let (mut after, mut bytes) = (None, 0);
@@ -63,7 +77,9 @@ async fn shard_status(engine: &Engine, shard: ShardId) -> Result<v1::ShardStatus
     }
     Ok(v1::ShardStatus {
         shard: shard.0,
-        leads_here: true,
+        // Known since it has told its progress.
+        leader: engine.head().leader(shard).unwrap_or_default(),
+        leads_here: false,
         term: progress.term.0,
         applied: progress.mark.index.0,
         checkpointed: progress.checkpointed.0,

@@ -162,6 +162,7 @@ fn object(status: &ClusterStatusReply) -> Value {
         json!({
             "shard": shard.shard,
             "leads_here": shard.leads_here,
+            "leader": (!shard.leader.is_empty()).then_some(&shard.leader),
             "term": shard.term,
             "applied": shard.applied,
             "checkpointed": shard.checkpointed,
@@ -239,10 +240,10 @@ fn text(status: &ClusterStatusReply) -> String {
     let rows = status.shards.iter().map(|shard| {
         vec![
             shard.shard.to_string(),
-            if shard.leads_here {
-                "here"
-            } else {
-                "elsewhere"
+            match (shard.leads_here, &*shard.leader) {
+                (true, _) => "here",
+                (false, "") => "unknown",
+                (false, address) => address,
             }
             .to_owned(),
             shard.term.to_string(),

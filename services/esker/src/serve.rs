@@ -385,7 +385,8 @@ fn tell_shards(config: &Config, founded: u32) {
 
 fn wal_stand(log: &Log, config: &Config) -> WalStand {
     let (wal, disk_bytes_max) = (log.wal(), config.wal.disk.0);
-    WalStand::new(move || {
+    let log = log.clone();
+    let stand = move || {
         let stats = wal.stats();
         v1::WalStatus {
             disk_bytes_max,
@@ -394,5 +395,6 @@ fn wal_stand(log: &Log, config: &Config) -> WalStand {
             files: u32::try_from(stats.files).unwrap_or(u32::MAX),
             spares: u32::try_from(stats.spares).unwrap_or(u32::MAX),
         }
-    })
+    };
+    WalStand::new(stand, move |shard| log.leads(shard))
 }

@@ -283,6 +283,14 @@ fn three_nodes_are_founded_and_each_may_die() {
     let status = out(&mut at(&["cluster", "status", "--json"]), b"");
     let status: Value = serde_json::from_slice(&status).unwrap();
     assert_eq!(status["cluster_id"], founded["cluster_id"], "{status}");
+    for shard in status["shards"].as_array().unwrap() {
+        assert_eq!(
+            shard["leads_here"], false,
+            "an agent leads nothing: {shard}"
+        );
+        let leader = shard["leader"].as_str().unwrap();
+        assert!(addresses.iter().any(|node| node == leader), "{shard}");
+    }
 
     // Whoever leads what, it is killed once, and the others go on.
     for (at_node, name) in NAMES.into_iter().enumerate() {

@@ -282,6 +282,11 @@ impl Head for Calling {
         self.0.ways.seen(shard)
     }
 
+    fn leader(&self, shard: ShardId) -> Option<String> {
+        let leader = self.0.ways.leader(shard);
+        leader.map(|address| address.to_string())
+    }
+
     fn progress(&self, shard: ShardId) -> Answer<'_, Progress> {
         Box::pin(async move {
             let asked = self.ask(shard, Question::Progress).await?;

@@ -288,6 +288,12 @@ impl Head for LocalHead {
         Some(view::mark(&self.shards.get(&shard)?.replica.state()))
     }
 
+    fn leader(&self, shard: ShardId) -> Option<String> {
+        let leader = self.shards.get(&shard)?.replica.leader()?;
+        // One that is alone has none.
+        Some(leader.address).filter(|address| !address.is_empty())
+    }
+
     fn progress(&self, shard: ShardId) -> Answer<'_, Progress> {
         Box::pin(async move { self.stand(shard) })
     }

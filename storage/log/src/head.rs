@@ -333,6 +333,10 @@ pub trait Head: Send + Sync + fmt::Debug {
     /// answered before this call is not newer. `None` if nothing is known of the shard.
     fn mark(&self, shard: ShardId) -> Option<Mark>;
 
+    /// Where who leads the shard is reached, `host:port`, as it was last heard; `None` if nobody said.
+    /// Asks nobody: it may be another by now.
+    fn leader(&self, shard: ShardId) -> Option<String>;
+
     /// Whether a job of the shard is for who asks: of all engines that ask for it, one is told so, as
     /// long as it goes on asking. Two may be for a moment, after a change of leaders.
     fn turn(&self, shard: ShardId, bid: Bid) -> Answer<'_, bool>;

@@ -90,6 +90,12 @@ impl Log {
     pub(crate) fn wal(&self) -> Arc<Wal> {
         Arc::clone(&self.wal)
     }
+
+    /// Whether its node leads `shard`, as far as it knows.
+    pub(crate) fn leads(&self, shard: ShardId) -> bool {
+        let mut replicas = self.replicas.iter();
+        replicas.any(|replica| replica.shard() == shard && replica.leads_in().is_some())
+    }
 }
 
 impl Figures {

@@ -239,6 +239,10 @@ impl Head for Posed {
         Some((self.stands)(self.inner.mark(shard)?))
     }
 
+    fn leader(&self, shard: ShardId) -> Option<String> {
+        self.inner.leader(shard)
+    }
+
     fn progress(&self, shard: ShardId) -> Answer<'_, Progress> {
         Box::pin(async move {
             self.pose(Step::Call).await?;
