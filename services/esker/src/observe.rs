@@ -3,12 +3,14 @@
 //! ```text
 //!   GET /metrics   Prometheus text        what is counted, as of now; 503 while it is not ready
 //!   GET /healthz   200                    the process answers
-//!   GET /readyz    200, or 503 and why    reads are taken; with 200, which appends are not. A WAL node: it has
-//!                                         what a quorum has, since it was started
+//!   GET /readyz    200, or 503 and why    reads of some shard are taken; with 200, of which they are not, and
+//!                                         which appends. A WAL node: it has what a quorum has, since it was
+//!                                         started
 //! ```
 //! It answers from the first moment on, while the log is still being read.
 
 mod figures; // what is counted, by name
+mod asked; // what the shards' leaders say
 mod awaited; // what a node lacks to count for a quorum
 mod replicas; // how the replicas in this process stand
 mod doors; // who was let in
@@ -111,9 +113,9 @@ async fn answer(
     }
     match (request.uri().path(), stand) {
         ("/healthz", _) => text_of(StatusCode::OK, "ok\n"),
-        ("/readyz", Stand::Ready(figures)) => match figures.trouble().await {
-            None => text_of(StatusCode::OK, ready(&figures.refusing().await)),
-            Some(trouble) => text_of(StatusCode::SERVICE_UNAVAILABLE, format!("{trouble}\n")),
+        ("/readyz", Stand::Ready(figures)) => match figures.ready().await {
+            Ok(said) => text_of(StatusCode::OK, ready(&said)),
+            Err(trouble) => text_of(StatusCode::SERVICE_UNAVAILABLE, format!("{trouble}\n")),
         },
         ("/readyz" | "/metrics", Stand::Starting(what)) => text_of(
             StatusCode::SERVICE_UNAVAILABLE,
@@ -136,9 +138,9 @@ async fn answer(
     }
 }
 
-fn ready(refusing: &[String]) -> String {
+fn ready(said: &[String]) -> String {
     let mut text = "ready\n".to_owned();
-    for line in refusing {
+    for line in said {
         text.push_str(line);
         text.push('\n');
     }

@@ -23,7 +23,8 @@ use esker_log::{
 };
 use esker_shard::{AppendBatch, AppendOutcome, Command, MixedSegment, Outcome, SegmentPlace};
 use esker_types::limits::{
-    BATCH_BYTES_MAX, HEAD_CALLS_MAX, HEAD_FOLLOWER_CALLS_MAX, HEAD_POLL_MAX, HEAD_POLLS_MAX,
+    BATCH_BYTES_MAX, HEAD_CALLS_MAX, HEAD_FOLLOWER_CALLS_MAX, HEAD_PATIENCE, HEAD_POLL_MAX,
+    HEAD_POLLS_MAX,
 };
 use esker_types::{
     ClusterId, Offset, PartitionId, RaftIndex, RaftRange, ShardId, Timestamp, TopicId, TopicName,
@@ -77,7 +78,16 @@ impl Calling {
         calls.ok_or(HeadError::NoShard { shard })
     }
 
-    async fn ask(&self, shard: ShardId, mut question: Question) -> Result<Reply, HeadError> {
+    async fn ask(&self, shard: ShardId, question: Question) -> Result<Reply, HeadError> {
+        self.ask_within(shard, question, HEAD_PATIENCE).await
+    }
+
+    async fn ask_within(
+        &self,
+        shard: ShardId,
+        mut question: Question,
+        patience: Duration,
+    ) -> Result<Reply, HeadError> {
         let calls = self.calls(shard)?;
         let (ways, began) = (&self.0.ways, self.0.ways.now());
         if let Some(reply) = following::ask(ways, shard, &question, &self.0.followers).await {
@@ -92,7 +102,7 @@ impl Calling {
             calls
         };
         let _turn = turns.acquire().await.expect("nobody closes it");
-        let (reply, _) = asking::ask(ways, shard, &question, began).await?;
+        let (reply, _) = asking::ask(ways, shard, &question, (began, patience)).await?;
         Ok(reply)
     }
 
@@ -105,7 +115,7 @@ impl Calling {
         let calls = self.calls(shard)?;
         let _turn = calls.acquire().await.expect("nobody closes it");
         let ways = &self.0.ways;
-        asking::ask(ways, shard, &question, ways.now()).await
+        asking::ask(ways, shard, &question, (ways.now(), HEAD_PATIENCE)).await
     }
 
     /// The way to the pump of `shard`, which is started with the first append.
@@ -288,8 +298,12 @@ impl Head for Calling {
     }
 
     fn progress(&self, shard: ShardId) -> Answer<'_, Progress> {
+        self.progress_within(shard, HEAD_PATIENCE)
+    }
+
+    fn progress_within(&self, shard: ShardId, patience: Duration) -> Answer<'_, Progress> {
         Box::pin(async move {
-            let asked = self.ask(shard, Question::Progress).await?;
+            let asked = self.ask_within(shard, Question::Progress, patience).await?;
             reply!(shard, asked, Reply::Progress(progress) => progress)
         })
     }

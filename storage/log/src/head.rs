@@ -344,6 +344,13 @@ pub trait Head: Send + Sync + fmt::Debug {
     /// How the shard stands.
     fn progress(&self, shard: ShardId) -> Answer<'_, Progress>;
 
+    /// The same, for who cannot wait as long as others: once `patience` is over nobody else is asked, and it is
+    /// said of what it failed.
+    fn progress_within(&self, shard: ShardId, _patience: Duration) -> Answer<'_, Progress> {
+        // Who knows at once needs none.
+        self.progress(shard)
+    }
+
     /// Waits until something was applied above `seen`, or for `patience`; how the shard stands
     /// then.
     fn progress_past(

@@ -42,10 +42,13 @@ impl Process {
         Ok(Figures::parse(&get(env, &self.metrics, "/metrics").await?))
     }
 
-    /// Whether it says that it is ready.
+    /// Whether it says that it is ready, and of no shard that it does not answer.
     pub(crate) async fn is_ready(&self, env: &Env) -> bool {
         let answer = get(env, &self.metrics, "/readyz").await;
-        answer.is_ok_and(|answer| answer.starts_with("HTTP/1.1 200 "))
+        let all = |answer: String| {
+            answer.starts_with("HTTP/1.1 200 ") && !answer.contains("shards do not answer")
+        };
+        answer.is_ok_and(all)
     }
 
     /// The most memory that it ever held, in bytes; 0 where the system does not tell.

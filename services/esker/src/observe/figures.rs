@@ -4,7 +4,6 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use esker_agent::Traffic;
 use esker_env::{Env, OpenMode, WallMs};
@@ -22,6 +21,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
+use super::asked::{Asked, ask};
 use super::awaited::awaited;
 use super::doors::{Doors, Expiry};
 use super::fullness::{full, log_full};
@@ -29,8 +29,6 @@ use super::replicas;
 
 /// The format of the text: OpenMetrics, which Prometheus reads.
 pub(super) const CONTENT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-/// How long a shard's leader may take to say how it stands: a scrape waits for it.
-const PROGRESS_MAX: Duration = Duration::from_secs(2);
 /// Bytes of a page of memory, as `/proc` counts them on every platform that is built for.
 const PAGE_BYTES: u64 = 4096;
 
@@ -119,39 +117,36 @@ impl Figures {
         }
     }
 
-    /// Why neither appends nor reads are taken, if they are not, or which shards of the node do not count for
-    /// a quorum yet.
-    pub(super) async fn trouble(&self) -> Option<String> {
+    /// Whether it is of use to clients, and what is to be said of it, line by line. An agent is as long as one
+    /// shard answers: what all agents fail of, none of them is taken out of service for. A WAL node is once its
+    /// shards count for a quorum; it stays so.
+    ///
+    /// # Errors
+    /// Why it is of none.
+    pub(super) async fn ready(&self) -> Result<Vec<String>, String> {
         let log = self.log.as_ref();
         if let Some(waits) = log.and_then(|log| awaited(&log.replicas)) {
-            return Some(waits);
+            return Err(waits);
         }
-        let head = self.agent.as_ref()?.engine.head();
-        for shard in head.shards() {
-            if let Err(error) = head.progress(shard).await {
-                return Some(error.to_string());
-            }
+        let asked = match &self.agent {
+            Some(agent) => ask(&**agent.engine.head()).await,
+            None => Asked::default(),
+        };
+        if let Some(nothing) = asked.nothing() {
+            return Err(nothing);
         }
-        None
+        let refusing = asked.answers.iter();
+        let refusing = refusing.filter_map(|(shard, progress)| full(*shard, progress));
+        let said = asked.some_silent().into_iter();
+        Ok(said.chain(self.log_full()).chain(refusing).collect())
     }
 
-    /// Which appends are refused for want of room, line by line. Reads go on.
-    pub(super) async fn refusing(&self) -> Vec<String> {
-        let log = self.log.as_ref().and_then(|log| {
-            let full_disk = log.wal.stats().disk_full;
-            let full_disk = full_disk.then_some(log.data_dir.as_path());
-            log_full(log.wal.room(), full_disk)
-        });
-        let mut refusing: Vec<_> = log.into_iter().collect();
-        let Some(agent) = &self.agent else {
-            return refusing;
-        };
-        for shard in agent.engine.head().shards() {
-            if let Ok(progress) = agent.engine.head().progress(shard).await {
-                refusing.extend(full(shard, &progress));
-            }
-        }
-        refusing
+    /// Which appends the log of the node refuses. Reads go on.
+    fn log_full(&self) -> Option<String> {
+        let log = self.log.as_ref()?;
+        let full_disk = log.wal.stats().disk_full;
+        let full_disk = full_disk.then_some(log.data_dir.as_path());
+        log_full(log.wal.room(), full_disk)
     }
 
     /// All of it, as text.
@@ -169,24 +164,20 @@ impl Figures {
 
     async fn moment(&self, env: &Env) -> Moment {
         let engine = self.agent.as_ref().map(|agent| agent.engine.clone());
-        let mut shards = Vec::new();
-        let mut unreachable = Vec::new();
-        if let Some(engine) = &engine {
-            // Together: one that does not answer keeps nobody from hearing of the others.
-            let asked = engine.head().shards().into_iter().map(|shard| async move {
-                let progress = engine.head().progress(shard);
-                (shard, tokio::time::timeout(PROGRESS_MAX, progress).await)
-            });
-            for (shard, progress) in futures::future::join_all(asked).await {
-                match progress {
-                    Ok(Ok(progress)) => shards.push((shard, engine.flush_trouble(shard), progress)),
-                    Ok(Err(_)) | Err(_) => unreachable.push(shard),
-                }
-            }
-        }
+        let asked = match &engine {
+            Some(engine) => ask(&**engine.head()).await,
+            None => Asked::default(),
+        };
+        let trouble = |shard| {
+            engine
+                .as_ref()
+                .and_then(|engine| engine.flush_trouble(shard))
+        };
+        let shards = asked.answers.into_iter();
+        let shards = shards.map(|(shard, progress)| (shard, trouble(shard), progress));
         Moment {
-            shards,
-            unreachable,
+            shards: shards.collect(),
+            unreachable: asked.silent.into_iter().map(|(shard, _)| shard).collect(),
             resident: resident(env),
             engine,
             log: self.log.clone(),

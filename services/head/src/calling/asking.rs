@@ -15,7 +15,7 @@ use esker_proto::tuning::PEER_MESSAGE_BYTES_MAX;
 use esker_types::ShardId;
 use esker_types::limits::{
     HEAD_CALL_MAX, HEAD_FETCH_STALL_MAX, HEAD_FLUSH_JOB_BYTES_MAX, HEAD_FOLLOWER_CALL_MAX,
-    HEAD_PATIENCE, HEAD_POLL_MAX, HEAD_PROPOSE_MAX, HEAD_REST_MAX, SNAPSHOT_STATE_BYTES_MAX,
+    HEAD_POLL_MAX, HEAD_PROPOSE_MAX, HEAD_REST_MAX, SNAPSHOT_STATE_BYTES_MAX,
 };
 use futures::stream;
 use tonic::client::Grpc;
@@ -41,12 +41,12 @@ pub(super) enum Asked<T> {
 
 /// Asks `question` of `shard`; the pieces of the answer, if it comes in pieces. What changes something
 /// is asked again only as long as nothing can have come of it; the rest until somebody answers, or
-/// patience is over, of which some may be spent since it `began`.
+/// `patience` is over, of which some may be spent since it `began`.
 pub(super) async fn ask(
     ways: &Arc<Ways>,
     shard: ShardId,
     question: &Question,
-    mut began: Monotonic,
+    (mut began, patience): (Monotonic, Duration),
 ) -> Result<(Reply, Vec<Bytes>), HeadError> {
     let mut search = Search::new(ways, shard);
     let mut done = false;
@@ -76,7 +76,7 @@ pub(super) async fn ask(
         let rest = search.missed(&missed);
         let spent = ways.now().since(began);
         let once = matches!(question, Question::Propose(_));
-        if (done && once) || spent + rest > HEAD_PATIENCE {
+        if (done && once) || spent + rest > patience {
             return Err(search.failed(missed, done));
         }
         if !rest.is_zero() {

@@ -151,6 +151,30 @@ fn where_nobody_listens_nothing_was_written() {
     });
 }
 
+/// Who waits for less hears of what it failed, where it is not heard in time he would hear nothing.
+#[test]
+fn who_has_less_patience_hears_earlier_of_what_it_failed() {
+    run(async {
+        let site = Site::start(1).await;
+        let calling = site.calling(&NODES);
+        let patience = HEAD_PATIENCE / 3;
+        let began = Instant::now();
+        let asked = calling.progress_within(SHARD, patience).await;
+        let error = asked.expect_err("nobody is there");
+        assert!(began.elapsed() <= patience, "{:?}", began.elapsed());
+        assert!(error.to_string().contains("asked node"), "{error}");
+
+        let head = Posed::following(&site.head(), None);
+        site.serve(NODES[0], head).await;
+        let began = Instant::now();
+        let calling = site.calling(&NODES[..1]);
+        let asked = calling.progress_within(SHARD, patience).await;
+        let error = asked.expect_err("it does not lead");
+        assert!(began.elapsed() <= patience, "{:?}", began.elapsed());
+        assert_eq!(error.to_string(), elsewhere(None).to_string());
+    });
+}
+
 #[test]
 fn a_node_that_comes_is_found() {
     run(async {
