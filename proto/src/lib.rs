@@ -44,6 +44,8 @@ mod status; // an error, alone and as a gRPC status
 
 mod accepting; // a listener that goes on
 
+mod newest; // what is done for who came last
+
 pub mod codec; // messages, in as much memory as they take
 
 mod whole; // bodies, cut where messages begin
@@ -58,6 +60,7 @@ pub mod tuning; // what both sides of a connection set
 
 pub use accepting::Accepting;
 pub use convert::{FieldError, encoded_bytes, offset};
+pub use newest::{Newest, Spared};
 pub use status::{DETAIL_TYPE, STATUS_MESSAGE_BYTES_MAX};
 pub use whole::Layer;
 

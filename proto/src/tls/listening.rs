@@ -1,13 +1,11 @@
 //! A listener that secures its connections.
 
-use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Mutex};
 
 use esker_env::{Connection, Env, Listener, Pending};
 use esker_types::limits::ACCEPT_TOLD;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsAcceptor;
 
@@ -16,6 +14,7 @@ use super::handshakes::{Handshakes, Outcome};
 use super::material::{Server, names};
 use super::renewed::Renewed;
 use super::{HANDSHAKE_MAX, HANDSHAKES_MAX, Serving, TlsError};
+use crate::newest::{Newest, Spared};
 
 /// Bytes that are taken of who was refused, unread.
 const LAST_WORDS_BYTES_MAX: u64 = 64 << 10;
@@ -28,9 +27,7 @@ const LAST_WORDS_BYTES_MAX: u64 = 64 << 10;
 pub struct Secured {
     listener: Box<dyn Listener>,
     shared: Arc<Shared>,
-    going: JoinSet<Option<Connection>>,
-    /// The handshakes that go on, and some that are over, the oldest first.
-    order: VecDeque<AbortHandle>,
+    handshakes: Newest<Option<Connection>>,
 }
 
 #[derive(Debug)]
@@ -65,8 +62,7 @@ impl Secured {
         Ok(Self {
             listener,
             shared: Arc::new(shared),
-            going: JoinSet::new(),
-            order: VecDeque::new(),
+            handshakes: Newest::new(HANDSHAKES_MAX),
         })
     }
 
@@ -89,18 +85,12 @@ impl Secured {
     }
 
     fn begin(&mut self, connection: Connection) {
-        // What is over, and was not handed out yet, is no handshake any more.
-        self.order.retain(|going| !going.is_finished());
-        if self.order.len() >= HANDSHAKES_MAX
-            && let Some(oldest) = self.order.pop_front()
-        {
-            oldest.abort();
+        let shared = Arc::clone(&self.shared);
+        let handshake = shared.handshake(connection);
+        if self.handshakes.begin(Spared::default(), handshake) {
             self.shared
                 .failed(Outcome::Crowded, "somebody", "too many at a time");
         }
-        let shared = Arc::clone(&self.shared);
-        let going = self.going.spawn(shared.handshake(connection));
-        self.order.push_back(going);
     }
 }
 
@@ -114,8 +104,8 @@ impl Listener for Secured {
             loop {
                 tokio::select! {
                     biased;
-                    Some(done) = self.going.join_next() => {
-                        if let Ok(Some(connection)) = done {
+                    Some(done) = self.handshakes.next() => {
+                        if let Some(Some(connection)) = done {
                             return Ok(connection);
                         }
                     }
