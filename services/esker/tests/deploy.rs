@@ -391,6 +391,17 @@ fn the_cluster_of_the_compose_file_is_founded_and_serves() {
     agents.into_iter().chain(nodes).for_each(Server::stop);
 }
 
+/// What is away for a minute after a power cut leaves no unit failed for good.
+#[test]
+fn units_are_started_again_however_often() {
+    for unit in ["esker-wal", "esker-agent"] {
+        let text = std::fs::read_to_string(deploy(&format!("systemd/{unit}.service"))).unwrap();
+        let says = |line: &str| text.lines().any(|said| said == line);
+        assert!(says("Restart=always") && says("RestartSec=5s"), "{unit}");
+        assert!(says("StartLimitIntervalSec=0"), "{unit}");
+    }
+}
+
 #[test]
 fn what_the_units_run_is_founded_with_tls_and_counts_what_alerts_ask_for() {
     let folder = tempfile::tempdir().unwrap();
