@@ -102,9 +102,23 @@ fn a_clock_that_jumps_trims_nothing_until_somebody_accepts_it() {
             .append("short", 0, &[vec![1]], None)
             .await
             .expect("durable");
-        assert_eq!(client.admin().accept_time().await.expect("accepted"), 2);
+        let status = client.admin().cluster_status().await.expect("it answers");
+        for shard in &status.shards {
+            let clock = shard.leader_clock.as_ref().expect("it stands still");
+            assert_eq!((clock.node.as_str(), clock.ahead), ("n1.1", true));
+            assert!(clock.wall_ms > shard.time_ms + 48 * 3_600_000 - 60_000);
+        }
+        // Of those that are named, and of no other.
+        let accept = async |shards: &[u32]| client.admin().accept_time(shards).await;
+        let refused = accept(&[1, 9]).await.expect_err("there are two");
+        assert!(refused.to_string().contains("no data shard 9"), "{refused}");
+        assert!(skews(&client).await.iter().all(Option::is_some));
+        assert_eq!(accept(&[2, 2]).await.expect("accepted"), 1);
+        let stand: Vec<_> = skews(&client).await.iter().map(Option::is_some).collect();
+        assert_eq!(stand, [true, false]);
+        assert_eq!(accept(&[]).await.expect("accepted"), 1);
         assert!(skews(&client).await.iter().all(Option::is_none));
-        assert_eq!(client.admin().accept_time().await.expect("accepted"), 0);
+        assert_eq!(accept(&[]).await.expect("accepted"), 0);
         pass(HOUR / 2).await;
         let kept = log_start(&whole, "short").await;
         assert_eq!(kept, 11, "two days are over for what was appended before");
@@ -159,7 +173,7 @@ fn a_start_with_a_clock_far_ahead_trims_nothing_until_somebody_accepts_it() {
         let client = whole.serve().await;
         pass(HOUR / 2).await;
         assert_eq!(log_start(&whole, "short").await, 0);
-        assert_eq!(client.admin().accept_time().await.expect("accepted"), 2);
+        assert_eq!(client.admin().accept_time(&[]).await.expect("accepted"), 2);
         assert!(skews(&client).await.iter().all(Option::is_none));
         pass(HOUR / 2).await;
         assert_eq!(log_start(&whole, "short").await, 11);
@@ -182,7 +196,7 @@ fn a_clock_set_right_after_a_start_far_ahead_is_told_about() {
         let apart = skews(&client).await;
         let years = |skew: &Option<u64>| skew.is_some_and(|ms| ms > 63 * 365 * 24 * 3_600_000);
         assert!(apart.iter().all(years), "{apart:?}");
-        let refused = client.admin().accept_time().await.expect_err("behind");
+        let refused = client.admin().accept_time(&[]).await.expect_err("behind");
         assert!(refused.to_string().contains("never goes back"), "{refused}");
         assert!(skews(&client).await.iter().all(Option::is_some));
         let done = whole.append("short", 0, &[vec![1]], None).await;

@@ -258,9 +258,23 @@ impl Admin for AdminService {
 
     async fn accept_time(
         &self,
-        _: Request<v1::AcceptTimeRequest>,
+        request: Request<v1::AcceptTimeRequest>,
     ) -> Result<Response<v1::AcceptTimeReply>, Status> {
-        let shards = accept_time(&self.engine).await.map_err(fault::of_head)?;
+        let there = self.engine.head().shards();
+        let mut shards: Vec<_> = request.into_inner().shards;
+        shards.sort_unstable();
+        shards.dedup();
+        let shards: Vec<_> = shards.into_iter().map(ShardId).collect();
+        if let Some(unknown) = shards.iter().find(|shard| !there.contains(shard)) {
+            let count = there.len();
+            let text = format!(
+                "there is no data shard {}: they are 1 to {count}; no time was accepted",
+                unknown.0
+            );
+            return Err(fault::invalid(text).into());
+        }
+        let shards = accept_time(&self.engine, shards).await;
+        let shards = shards.map_err(fault::of_head)?;
         Ok(Response::new(v1::AcceptTimeReply { shards }))
     }
 

@@ -93,13 +93,23 @@ async fn shard_status(engine: &Engine, shard: ShardId) -> Result<v1::ShardStatus
         clock_skew_ms: progress
             .clock_skew
             .map(|skew| u64::try_from(skew.as_millis()).unwrap_or(u64::MAX)),
+        time_ms: progress.time.0,
+        leader_clock: progress.leader_clock.map(|clock| v1::LeaderClock {
+            node: clock.node.to_string(),
+            wall_ms: clock.wall.0,
+            ahead: clock.ahead,
+        }),
     })
 }
 
-/// Lets the time of all shards go on that stands still; how many there were.
-pub(crate) async fn accept_time(engine: &Engine) -> Result<u32, HeadError> {
+/// Lets the time of `shards` go on, of all if there are none, that stands still; how many there were.
+pub(crate) async fn accept_time(engine: &Engine, shards: Vec<ShardId>) -> Result<u32, HeadError> {
+    let shards = match shards.is_empty() {
+        true => engine.head().shards(),
+        false => shards,
+    };
     let mut accepted = 0;
-    for shard in engine.head().shards() {
+    for shard in shards {
         if engine.head().progress(shard).await?.clock_skew.is_some() {
             engine.head().accept_time(shard).await?;
             accepted += 1;

@@ -176,13 +176,14 @@ impl Admin {
         reply.await
     }
 
-    /// Accepts the wall clocks of the shards' leaders as they are, after a jump that made time
-    /// stand still; how many shards that was.
+    /// Accepts the wall clocks of the leaders of `shards` as they are, of all if none is named, after a jump
+    /// that made time stand still; how many shards that was.
     ///
     /// # Errors
     /// What a call may meet.
-    pub async fn accept_time(&self) -> Result<u32, Error> {
-        let request = v1::AcceptTimeRequest {};
+    pub async fn accept_time(&self, shards: &[u32]) -> Result<u32, Error> {
+        let shards = shards.to_vec();
+        let request = v1::AcceptTimeRequest { shards };
         let reply = self.call(Again::Yes, request, async |mut stub, request| {
             stub.accept_time(request).await
         });

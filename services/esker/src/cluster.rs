@@ -6,6 +6,7 @@ mod init; // its steps
 mod members; // who holds the shards, shown and changed
 mod nodes; // its WAL nodes, asked
 mod plan; // what they are to do
+mod time; // by which clocks it stands still, and going on from there
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -13,7 +14,7 @@ use std::time::Duration;
 
 use clap::Subcommand;
 use esker_client::Options;
-use esker_client::v1::{ClusterStatusReply, ShardStatus};
+use esker_client::v1::ClusterStatusReply;
 use esker_env::Env;
 use serde_json::{Value, json};
 
@@ -51,11 +52,7 @@ enum Action {
     /// Have another node lead a shard
     Transfer(members::Transfer),
     /// What the clocks of the shards' leaders say; after a jump, time stands still until accepted
-    Time {
-        /// Accept the wall clocks as they are: time, and retention by age, go on from there
-        #[arg(long)]
-        accept: bool,
-    },
+    Time(time::Args),
     /// Make a CA for tests, and certificates for nodes, agents, operators and clients
     Certs(certs::Args),
     /// Move everything that is in the head now to the bucket, and wait for it
@@ -70,7 +67,7 @@ pub(crate) async fn run(args: Args, shell: &Shell) -> Result<(), Failure> {
         Action::Add(args) => members::add(&args, shell).await,
         Action::Remove(args) => members::remove(&args, shell).await,
         Action::Transfer(args) => members::transfer(&args, shell).await,
-        Action::Time { accept } => time(shell, accept).await,
+        Action::Time(args) => time::run(&args, shell).await,
         Action::Certs(args) => certs::run(&args, shell),
         Action::Flush => flush(shell).await,
     }
@@ -99,43 +96,6 @@ pub(crate) async fn status(shell: &Shell) -> Result<(), Failure> {
     let status = admin.cluster_status().await;
     let status = status.map_err(|error| Failure::reading(&error))?;
     shell.answer(&object(&status), || text(&status))
-}
-
-async fn time(shell: &Shell, accept: bool) -> Result<(), Failure> {
-    let admin = shell.client().await?.admin();
-    if accept {
-        let accepted = admin.accept_time().await;
-        let accepted = accepted.map_err(|error| Failure::reading(&error))?;
-        return shell.answer(&json!({ "accepted": accepted }), || {
-            format!(
-                "time goes on: {} stood still\n",
-                screen::count(accepted.into(), "shard")
-            )
-        });
-    }
-    let status = admin.cluster_status().await;
-    let status = status.map_err(|error| Failure::reading(&error))?;
-    let standing = |shard: &ShardStatus| shard.clock_skew_ms.map(|skew| (shard.shard, skew));
-    let standing: Vec<_> = status.shards.iter().filter_map(standing).collect();
-    let list = standing
-        .iter()
-        .map(|(shard, skew)| json!({ "shard": shard, "skew_ms": skew }));
-    shell.answer(&json!({ "standing": list.collect::<Vec<_>>() }), || {
-        if standing.is_empty() {
-            return "time runs on all shards\n".to_owned();
-        }
-        let mut text = String::new();
-        for (shard, skew) in &standing {
-            let _ = writeln!(
-                text,
-                "shard {shard}: stands still, clocks are {skew} ms apart"
-            );
-        }
-        text.push_str(
-            "retention by age waits; set the clock right, or accept it: cluster time --accept\n",
-        );
-        text
-    })
 }
 
 async fn flush(shell: &Shell) -> Result<(), Failure> {
@@ -173,6 +133,7 @@ fn object(status: &ClusterStatusReply) -> Value {
             "segments": shard.segments,
             "segment_bytes": shard.segment_bytes,
             "clock_skew_ms": shard.clock_skew_ms,
+            "time_ms": shard.time_ms,
             "flush_error": (!shard.flush_error.is_empty()).then_some(&shard.flush_error),
         })
     });

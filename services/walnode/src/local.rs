@@ -11,7 +11,8 @@ use bytes::Bytes;
 use esker_env::{Clock, Workers, WorkersExt};
 use esker_log::{
     AcceptedBatch, AcceptedRun, Answer, Bid, Bounds, BucketCheckpoint, FlushJob, Head, HeadError,
-    HeadRead, HeadRecords, Leader, Listing, Mark, Place, Progress, ReadFrom, ShardTopic, TopicView,
+    HeadRead, HeadRecords, Leader, LeaderClock, Listing, Mark, Place, Progress, ReadFrom,
+    ShardTopic, TopicView,
 };
 use esker_shard::checkpoint::{self, Scope};
 use esker_shard::{
@@ -104,16 +105,17 @@ impl LocalHead {
         let state = led.replica.state();
         let data = state.data();
         let share = led.appender.as_ref().map(|queue| queue.share());
-        let stamp = led.appender.as_ref().and_then(Appender::time);
+        let stopped = match led.appender.as_ref().and_then(Appender::time) {
+            Some(Stamp::Stopped { skew, ahead, .. }) => Some((skew, ahead)),
+            _ => None,
+        };
         Ok(Progress {
             mark: view::mark(&state),
             term: state.applied().term,
             checkpointed: led.replica.checkpointed().0,
             time: state.time(),
-            clock_skew: match stamp {
-                Some(Stamp::Stopped { skew, .. }) => Some(skew),
-                _ => None,
-            },
+            clock_skew: stopped.map(|(skew, _)| skew),
+            leader_clock: stopped.and_then(|(_, ahead)| self.clock_of(led, ahead)),
             flush_position: data.map_or(RaftIndex::ZERO, Data::flush_position),
             flushed: state.flushed(),
             head: state.head_size(),
@@ -122,6 +124,16 @@ impl LocalHead {
             segments: data.map_or(0, |data| data.segment_count() as u64),
             gc_boundary: data.map_or(RaftIndex::ZERO, Data::gc_boundary),
             holds_oldest: self.holders.borrow().contains(&shard),
+        })
+    }
+
+    /// The clock by which the time of a shard stands still that is led here.
+    fn clock_of(&self, led: &Led, ahead: bool) -> Option<LeaderClock> {
+        let node = led.replica.leader()?.node;
+        Some(LeaderClock {
+            node,
+            wall: self.clock.wall(),
+            ahead,
         })
     }
 

@@ -12,6 +12,7 @@ use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
+use esker_env::WallMs;
 use esker_segment::{PartitionFacts, Tombstone};
 use esker_shard::{
     AppendBatch, AppendOutcome, Command, HeadSize, MixedSegment, Outcome, RangeList, SegmentPlace,
@@ -45,6 +46,17 @@ pub struct Leader {
     pub node: NodeId,
     /// Where the other nodes, and agents, reach it: `host:port`.
     pub address: String,
+}
+
+/// The wall clock of who leads a shard whose time stands still.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LeaderClock {
+    /// Who leads.
+    pub node: NodeId,
+    /// What it says.
+    pub wall: WallMs,
+    /// It is ahead of what the time should be by what the shard and the monotonic clock know, or else behind.
+    pub ahead: bool,
 }
 
 /// The watermarks of a partition, as of [`Bounds::mark`].
@@ -198,6 +210,8 @@ pub struct Progress {
     /// The leader's clocks are apart by this much: time stands still, and with it retention by
     /// age, until they meet again or [`Head::accept_time`] is called.
     pub clock_skew: Option<Duration>,
+    /// While time stands still, the clock by which it does; `None` also of a node of an earlier version.
+    pub leader_clock: Option<LeaderClock>,
     /// The `to` of the last committed segment.
     pub flush_position: RaftIndex,
     /// Up to where nothing is unflushed.

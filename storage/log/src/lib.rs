@@ -45,8 +45,8 @@ pub use error::{ClaimError, Ended, Error, HeadError, KeepError, ReadError};
 pub use flush::{Flushed, Flusher};
 pub use head::{
     AcceptedBatch, AcceptedRun, Answer, Bid, Bounds, BucketCheckpoint, FlushJob, Head, HeadRead,
-    HeadRecords, Job, Leader, Listing, Mark, Place, Progress, ReadFrom, ShardTopic, TopicView,
-    WorkerId,
+    HeadRecords, Job, Leader, LeaderClock, Listing, Mark, Place, Progress, ReadFrom, ShardTopic,
+    TopicView, WorkerId,
 };
 pub use read::{Chunk, Damages, FollowerReads, ReadBatch, Reader, Readers};
 pub use retention::{Retained, Retention, TimeState};

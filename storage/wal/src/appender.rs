@@ -459,11 +459,11 @@ impl Task {
             .stamp()
             .expect("it was held when they were admitted");
         let stopped = matches!(stamp, Stamp::Stopped { .. });
-        if let Stamp::Stopped { skew, .. } = stamp
+        if let Stamp::Stopped { skew, ahead, .. } = stamp
             && !self.stopped
         {
             let shard = self.replica.shard();
-            tracing::error!(%shard, ?skew, "the wall clock jumped: expiry and retention stand still");
+            tracing::error!(%shard, ?skew, ahead, "the wall clock jumped: expiry and retention stand still");
         }
         self.stopped = stopped;
         stamp

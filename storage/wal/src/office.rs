@@ -311,7 +311,7 @@ impl Office {
             && let Some(Stamp::Stopped { skew, .. }) = self.stamp()
         {
             let shard = self.replica.shard();
-            tracing::error!(%shard, ?skew, limit = ?self.gap_max(), "the wall clock is far ahead of the last entry, or behind it, and no clocks of other voters agree with it: expiry and retention stand still, appends go on; set the clock right or, after a long standstill, `esker cluster time --accept`");
+            tracing::error!(%shard, ?skew, limit = ?self.gap_max(), "the wall clock is far ahead of the last entry, or behind it, and no clocks of other voters agree with it: expiry and retention stand still, appends go on; set the clock right or, after a long standstill, `esker cluster time --accept SHARD`");
         }
     }
 

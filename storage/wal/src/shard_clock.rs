@@ -48,8 +48,10 @@ pub enum Stamp {
     Stopped {
         /// What to stamp.
         at: ShardTime,
-        /// How far the clocks are apart, or the wall clock is ahead of the shard's time.
+        /// How far the clocks are apart.
         skew: Duration,
+        /// The wall clock is ahead of what it should say, or else behind.
+        ahead: bool,
     },
 }
 
@@ -131,13 +133,15 @@ impl ShardClock {
             let due = self.began_at.after(measured);
             let gap = apart(wall, self.began_at, due);
             if gap > gap_max {
+                let ahead = ShardTime(wall.0) > due;
                 // A wall clock that is behind may be right, and has to come as far.
-                if ShardTime(wall.0) > due {
+                if ahead {
                     self.last = self.last.max(due);
                 }
                 return Stamp::Stopped {
                     at: self.last,
                     skew: gap,
+                    ahead,
                 };
             }
             *self = Self::begin(wall, monotonic, self.last);
@@ -147,15 +151,16 @@ impl ShardClock {
             wall.0.checked_sub(self.began.0.0),
             self.began.0.0.saturating_sub(wall.0),
         );
-        let skew = match walked {
-            Some(walked) => Duration::from_millis(walked).abs_diff(measured),
-            None => Duration::from_millis(back) + measured,
+        let (skew, ahead) = match walked.map(Duration::from_millis) {
+            Some(walked) => (walked.abs_diff(measured), walked > measured),
+            None => (Duration::from_millis(back) + measured, false),
         };
         if skew > CLOCK_SKEW_MAX {
             self.last = self.last.max(self.began_at.after(measured));
             return Stamp::Stopped {
                 at: self.last,
                 skew,
+                ahead,
             };
         }
         // Within the bound a wall clock may still run fast: twice the measured time is the most.
@@ -221,16 +226,19 @@ mod tests {
     fn a_jump_stops_it_and_the_clock_coming_back_starts_it_again() {
         let mut clock = clock();
         let hour = 3_600_000;
-        for wall in [T0 + hour, T0 - hour] {
+        let stopped = |ms, seconds, ahead| Stamp::Stopped {
+            at: ShardTime(T0 + ms),
+            skew: Duration::from_secs(seconds),
+            ahead,
+        };
+        for (wall, seconds, ahead) in [(T0 + hour, 3_599, true), (T0 - hour, 3_601, false)] {
             let stamp = clock.stamp(WallMs(wall), at(1_000));
-            assert!(
-                matches!(
-                    stamp,
-                    Stamp::Stopped { at, .. } if at == ShardTime(T0 + 1_000)
-                ),
-                "{stamp:?}"
-            );
+            assert_eq!(stamp, stopped(1_000, seconds, ahead));
         }
+        // Set back by an hour it is behind, also once it is past where it jumped.
+        let (mut later, two) = (clock, 2 * hour);
+        let stamp = later.stamp(WallMs(T0 + hour), at(two));
+        assert_eq!(stamp, stopped(two, 3_600, false));
         assert_eq!(
             clock.stamp(WallMs(T0 + 2_000), at(2_000)),
             Stamp::Time(ShardTime(T0 + 2_000))
@@ -283,6 +291,7 @@ mod tests {
                 let stopped = Stamp::Stopped {
                     at: ShardTime(T0 + ms),
                     skew: Duration::from_millis(ahead),
+                    ahead: true,
                 };
                 assert_eq!(far.stamp(WallMs(T0 + ahead + ms), at(ms)), stopped);
             }
@@ -314,7 +323,8 @@ mod tests {
             far.stamp(WallMs(T0 + ahead), at(0)),
             Stamp::Stopped {
                 at: ShardTime(T0),
-                skew: Duration::from_millis(ahead)
+                skew: Duration::from_millis(ahead),
+                ahead: true,
             }
         );
         assert_eq!(
@@ -335,6 +345,7 @@ mod tests {
             let stopped = Stamp::Stopped {
                 at: time,
                 skew: behind(ms),
+                ahead: false,
             };
             assert_eq!(clock.stamp(WallMs(T0 + ms), at(ms)), stopped);
         }

@@ -122,6 +122,7 @@ mod tests {
             checkpointed: RaftIndex(0),
             time: ShardTime(1),
             clock_skew: None,
+            leader_clock: None,
             flush_position: RaftIndex(0),
             flushed: RaftIndex(0),
             head: HeadSize::default(),

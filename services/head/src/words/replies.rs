@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use esker_env::WallMs;
 use esker_log::{
-    AcceptedBatch, AcceptedRun, Bounds, HeadError, HeadRead, HeadRecords, Listing, Mark, Progress,
-    ShardTopic, TopicView,
+    AcceptedBatch, AcceptedRun, Bounds, HeadError, HeadRead, HeadRecords, LeaderClock, Listing,
+    Mark, Progress, ShardTopic, TopicView,
 };
 use esker_proto::internal as wire;
 use esker_proto::internal::answer::{self, Of};
@@ -14,8 +15,8 @@ use esker_types::{ContentHash, LeaderEpoch, Offset, RaftIndex, ShardTime, Term, 
 
 use super::Fault;
 use super::atoms::{
-    bounds, each, mark, need, needed_bounds, needed_mark, offset, partition, range, read_bounds,
-    read_mark, read_partition, read_range, read_wide, wide,
+    bounds, each, mark, need, needed_bounds, needed_mark, node_id, offset, partition, range,
+    read_bounds, read_mark, read_partition, read_range, read_wide, wide,
 };
 use super::errors::{head_error, read_head_error};
 use super::listings::{
@@ -207,6 +208,11 @@ fn progress(told: &Progress) -> wire::Progress {
         checkpointed: told.checkpointed.0,
         time_ms: told.time.0,
         clock_skew_ns: told.clock_skew.map(nanos),
+        leader_clock: told.leader_clock.map(|clock| wire::progress::LeaderClock {
+            node: clock.node.as_u64(),
+            wall_ms: clock.wall.0,
+            ahead: clock.ahead,
+        }),
         flush_position: told.flush_position.0,
         flushed: told.flushed.0,
         head_bytes: told.head.bytes,
@@ -220,6 +226,14 @@ fn progress(told: &Progress) -> wire::Progress {
     }
 }
 
+fn leader_clock(told: wire::progress::LeaderClock) -> Result<LeaderClock, Fault> {
+    Ok(LeaderClock {
+        node: node_id(told.node)?,
+        wall: WallMs(told.wall_ms),
+        ahead: told.ahead,
+    })
+}
+
 fn read_progress(told: &wire::Progress) -> Result<Progress, Fault> {
     Ok(Progress {
         mark: needed_mark(told.mark)?,
@@ -227,6 +241,7 @@ fn read_progress(told: &wire::Progress) -> Result<Progress, Fault> {
         checkpointed: RaftIndex(told.checkpointed),
         time: ShardTime(told.time_ms),
         clock_skew: told.clock_skew_ns.map(Duration::from_nanos),
+        leader_clock: told.leader_clock.map(leader_clock).transpose()?,
         flush_position: RaftIndex(told.flush_position),
         flushed: RaftIndex(told.flushed),
         head: HeadSize {

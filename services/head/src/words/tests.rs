@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use esker_env::WallMs;
 use esker_log::{
     AcceptedBatch, AcceptedRun, Bid, Bounds, FlushJob, HeadError, HeadRead, HeadRecords, Job,
-    Leader, Listing, Mark, Progress, ReadFrom, ShardTopic, TopicView, WorkerId,
+    Leader, LeaderClock, Listing, Mark, Progress, ReadFrom, ShardTopic, TopicView, WorkerId,
 };
 use esker_proto::internal as wire;
 use esker_segment::{PartitionFacts, Tombstone};
@@ -373,6 +374,11 @@ fn progress() -> Progress {
         checkpointed: RaftIndex(3),
         time: ShardTime(4),
         clock_skew: Some(Duration::from_nanos(5)),
+        leader_clock: Some(LeaderClock {
+            node: node(),
+            wall: WallMs(15),
+            ahead: true,
+        }),
         flush_position: RaftIndex(6),
         flushed: RaftIndex(7),
         head: HeadSize {
