@@ -7,9 +7,10 @@ use std::time::Duration;
 use esker_cache::BlockCache;
 use esker_client::{Client, Code, Durability, From, ProducerOptions, ReadOptions, Record, v1};
 use esker_log::{Engine, EngineOptions};
+use esker_shard::{RequestId, TopicConfig};
 use esker_tests::hooked::Hooked;
 use esker_tests::node::run;
-use esker_tests::whole::{Site, Whole};
+use esker_tests::whole::{Site, Whole, topic};
 use esker_types::limits::MIB;
 use tokio::task::JoinSet;
 
@@ -28,6 +29,33 @@ async fn read(client: &Client, partition: u32, options: ReadOptions) -> Vec<(u64
         }));
     }
     records
+}
+
+/// By another agent: the one that is asked knew the old one a moment ago.
+#[test]
+fn a_topic_that_another_made_anew_is_read_at_once() {
+    run(async {
+        let mut site = Site::new(65);
+        let whole = site.start().await.expect("started");
+        whole.create("gravel", 1).await;
+        let done = whole.append("gravel", 0, &[b"old".to_vec()], None).await;
+        done.expect("appended");
+        let client = whole.serve().await;
+        assert_eq!(read(&client, 0, ReadOptions::default()).await.len(), 1);
+
+        let blocks = BlockCache::in_memory(32 * MIB, 32 * MIB).expect("large enough");
+        let (head, store) = (
+            Arc::clone(whole.engine.head()),
+            whole.engine.store().clone(),
+        );
+        let options = EngineOptions::default();
+        let other = Engine::new(head, store, whole.env.clone(), blocks, options);
+        let (name, config) = (topic("gravel"), TopicConfig::default());
+        other.topics().delete(&name).await.expect("deleted");
+        let made = other.topics().create(RequestId(80), &name, 1, config).await;
+        made.expect("the name is free");
+        assert_eq!(read(&client, 0, ReadOptions::default()).await, []);
+    });
 }
 
 #[test]

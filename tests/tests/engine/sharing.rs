@@ -17,12 +17,15 @@ use crate::{engine_over, flushed_objects};
 
 /// Another engine over the same head and bucket, which does what it is told to as the first one does.
 fn beside(site: &Site, whole: &Whole, head: Hooked) -> Engine {
-    let options = EngineOptions {
+    engine_over(whole, head, options(site))
+}
+
+fn options(site: &Site) -> EngineOptions {
+    EngineOptions {
         flush: site.flush,
         upkeep: site.upkeep,
         ..EngineOptions::default()
-    };
-    engine_over(whole, head, options)
+    }
 }
 
 fn run_it(whole: &Whole, engine: Engine) -> AbortHandle {
@@ -127,13 +130,11 @@ fn who_never_saw_the_bucket_keeps_nobody_from_flushing() {
             let (store, faults) = opened.expect("a bucket");
             faults.away(true);
             let blocks = BlockCache::in_memory(32 * MIB, 32 * MIB).expect("large enough");
-            let options = EngineOptions {
-                flush: site.flush,
-                upkeep: site.upkeep,
-                ..EngineOptions::default()
-            };
             let (head, env) = (Arc::clone(whole.engine.head()), whole.env.clone());
-            run_it(&whole, Engine::new(head, store, env, blocks, options))
+            run_it(
+                &whole,
+                Engine::new(head, store, env, blocks, options(&site)),
+            )
         });
         for round in 1..=5 {
             for partition in 0..8 {
