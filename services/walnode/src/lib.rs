@@ -23,6 +23,7 @@ pub mod peers; // the other nodes of the cluster
 pub mod members; // who holds the shards, shown and changed
 mod slot; // a service that comes later
 mod turns; // whose turn at a job it is
+mod early; // which heads are flushed before they are due
 mod view; // what a shard's state says
 
 pub use alike::Differences;

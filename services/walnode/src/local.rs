@@ -3,7 +3,7 @@
 
 mod following; // what a replica gives that does not lead
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,13 +19,16 @@ use esker_shard::{
     AppendBatch, AppendOutcome, Command, Data, HeadEntry, HeadPosition, MixedSegment, Outcome,
     SegmentPlace, State,
 };
-use esker_types::limits::HEAD_READS_MAX;
+use esker_types::limits::{HEAD_ENTRIES_AT_ONCE, HEAD_READS_MAX};
 use esker_types::{
     Offset, PartitionId, RaftIndex, RaftRange, ShardId, Timestamp, TopicId, TopicName,
 };
-use esker_wal::{Accepted, AppendRefusal, Appender, Error, ProposeError, Replica, Stamp};
+use esker_wal::disk::Wal;
+use esker_wal::{Accepted, AppendRefusal, Appender, Error, Holders, ProposeError, Replica, Stamp};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::sync::watch;
 
+use crate::early::Early;
 use crate::turns::Turns;
 use crate::view;
 
@@ -34,10 +37,12 @@ use crate::view;
 pub struct LocalHead {
     shards: BTreeMap<ShardId, Led>,
     /// Shards that hold the oldest WAL file, as the keeper last saw it.
-    holders: watch::Receiver<Arc<BTreeSet<ShardId>>>,
+    holders: watch::Receiver<Arc<Holders>>,
+    wal: Arc<Wal>,
     workers: Arc<dyn Workers>,
     clock: Arc<dyn Clock>,
     turns: Arc<Turns>,
+    early: Arc<Early>,
 }
 
 /// A shard that may be led here.
@@ -50,11 +55,12 @@ pub struct Led {
 }
 
 impl LocalHead {
-    /// The head of `shards`. `holders` is what [`esker_wal::Keeper::holders`] hands out.
+    /// The head of `shards`, whose log is `wal`. `holders` is what [`esker_wal::Keeper::holders`] hands out.
     #[must_use]
     pub fn new(
         shards: impl IntoIterator<Item = Led>,
-        holders: watch::Receiver<Arc<BTreeSet<ShardId>>>,
+        holders: watch::Receiver<Arc<Holders>>,
+        wal: Arc<Wal>,
         workers: Arc<dyn Workers>,
         clock: Arc<dyn Clock>,
     ) -> Self {
@@ -62,9 +68,11 @@ impl LocalHead {
         Self {
             shards: shards.collect(),
             holders,
+            wal,
             workers,
             clock,
             turns: Arc::default(),
+            early: Arc::default(),
         }
     }
 
@@ -123,8 +131,22 @@ impl LocalHead {
             head_batches_max: share.map_or(0, |share| share.batches),
             segments: data.map_or(0, |data| data.segment_count() as u64),
             gc_boundary: data.map_or(RaftIndex::ZERO, Data::gc_boundary),
-            holds_oldest: self.holders.borrow().contains(&shard),
+            flush_early: self.flush_early(shard, state.flushed()),
         })
+    }
+
+    /// Whether `shard`, of which nothing is unflushed up to `flushed`, is to be flushed though it is neither
+    /// large nor old: the oldest WAL file waits for it, or what a flush would read is about to leave memory.
+    fn flush_early(&self, shard: ShardId, flushed: RaftIndex) -> bool {
+        let upto = self.holders.borrow().get(&shard).copied();
+        let look = || {
+            let led = self.shards.values().map(|led| &led.replica);
+            let led = led.filter(|replica| replica.leads_in().is_some());
+            led.map(|replica| (replica.shard(), replica.head_size().bytes))
+                .collect()
+        };
+        let (now, memory) = (self.clock.monotonic(), self.wal.memory_of_led());
+        upto.is_some_and(|upto| flushed < upto) || self.early.has(shard, now, memory, look)
     }
 
     /// The clock by which the time of a shard stands still that is led here.
@@ -366,25 +388,28 @@ impl Head for LocalHead {
                 .data()
                 .into_iter()
                 .flat_map(|data| data.head_entries(raft));
-            let (mut batches, mut bytes) = (Vec::new(), 0);
+            let (mut first, mut bytes, mut upto) = (Vec::new(), 0, raft.to);
             for (index, entry) in entries {
                 if bytes > bytes_max as u64 {
-                    // `index` holds a batch that was not read: the answer ends just below it.
-                    return Ok(AcceptedRun {
-                        batches,
-                        upto: RaftIndex(index.0 - 1),
-                    });
+                    // `index` holds a batch that is not read: the answer ends just below it.
+                    upto = RaftIndex(index.0 - 1);
+                    break;
                 }
                 bytes += entry.bytes();
+                first.push((index, entry));
+            }
+            let read = async |(index, entry): (RaftIndex, &HeadEntry)| {
                 let read = replica.read_accepted(index, entry).await;
                 let read = read.map_err(|error| unreadable(shard, &error))?;
                 let read = read.ok_or(HeadError::Released { shard, index })?;
-                batches.extend(read.into_iter().map(|accepted| hand_out(entry, accepted)));
-            }
-            Ok(AcceptedRun {
-                batches,
-                upto: raft.to,
-            })
+                let batches = read.into_iter().map(|accepted| hand_out(entry, accepted));
+                Ok(stream::iter(batches.map(Ok).collect::<Vec<_>>()))
+            };
+            // Entries that are on the disk lie apart in it: one at a time each would wait for the one before.
+            let batches = stream::iter(first.into_iter().map(read));
+            let batches = batches.buffered(HEAD_ENTRIES_AT_ONCE).try_flatten();
+            let batches = batches.try_collect().await?;
+            Ok(AcceptedRun { batches, upto })
         })
     }
 

@@ -157,7 +157,8 @@ impl Node {
             options.keeper,
         );
         let workers = Arc::clone(&env.workers);
-        let head = LocalHead::new(led.clone(), keeper.holders(), workers, clock);
+        let (holders, log) = (keeper.holders(), Arc::clone(&wal));
+        let head = LocalHead::new(led.clone(), holders, log, workers, clock);
         let mut tasks = watch(&led, &tell);
         tasks.spawn(async move {
             let error = keeper.run().await;

@@ -20,11 +20,12 @@ use esker_segment::{
     Summary, Writer,
 };
 use esker_shard::{Command, CommitSegment, ObjectChecksum, Outcome};
-use esker_types::limits::{LOG_READ_BYTES_MAX, MIB, MIXED_SEGMENTS_MAX};
+use esker_types::limits::{FLUSH_READS_AT_ONCE, LOG_READ_BYTES_MAX, MIB, MIXED_SEGMENTS_MAX};
 use esker_types::{PartitionId, RaftIndex, RaftRange, SegmentId, ShardId};
+use futures::future::try_join_all;
 
 use crate::claim::Owner;
-use crate::error::Error;
+use crate::error::{Error, HeadError};
 use crate::head::{AcceptedBatch, FlushJob, Head};
 use windows::windows;
 
@@ -128,6 +129,7 @@ impl Flusher {
     ) -> Result<Flushed, Error> {
         let shard = job.shard;
         let batches = self.read(&job).await?;
+        tracing::debug!(%shard, %segment, "what it takes is read");
         let (chunks, summary) = self.build(&job, segment, batches).await?;
         let (incarnation, range) = (job.incarnation, job.raft);
         let key = Key::FlushedSegment {
@@ -175,16 +177,25 @@ impl Flusher {
         &self,
         job: &FlushJob,
     ) -> Result<BTreeMap<PartitionId, Vec<AcceptedBatch>>, Error> {
+        let parts = parts(job.raft, job.bytes).into_iter();
+        let parts = try_join_all(parts.map(|part| self.read_part(job.shard, part))).await?;
         let mut sorted: BTreeMap<_, Vec<_>> = BTreeMap::new();
-        let mut rest = job.raft;
+        for batch in parts.into_iter().flatten() {
+            sorted.entry(batch.partition).or_default().push(batch);
+        }
+        Ok(sorted)
+    }
+
+    /// All accepted batches of `rest`, in order.
+    async fn read_part(
+        &self,
+        shard: ShardId,
+        mut rest: RaftRange,
+    ) -> Result<Vec<AcceptedBatch>, HeadError> {
+        let mut batches = Vec::new();
         while !rest.is_empty() {
-            let run = self
-                .head
-                .accepted(job.shard, rest, LOG_READ_BYTES_MAX)
-                .await?;
-            for batch in run.batches {
-                sorted.entry(batch.partition).or_default().push(batch);
-            }
+            let run = self.head.accepted(shard, rest, LOG_READ_BYTES_MAX).await?;
+            batches.extend(run.batches);
             let before = rest.from;
             rest = RaftRange::new(run.upto, rest.to).unwrap_or(RaftRange {
                 from: rest.to,
@@ -195,7 +206,7 @@ impl Flusher {
                 "a head that does not move on would be asked for ever"
             );
         }
-        Ok(sorted)
+        Ok(batches)
     }
 
     /// The segment, as the chunks of an object.
@@ -367,6 +378,23 @@ impl Flusher {
     }
 }
 
+/// `raft`, which holds `bytes`, in the parts that are read at once: as many entries in each, and a read's worth of
+/// bytes if they are alike.
+fn parts(raft: RaftRange, bytes: u64) -> Vec<RaftRange> {
+    let (from, entries) = (raft.from.0, raft.to.0 - raft.from.0);
+    let reads = bytes.div_ceil(LOG_READ_BYTES_MAX as u64);
+    let parts = reads.clamp(1, FLUSH_READS_AT_ONCE);
+    let bound = |part: u64| match part < parts {
+        true => RaftIndex(from + entries / parts * part),
+        false => raft.to,
+    };
+    let part = |part| RaftRange {
+        from: bound(part),
+        to: bound(part + 1),
+    };
+    (0..parts).map(part).collect()
+}
+
 /// The batch, its checksum and lengths checked: what leaves the head is what came in.
 fn open(shard: ShardId, accepted: &AcceptedBatch) -> Result<Batch, Error> {
     let (partition, range) = (accepted.partition, accepted.range);
@@ -391,5 +419,34 @@ fn placement(accepted: &AcceptedBatch) -> Placement {
         append_time: accepted.append_time,
         hash: accepted.hash,
         extensions: Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const READ: u64 = LOG_READ_BYTES_MAX as u64;
+
+    #[test]
+    fn a_job_is_read_in_parts_that_chain_and_are_alike() {
+        let raft = |from, to| RaftRange {
+            from: RaftIndex(from),
+            to: RaftIndex(to),
+        };
+        assert_eq!(parts(raft(7, 90), READ), [raft(7, 90)], "it fits one read");
+        let two = [raft(7, 48), raft(48, 90)];
+        assert_eq!(parts(raft(7, 90), READ + 1), two);
+        for (from, to, bytes) in [(0, 1, 100 * READ), (5, 8, 3 * READ), (9, 10_009, u64::MAX)] {
+            let parts = parts(raft(from, to), bytes);
+            assert!(parts.len() as u64 <= FLUSH_READS_AT_ONCE);
+            let mut chained = parts.iter().map(|part| part.from.0).chain([to]);
+            assert_eq!(chained.next(), Some(from));
+            assert!(parts.iter().map(|part| part.to.0).eq(chained));
+            let longest = parts.iter().map(|part| part.to.0 - part.from.0).max();
+            assert!(longest.is_some_and(|most| most <= (to - from) / FLUSH_READS_AT_ONCE + 3));
+        }
+        let last = parts(raft(u64::MAX - 1, u64::MAX), u64::MAX).pop();
+        assert_eq!(last, Some(raft(u64::MAX - 1, u64::MAX)));
     }
 }

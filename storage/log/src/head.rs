@@ -226,8 +226,9 @@ pub struct Progress {
     pub segments: u64,
     /// Swaps planned at or below this index are refused.
     pub gc_boundary: RaftIndex,
-    /// The oldest WAL file waits for this shard to be flushed.
-    pub holds_oldest: bool,
+    /// It is to be flushed though it is neither large nor old: the oldest WAL file waits for it, or what would be
+    /// read is about to leave the leader's memory.
+    pub flush_early: bool,
 }
 
 /// What is done for a shard by one of the engines that share its head, and need not be done by two: twice

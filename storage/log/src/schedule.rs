@@ -1,5 +1,5 @@
-//! When a shard is flushed: by bytes, by age, when its head fills, or when the WAL's oldest file
-//! waits for it. Durability never waits for a flush, so the triggers go by what requests cost.
+//! When a shard is flushed: by bytes, by age, when its head fills, or when its leader says so early: the WAL's
+//! oldest file waits for it, or memory does. Durability never waits for a flush, so the triggers go by what requests cost.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -204,7 +204,7 @@ impl Schedule {
         head.bytes >= self.triggers.bytes.min(share).max(1)
             || head.batches >= (progress.head_batches_max / 2).max(1)
             || age >= self.triggers.age
-            || progress.holds_oldest
+            || progress.flush_early
     }
 
     async fn flush(&self) -> Result<(), Error> {

@@ -119,6 +119,8 @@ pub const DATA_SHARDS_CLUSTER: u32 = 16;
 
 /// Times that a read of the head starts over because the head lets go of what is being read.
 pub const HEAD_READS_MAX: usize = 8;
+/// Entries that one read of a run, as for a flush, takes from the disk at once.
+pub const HEAD_ENTRIES_AT_ONCE: usize = 4;
 
 // ── Flush and segments ───────────────────────────────────────────────────────────────────────
 
@@ -126,6 +128,13 @@ pub const HEAD_READS_MAX: usize = 8;
 pub const BLOCK_BYTES: usize = MIB;
 /// Head bytes of a shard that trigger a flush.
 pub const FLUSH_BYTES: u64 = 64 * MIB as u64;
+/// Parts of what one flush takes that are read at once.
+pub const FLUSH_READS_AT_ONCE: u64 = 4;
+/// Head bytes of a shard that may be flushed before any other trigger, since what they are read from is memory only
+/// for a while. Fewer wait for theirs: a bucket charges by the request.
+pub const FLUSH_EARLY_BYTES: u64 = 16 * MIB as u64;
+/// How long a node goes by what it found of its heads.
+pub const FLUSH_EARLY_LOOK: Duration = Duration::from_millis(100);
 /// Age of a shard's oldest unflushed batch that triggers a flush.
 pub const FLUSH_AGE: Duration = Duration::from_secs(10);
 /// The same for `dev`.

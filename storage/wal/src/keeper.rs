@@ -4,16 +4,16 @@
 //! which is not this crate's work); what holds it when the log has grown too long is copied to the
 //! tail. Runs as one task for all replicas of a node.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use esker_env::{Clock, Monotonic};
-use esker_types::ShardId;
 use esker_types::limits::{
     CHECKPOINT_AGE, CHECKPOINT_AGE_BYTES, CHECKPOINT_ENTRIES, KEEP_INTERVAL, WAL_FILES_HELD,
     WAL_FILES_MOVED,
 };
+use esker_types::{RaftIndex, ShardId};
 use tokio::sync::watch;
 
 use crate::Error;
@@ -48,6 +48,9 @@ impl Default for KeeperOptions {
     }
 }
 
+/// Who holds the oldest file, and the last entry of each that lies there.
+pub type Holders = BTreeMap<ShardId, RaftIndex>;
+
 /// The replicas of one node, and the log they share.
 #[derive(Debug)]
 pub struct Keeper {
@@ -55,7 +58,7 @@ pub struct Keeper {
     replicas: Vec<Kept>,
     clock: Arc<dyn Clock>,
     options: KeeperOptions,
-    holders: watch::Sender<Arc<BTreeSet<ShardId>>>,
+    holders: watch::Sender<Arc<Holders>>,
 }
 
 /// A replica that is looked after.
@@ -93,10 +96,10 @@ impl Keeper {
         }
     }
 
-    /// Shards that hold the oldest file of a log that has grown too long, as of the last turn: they
-    /// are to be flushed out of turn.
+    /// Shards that hold the oldest file of a log that has grown too long, as of the last turn: up to what lies
+    /// there they are to be flushed out of turn.
     #[must_use]
-    pub fn holders(&self) -> watch::Receiver<Arc<BTreeSet<ShardId>>> {
+    pub fn holders(&self) -> watch::Receiver<Arc<Holders>> {
         self.holders.subscribe()
     }
 
@@ -115,11 +118,7 @@ impl Keeper {
     /// # Errors
     /// What [`Replica::checkpoint`] and [`Wal::move_oldest`] say.
     pub async fn turn(&mut self) -> Result<(), Error> {
-        let holders: BTreeSet<_> = self
-            .wal
-            .holders_of_oldest(self.options.files_held)
-            .into_iter()
-            .collect();
+        let holders = self.wal.holders_of_oldest(self.options.files_held);
         self.holders.send_replace(Arc::new(holders.clone()));
         let now = self.clock.monotonic();
         for kept in &mut self.replicas {
@@ -148,12 +147,7 @@ impl Keeper {
     }
 }
 
-fn is_due(
-    kept: &Kept,
-    now: Monotonic,
-    holders: &BTreeSet<ShardId>,
-    options: &KeeperOptions,
-) -> bool {
+fn is_due(kept: &Kept, now: Monotonic, holders: &Holders, options: &KeeperOptions) -> bool {
     let (replica, age) = (&kept.replica, now.since(kept.checkpointed_at));
     let age_max = age_max(options.age, replica.checkpoint_bytes());
     // A disk that is full is not filled to the brim again at every look.
@@ -166,7 +160,8 @@ fn is_due(
     let since = state.applied().index.0.saturating_sub(last.0);
     // A checkpoint lets go of something only if more is flushed now than it says.
     let helps = state.flushed() > flushed;
-    since >= options.entries || (helps && (age >= age_max || holders.contains(&replica.shard())))
+    since >= options.entries
+        || (helps && (age >= age_max || holders.contains_key(&replica.shard())))
 }
 
 /// How old a checkpoint of `bytes` may become: a state is written whole, and a large one seldom.

@@ -33,7 +33,7 @@ pub use alone::Alone;
 pub use appender::{AppendAnswer, AppendRefusal, Appender, Share};
 pub use caught_up::Awaits;
 pub use error::Error;
-pub use keeper::{Keeper, KeeperOptions};
+pub use keeper::{Holders, Keeper, KeeperOptions};
 pub use members::Members;
 pub use office::Elsewhere;
 pub use propose::{Leader, ProposeError};

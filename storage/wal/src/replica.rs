@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use esker_env::{Clock, Entropy, Env};
-use esker_shard::{Command, Genesis, HeadBatch, HeadEntry, HeadPosition, State};
+use esker_shard::{Command, Genesis, HeadBatch, HeadEntry, HeadPosition, HeadSize, State};
 use esker_types::limits::{ELECTION_MAX, ELECTION_MIN, HEAD_READ_DISK_BYTES_MAX, HEARTBEAT};
 use esker_types::{ContentHash, NodeId, RaftIndex, ShardId};
 use openraft::alias::WatchReceiverOf;
@@ -225,6 +225,12 @@ impl Replica {
     #[must_use]
     pub fn state(&self) -> State {
         self.view.borrow().clone()
+    }
+
+    /// What the head holds, as last applied here.
+    #[must_use]
+    pub fn head_size(&self) -> HeadSize {
+        self.view.borrow().head_size()
     }
 
     /// The state, and every change of it.

@@ -32,6 +32,9 @@ const RECORD_BYTES: u64 = 1 << 10;
 const PARTITIONS: u32 = 8;
 /// What a cluster needs until nothing moves any more: leadership is even, files are written ahead.
 const CALM: Duration = Duration::from_secs(6);
+/// How long a cluster is at full speed before that is measured. By then flushes keep up, and its log writes into
+/// files that it has written before, as the limits do; until then it writes each byte twice, once as a zero.
+const STEADY: Duration = Duration::from_secs(10);
 /// Records that fill a cluster of many partitions: of fewer as many, so that they differ in their partitions alone.
 const FILL: u32 = PARTITIONS_MAX;
 /// Those of them that are under way.
@@ -213,7 +216,10 @@ struct Bench<'a> {
 
 impl Bench<'_> {
     async fn run(&self, limits: Limits) -> Result<Cluster, Failure> {
-        let full = self.plan("full", self.shape.partitions);
+        let full = plan::Args {
+            warmup: STEADY,
+            ..self.plan("full", self.shape.partitions)
+        };
         let single = plan::Args {
             batch_bytes: SINGLE_BYTES,
             in_flight: 1,

@@ -7,7 +7,7 @@
 //!   in a row   this process ─► a relay ─► the first ─► write, fdatasync ─────────┐
 //!                                 ▲           ├─────► second, write, fdatasync ──┤
 //!                                 │           └─────► third, write, fdatasync ───┴─► answered
-//!                                 └─ again ── the first;  the relay writes it to a file that nobody syncs
+//!                                 └─ again ── the first;  the relay writes it to new files that nobody syncs
 //! ```
 //! What waits is written together. In a row, bytes go the ways that an agent, a leader and its followers send
 //! them, and once more as a flush has them.
@@ -19,8 +19,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use esker_env::{Aligned, Env, File, WorkersExt};
+use esker_env::{Aligned, Env, File, Files, OpenMode, WorkersExt};
 use esker_proto::v1;
+use esker_types::limits::FLUSH_BYTES;
 use futures::StreamExt as _;
 use futures::future::try_join_all;
 use tokio::sync::{Mutex, mpsc, oneshot};
@@ -50,8 +51,8 @@ pub(crate) struct Args {
     /// Send what is written again, to one that reads
     #[arg(long)]
     again: bool,
-    /// Read what the next sink sends again, and write it to this file, not synced
-    #[arg(long, value_name = "FILE", requires = "next")]
+    /// Read what the next sink sends again, and write it to new files in this folder, not synced
+    #[arg(long, value_name = "DIR", requires = "next")]
     bucket: Option<PathBuf>,
 }
 
@@ -69,10 +70,10 @@ pub(crate) async fn run(args: &Args, env: &Env) -> Result<(), Failure> {
         let client = wire::connect(env, address).await;
         let mut client = client.map_err(|error| failed(&error))?;
         if let Some(path) = &args.bucket {
-            let pen = Pen::new(env, path).await.map_err(|error| failed(&error))?;
+            let bucket = Bucket::new(env, path).map_err(|error| failed(&error))?;
             let came = client.read(v1::ReadRequest::default()).await;
             let came = came.map_err(|status| failed(&status.message()))?;
-            tokio::spawn(ended(flush(env.clone(), pen, came.into_inner())));
+            tokio::spawn(ended(flush(env.clone(), bucket, came.into_inner())));
         }
         let (queue, waiting) = mpsc::channel(MESSAGES_MAX);
         sink.next.push(queue);
@@ -174,6 +175,44 @@ impl Pen {
     }
 }
 
+/// A folder of objects, none of which was there before: fresh pages of memory and fresh blocks, as flushes take
+/// them.
+struct Bucket {
+    files: Arc<dyn Files>,
+    folder: PathBuf,
+    file: Option<Arc<dyn File>>,
+    objects: u64,
+    at: u64,
+}
+
+impl Bucket {
+    fn new(env: &Env, folder: &Path) -> io::Result<Self> {
+        env.files.create_dir_all(folder)?;
+        Ok(Self {
+            files: Arc::clone(&env.files),
+            folder: folder.to_owned(),
+            file: None,
+            objects: 0,
+            at: 0,
+        })
+    }
+
+    fn write(&mut self, batch: &[u8]) -> io::Result<()> {
+        let file = match self.file.take() {
+            Some(file) if self.at < FLUSH_BYTES => file,
+            _ => {
+                let path = self.folder.join(format!("object-{}", self.objects));
+                (self.objects, self.at) = (self.objects + 1, 0);
+                self.files.open(&path, OpenMode::CreateNew)?
+            }
+        };
+        file.write_all_at(&[IoSlice::new(batch)], self.at)?;
+        self.at += batch.len() as u64;
+        self.file = Some(file);
+        Ok(())
+    }
+}
+
 /// Writes what waits, joined, until nobody sends any more.
 async fn write(env: Env, mut pen: Pen, mut waiting: mpsc::Receiver<Waiting>) -> io::Result<()> {
     while let Some(first) = waiting.recv().await {
@@ -202,20 +241,18 @@ async fn write(env: Env, mut pen: Pen, mut waiting: mpsc::Receiver<Waiting>) -> 
 /// Writes what comes again, for the system to bring to the disk.
 async fn flush(
     env: Env,
-    mut pen: Pen,
+    mut bucket: Bucket,
     mut came: tonic::Streaming<v1::ReadReply>,
 ) -> Result<(), tonic::Status> {
     while let Some(reply) = came.next().await {
         let batches = reply?.batches;
         let job = move || {
-            let written = batches.iter().try_for_each(|batch| {
-                let at = pen.place(batch.data.len() as u64);
-                pen.file.write_all_at(&[IoSlice::new(&batch.data)], at)
-            });
-            (pen, written)
+            let mut batches = batches.iter();
+            let written = batches.try_for_each(|batch| bucket.write(&batch.data));
+            (bucket, written)
         };
         let (back, written) = env.workers.run(job).await;
-        pen = back;
+        bucket = back;
         written?;
     }
     Ok(())
@@ -333,12 +370,16 @@ impl<'a> Sinks<'a> {
 
 impl Drop for Sinks<'_> {
     fn drop(&mut self) {
-        for at in 0..std::mem::take(&mut self.running).len() {
-            // The whole folder goes in the end.
-            let _ = self
-                .env
-                .files
-                .remove(&self.directory.join(format!("sink-{at}")));
+        let running = std::mem::take(&mut self.running);
+        let all = running.len();
+        // They end here, and write nothing any more.
+        drop(running);
+        for at in 0..all {
+            let path = self.directory.join(format!("sink-{at}"));
+            if self.env.files.remove(&path).is_err() {
+                // The relay's: it has a folder.
+                crate::run::remove(&path);
+            }
         }
     }
 }

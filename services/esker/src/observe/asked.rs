@@ -130,7 +130,7 @@ mod tests {
             head_batches_max: 1,
             segments: 0,
             gc_boundary: RaftIndex(0),
-            holds_oldest: false,
+            flush_early: false,
         }
     }
 

@@ -222,7 +222,7 @@ fn progress(told: &Progress) -> wire::Progress {
         head_batches_max: told.head_batches_max,
         segments: told.segments,
         gc_boundary: told.gc_boundary.0,
-        holds_oldest: told.holds_oldest,
+        flush_early: told.flush_early,
     }
 }
 
@@ -253,6 +253,6 @@ fn read_progress(told: &wire::Progress) -> Result<Progress, Fault> {
         head_batches_max: told.head_batches_max,
         segments: told.segments,
         gc_boundary: RaftIndex(told.gc_boundary),
-        holds_oldest: told.holds_oldest,
+        flush_early: told.flush_early,
     })
 }

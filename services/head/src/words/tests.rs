@@ -161,7 +161,7 @@ fn progress() -> Progress {
         head_batches_max: 12,
         segments: 13,
         gc_boundary: RaftIndex(14),
-        holds_oldest: true,
+        flush_early: true,
     }
 }
 

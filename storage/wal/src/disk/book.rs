@@ -339,14 +339,19 @@ impl Books {
         slots.map(|slot| (slot.id, slot.found())).collect()
     }
 
-    /// Shards of which entries lie in the file `sequence`.
-    pub(crate) fn holders_of(&self, sequence: u64) -> Vec<ShardId> {
-        let holds = |book: &Book| {
-            let mut places = book.slots.values().filter_map(|slot| slot.place.as_ref());
-            places.any(|place| place.file.sequence == sequence)
+    /// Shards of which entries lie in the file `sequence`, and the last of each.
+    pub(crate) fn holders_of(&self, sequence: u64) -> BTreeMap<ShardId, RaftIndex> {
+        let last = |book: &Book| {
+            let lies = |slot: &Slot| {
+                let place = slot.place.as_ref();
+                place.is_some_and(|place| place.file.sequence == sequence)
+            };
+            let mut there = book.slots.iter().rev().filter(|(_, slot)| lies(slot));
+            there.next().map(|(index, _)| *index)
         };
-        let holders = self.iter().filter(|(_, book)| holds(book));
-        holders.map(|(shard, _)| shard).collect()
+        let holders = self.iter();
+        let holders = holders.filter_map(|(shard, book)| Some((shard, last(book)?)));
+        holders.collect()
     }
 
     /// Entries that lie in the file `sequence` and are not known to be damaged, at most `bytes_max` of them.
@@ -409,6 +414,19 @@ impl Books {
             let bytes = body.map_or(0, |body| body.memory());
             self.memory.take(book.side, bytes);
         }
+    }
+
+    /// What is on disk of a shard up to `upto` leaves memory before anything else does: it is flushed, and of use
+    /// only to a follower that is far behind.
+    pub(crate) fn unload(&mut self, shard: ShardId, upto: RaftIndex) {
+        let Some(book) = self.books.get_mut(&shard) else {
+            return;
+        };
+        let slots = book.slots.range_mut(..=upto).map(|(_, slot)| slot);
+        let bodies = slots.filter(|slot| slot.place.is_some());
+        let bodies = bodies.filter_map(|slot| slot.body.take());
+        let bytes = bodies.map(|body| body.memory()).sum();
+        self.memory.take(book.side, bytes);
     }
 
     /// `slots` of `shard` are none any more.

@@ -1,6 +1,7 @@
 //! What of the log is in memory as well, and what leaves it first once that is more than the budget.
 //!
 //! ```text
+//!   flushed  as soon as it is
 //!   followed ▓▓▓▓ oldest first, down to a quarter of the budget
 //!   led      ▓▓▓▓▓▓▓▓▓▓▓▓▓▓ then these, oldest first
 //! ```
@@ -62,6 +63,11 @@ impl Memory {
 
     pub(super) const fn bytes(&self) -> usize {
         self.led.bytes + self.followed.bytes
+    }
+
+    /// Of `bytes_max`, what is left for what is led, however much is followed.
+    pub(super) const fn of_led(bytes_max: usize) -> usize {
+        bytes_max - bytes_max / FOLLOWED_PART
     }
 
     /// An entry of `bytes` is in memory.

@@ -1,10 +1,11 @@
 //! The oldest file: who holds it, and what holds it copied to the tail, so that it comes free.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use esker_env::WorkersExt as _;
-use esker_types::ShardId;
+use esker_types::{RaftIndex, ShardId};
 
 use super::file::Place;
 use super::frame::FrameKind;
@@ -13,14 +14,14 @@ use super::wal::Wal;
 use crate::Error;
 
 impl Wal {
-    /// Shards that hold the oldest file, if the log has more files than `files`: they are to be
-    /// checkpointed and flushed out of turn.
+    /// Shards that hold the oldest file, and the last of each that lies there, if the log has more files than
+    /// `files`: up to it they are to be flushed out of turn, and checkpointed.
     #[must_use]
-    pub fn holders_of_oldest(&self, files: usize) -> Vec<ShardId> {
+    pub fn holders_of_oldest(&self, files: usize) -> BTreeMap<ShardId, RaftIndex> {
         let oldest = {
             let held = self.shared.files();
             if held.sequence.len() <= files {
-                return Vec::new();
+                return BTreeMap::new();
             }
             held.sequence[0].sequence
         };

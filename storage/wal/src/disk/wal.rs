@@ -14,6 +14,7 @@ use esker_types::{EntryId, RaftIndex, ShardId};
 use super::body::Body;
 use super::book::{Books, Found, LogBounds, Vote};
 use super::frame::{FRAME_HEADER_BYTES, FrameKind};
+use super::memory::Memory;
 use super::options::{Fatal, OnFatal, Stats, WalOptions};
 use super::pin::{Pin, Pinned};
 use super::queue::{Done, Item};
@@ -248,6 +249,11 @@ impl Wal {
         upto
     }
 
+    /// A shard is flushed up to `upto`: memory is for what is not.
+    pub(crate) fn unload(&self, shard: ShardId, upto: RaftIndex) {
+        self.shared.books().unload(shard, upto);
+    }
+
     /// Bytes of disk that the log may take.
     #[must_use]
     pub fn disk_bytes_max(&self) -> u64 {
@@ -305,6 +311,12 @@ impl Wal {
         let found = self.shared.books().find(shard, index);
         let read = self.resolve(shard, found.into_iter().collect());
         Ok(whole(read.await)?.pop())
+    }
+
+    /// Bytes of what is led here that stay in memory, however much is followed; older ones are read from the disk.
+    #[must_use]
+    pub fn memory_of_led(&self) -> u64 {
+        Memory::of_led(self.shared.options.memory_bytes) as u64
     }
 
     /// Whether an entry of a shard need not be read from the disk.

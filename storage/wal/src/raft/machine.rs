@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use esker_env::{Env, WorkersExt, is_out_of_room};
 use esker_shard::checkpoint::{self, Scope};
-use esker_shard::{Command, Genesis, State};
+use esker_shard::{Command, Data, Genesis, State};
 use esker_types::{EntryId, NodeId, RaftIndex, Term};
 use futures::{Stream, TryStreamExt as _};
 use openraft::storage::{ApplyResponder, EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
@@ -40,6 +40,8 @@ pub struct Machine {
     membership: StoredMembership,
     view: watch::Sender<State>,
     shared: Arc<Shared>,
+    /// Up to where it is flushed, as the log was last told.
+    unloaded: RaftIndex,
     /// Its state when it was last to be compared.
     likeness: watch::Sender<Option<Likeness>>,
     /// Held while a hash is being taken.
@@ -142,6 +144,7 @@ impl Machine {
             membership,
             view,
             shared,
+            unloaded: RaftIndex::ZERO,
             likeness,
             comparing: Arc::default(),
             _alive: alive,
@@ -245,8 +248,16 @@ impl Machine {
     }
 
     /// Shows readers the state, then answers those who proposed it.
-    fn publish(&self, answers: &mut Vec<(ApplyResponder<TypeConfig>, Applied)>) {
+    fn publish(&mut self, answers: &mut Vec<(ApplyResponder<TypeConfig>, Applied)>) {
         self.view.send_replace(self.state.clone());
+        let flushed = self
+            .state
+            .data()
+            .map_or(RaftIndex::ZERO, Data::flush_position);
+        if flushed > self.unloaded {
+            self.shared.wal.unload(self.state.shard(), flushed);
+            self.unloaded = flushed;
+        }
         answers
             .drain(..)
             .for_each(|(responder, applied)| responder.send(applied));

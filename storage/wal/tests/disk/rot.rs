@@ -50,7 +50,8 @@ fn what_is_damaged_stays_in_its_file_and_the_rest_is_moved() {
             assert_eq!(log.wal.move_oldest().await.expect("it is left alone"), 0);
             assert_eq!(log.wal.damaged(QUIET), 1);
         }
-        assert_eq!(log.wal.holders_of_oldest(2), [QUIET], "it is to be flushed");
+        let holders = log.wal.holders_of_oldest(2).into_keys();
+        assert_eq!(holders.collect::<Vec<_>>(), [QUIET], "it is to be flushed");
         assert!(world.files().contains(&oldest));
         for index in [1, 3] {
             let read = log.wal.read_entry(QUIET, RaftIndex(index)).await;

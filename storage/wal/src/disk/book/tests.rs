@@ -154,3 +154,28 @@ fn what_leaves_the_log_leaves_the_budget() {
         2
     );
 }
+
+#[test]
+fn what_is_flushed_leaves_memory_before_what_is_not() {
+    let mut books = Books::new(usize::MAX);
+    let is_cached = |books: &Books, index| {
+        let (_, found) = books.find(SHARD, RaftIndex(index)).unwrap();
+        matches!(found, Found::Cached(_))
+    };
+    for index in 1..=4 {
+        books.append(SHARD, id(index, 1), body(96)).unwrap();
+    }
+    for index in [1, 2, 4] {
+        books.placed(SHARD, id(index, 1), a_place());
+    }
+    books.unload(SHARD, RaftIndex(3));
+    let cached: Vec<_> = (1..=4).filter(|index| is_cached(&books, *index)).collect();
+    assert_eq!(cached, [3, 4], "the third is nowhere else yet");
+    assert_eq!(books.cached_bytes(), 2 * body(96).memory());
+    // What left is not taken from the account again.
+    books.placed(SHARD, id(3, 1), a_place());
+    books.unload(SHARD, RaftIndex(3));
+    assert_eq!(books.cached_bytes(), body(96).memory());
+    books.release(SHARD, RaftIndex(4));
+    assert_eq!(books.cached_bytes(), 0);
+}
