@@ -469,7 +469,8 @@ pub const CHECKPOINT_ENTRIES: u64 = 50_000;
 /// Age of a checkpoint after which what was flushed since makes the next one due.
 pub const CHECKPOINT_AGE: Duration = Duration::from_secs(10);
 /// Bytes of a state for which its checkpoint may be as much older again: what checkpoints of a shard write
-/// is bounded by this much in [`CHECKPOINT_AGE`], however many partitions and segments it has.
+/// is bounded by this much in [`CHECKPOINT_AGE`], however many partitions and segments it has, until the log has
+/// grown too long.
 pub const CHECKPOINT_AGE_BYTES: u64 = 4 * MIB as u64;
 /// WAL files after which the shards that hold the oldest are checkpointed out of turn.
 pub const WAL_FILES_HELD: usize = 3;

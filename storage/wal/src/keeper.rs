@@ -1,8 +1,8 @@
 //! Keeps a node's log small: checkpoints, purges and releases when they are due.
 //!
 //! The oldest file drives. Shards that hold it are checkpointed out of turn (and to be flushed,
-//! which is not this crate's work); what holds it when the log has grown too long is copied to the
-//! tail. Runs as one task for all replicas of a node.
+//! which is not this crate's work), and the others sooner than else, since one of them holds the next; what holds
+//! it when the log has grown too long is copied to the tail. Runs as one task for all replicas of a node.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,6 +19,10 @@ use tokio::sync::watch;
 use crate::Error;
 use crate::disk::Wal;
 use crate::replica::Replica;
+
+/// How many times as often there are checkpoints of what is not the oldest of a log that has grown too long: one
+/// of those holds what is the oldest next.
+const LONG_LOG_HASTE: u32 = 10;
 
 /// When checkpoints and moves are due.
 #[derive(Clone, Copy, Debug)]
@@ -122,6 +126,8 @@ impl Keeper {
         self.holders.send_replace(Arc::new(holders.clone()));
         let now = self.clock.monotonic();
         for kept in &mut self.replicas {
+            // What was purged in the last turn is by now.
+            kept.replica.release();
             if is_due(kept, now, &holders, &self.options) {
                 let shard = kept.replica.shard();
                 let wanted = kept.replica.state().applied().index;
@@ -131,6 +137,9 @@ impl Keeper {
                 tracing::debug!(%shard, "a checkpoint has ended");
             }
             kept.replica.forget().await?;
+        }
+        // Of most that was purged in this one, the log knows already.
+        for kept in &self.replicas {
             kept.replica.release();
         }
         if !self
@@ -160,6 +169,10 @@ fn is_due(kept: &Kept, now: Monotonic, holders: &Holders, options: &KeeperOption
     let since = state.applied().index.0.saturating_sub(last.0);
     // A checkpoint lets go of something only if more is flushed now than it says.
     let helps = state.flushed() > flushed;
+    let age_max = match holders.is_empty() {
+        true => age_max,
+        false => age_max / LONG_LOG_HASTE,
+    };
     since >= options.entries
         || (helps && (age >= age_max || holders.contains_key(&replica.shard())))
 }
