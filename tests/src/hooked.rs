@@ -208,6 +208,15 @@ impl Head for Hooked {
         self.inner.topics(after, count)
     }
 
+    fn ending(
+        &self,
+        name: &TopicName,
+        after: Option<TopicId>,
+        count: usize,
+    ) -> Answer<'_, Listing<TopicView>> {
+        self.inner.ending(name, after, count)
+    }
+
     fn shard_topics(
         &self,
         shard: ShardId,

@@ -141,6 +141,7 @@ impl Node {
         Arc::new(LocalHead::new(
             [led],
             holders,
+            Arc::clone(&self.wal),
             Arc::clone(&self.env.workers),
             Arc::clone(&self.env.clock),
         ))

@@ -399,6 +399,20 @@ impl Head for Calling {
         })
     }
 
+    fn ending(
+        &self,
+        name: &TopicName,
+        after: Option<TopicId>,
+        count: usize,
+    ) -> Answer<'_, Listing<TopicView>> {
+        let name = name.clone();
+        Box::pin(async move {
+            let question = Question::Ending { name, after, count };
+            let asked = self.ask(ShardId::CATALOG, question).await?;
+            reply!(ShardId::CATALOG, asked, Reply::Topics(page) => page)
+        })
+    }
+
     fn shard_topics(
         &self,
         shard: ShardId,

@@ -449,6 +449,19 @@ impl Head for LocalHead {
         })
     }
 
+    fn ending(
+        &self,
+        name: &TopicName,
+        after: Option<TopicId>,
+        count: usize,
+    ) -> Answer<'_, Listing<TopicView>> {
+        let name = name.clone();
+        Box::pin(async move {
+            let state = self.fresh(ShardId::CATALOG).await?;
+            Ok(view::ending(&state, &name, after, count))
+        })
+    }
+
     fn shard_topics(
         &self,
         shard: ShardId,

@@ -6,7 +6,7 @@ use esker_log::{Bounds, FlushJob, Listing, Mark, ShardTopic, TopicView};
 use esker_segment::{PartitionFacts, Tombstone};
 use esker_shard::{CatalogTopic, Data, MixedSegment, SegmentPlace, State};
 use esker_types::limits::TOPICS_MAX;
-use esker_types::{Offset, OffsetRange, PartitionId, Timestamp, TopicId};
+use esker_types::{Offset, OffsetRange, PartitionId, Timestamp, TopicId, TopicName};
 
 pub(crate) fn mark(state: &State) -> Mark {
     Mark {
@@ -64,6 +64,21 @@ pub(crate) fn topics(state: &State, after: Option<TopicId>, count: usize) -> Lis
         .into_iter()
         .flat_map(|catalog| catalog.topics());
     let above = all.filter(|(id, _)| after.is_none_or(|after| *id > after));
+    listing(state, above.map(|(id, of)| topic(id, of)), count)
+}
+
+pub(crate) fn ending(
+    state: &State,
+    name: &TopicName,
+    after: Option<TopicId>,
+    count: usize,
+) -> Listing<TopicView> {
+    let all = state
+        .catalog()
+        .into_iter()
+        .flat_map(|catalog| catalog.topics());
+    let ending = all.filter(|(_, of)| of.name() == name && of.awaiting().is_some());
+    let above = ending.filter(|(id, _)| after.is_none_or(|after| *id > after));
     listing(state, above.map(|(id, of)| topic(id, of)), count)
 }
 

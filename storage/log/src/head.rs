@@ -406,6 +406,15 @@ pub trait Head: Send + Sync + fmt::Debug {
     /// Topics with ids above `after`, those being deleted included; at most `count`.
     fn topics(&self, after: Option<TopicId>, count: usize) -> Answer<'_, Listing<TopicView>>;
 
+    /// Topics with ids above `after` that had this name and are being deleted; at most `count`. Others may be among
+    /// them, listed by a node of an earlier version.
+    fn ending(
+        &self,
+        name: &TopicName,
+        after: Option<TopicId>,
+        count: usize,
+    ) -> Answer<'_, Listing<TopicView>>;
+
     /// Topics that `shard` has, with ids above `after`; at most `count`.
     fn shard_topics(
         &self,

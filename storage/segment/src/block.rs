@@ -54,7 +54,7 @@ impl RawBlock {
         self.bytes
     }
 
-    /// Compresses it, unless its batches came compressed or it does not pay, and sums it up. Pure
+    /// Compresses it, unless its batches came compressed or it does not save a sixteenth, and sums it up. Pure
     /// CPU: made to be called on any thread, in any order.
     ///
     /// # Errors
@@ -91,6 +91,12 @@ impl RawBlock {
 /// What each of a sealer's buffers keeps between blocks.
 const RETAINED_BYTES_MAX: usize = 2 * esker_types::limits::BLOCK_BYTES;
 
+/// What compressing must save for it to pay, as a part of the block: who reads it has to undo it each time.
+const SAVED_PART: usize = 16;
+/// After a block for which it did not pay, this much of each [`PROBE_STRIDE_BYTES`] of the next is tried first.
+const PROBE_BYTES: usize = 16 << 10;
+const PROBE_STRIDE_BYTES: usize = 256 << 10;
+
 /// A compressor of blocks and its buffers; one per thread.
 #[derive(Debug)]
 pub struct Sealer {
@@ -99,6 +105,8 @@ pub struct Sealer {
     /// Of a block in pieces, which it compresses as one.
     joined: Vec<u8>,
     packed: Vec<u8>,
+    /// For the last block it did not pay: the next is probed, and mostly left as it is.
+    barren: bool,
 }
 
 impl Sealer {
@@ -110,11 +118,15 @@ impl Sealer {
             level,
             joined: Vec::new(),
             packed: Vec::new(),
+            barren: false,
         }
     }
 
     /// `pieces`, `bytes` in all, compressed, if that pays.
     fn pack(&mut self, pieces: &[Bytes], bytes: usize) -> Result<Option<Bytes>, codec::Fault> {
+        if self.barren && !self.promises(pieces)? {
+            return Ok(None);
+        }
         let plain = match pieces {
             [one] => &one[..],
             _ => {
@@ -128,8 +140,8 @@ impl Sealer {
         let compression = Compression::Zstd(self.level);
         let packed = self.encoder.encode(compression, plain, &mut self.packed);
         let packed = packed.map(|()| {
-            let pays = self.packed.len() < bytes;
-            pays.then(|| Bytes::copy_from_slice(&self.packed))
+            self.barren = !pays(self.packed.len(), bytes);
+            (!self.barren).then(|| Bytes::copy_from_slice(&self.packed))
         });
         for buffer in [&mut self.joined, &mut self.packed] {
             buffer.clear();
@@ -137,6 +149,31 @@ impl Sealer {
         }
         packed
     }
+
+    /// Whether a part of `pieces` here and there becomes smaller.
+    fn promises(&mut self, pieces: &[Bytes]) -> Result<bool, codec::Fault> {
+        // Bytes before the piece, and where the next probe begins.
+        let (mut before, mut next) = (0, 0);
+        for piece in pieces {
+            while next < before + piece.len() {
+                let from = next.max(before) - before;
+                let probe = &piece[from..piece.len().min(from + PROBE_BYTES)];
+                let compression = Compression::Zstd(self.level);
+                self.encoder.encode(compression, probe, &mut self.packed)?;
+                if pays(self.packed.len(), probe.len()) {
+                    return Ok(true);
+                }
+                next = before + from + PROBE_STRIDE_BYTES;
+            }
+            before += piece.len();
+        }
+        Ok(false)
+    }
+}
+
+/// Whether `bytes` are better stored as `packed` of them.
+const fn pays(packed: usize, bytes: usize) -> bool {
+    packed <= bytes - bytes / SAVED_PART
 }
 
 /// A block as it will be stored.
@@ -235,5 +272,64 @@ impl BlockRef {
         decoder.decode(self.codec, &stored, self.raw_bytes as usize, &mut raw)?;
         agree("raw bytes", raw.len() as u64, self.raw_bytes.into())?;
         Ok(raw.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The same bytes in `pieces`.
+    fn block(bytes: &[u8], pieces: usize) -> RawBlock {
+        let piece = bytes.len().div_ceil(pieces);
+        RawBlock {
+            segment: SegmentId::from_parts(1, 2),
+            number: BlockNumber(0),
+            bytes: bytes.len(),
+            pieces: bytes.chunks(piece).map(Bytes::copy_from_slice).collect(),
+            plain: true,
+        }
+    }
+
+    /// What no codec makes smaller.
+    fn noise(bytes: usize) -> Vec<u8> {
+        let next = |seed: &mut u64| {
+            *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            Some((*seed >> 33) as u8)
+        };
+        let mut seed = 7;
+        std::iter::from_fn(|| next(&mut seed)).take(bytes).collect()
+    }
+
+    #[test]
+    fn after_a_block_that_became_no_smaller_the_next_is_tried_first() {
+        const BYTES: usize = 1 << 20;
+        let (noise, lines) = (noise(BYTES), vec![b'x'; BYTES]);
+        let mut half = noise.clone();
+        half[BYTES / 2..].fill(b'x');
+        // Its end alone, of which no probe is taken.
+        let mut little = noise.clone();
+        little[BYTES - BYTES / 8..].fill(b'x');
+        for pieces in [1, 5, 300] {
+            let mut sealer = Sealer::new(ZstdLevel::DEFAULT);
+            let mut codec = |bytes: &[u8]| {
+                let sealed = block(bytes, pieces).seal(&mut sealer).expect("sealed");
+                let stored = sealed.stored.concat();
+                if sealed.codec == Codec::None {
+                    assert_eq!(stored, bytes);
+                } else {
+                    assert!(stored.len() <= BYTES - BYTES / SAVED_PART);
+                }
+                sealed.codec
+            };
+            assert_eq!(codec(&little), Codec::Zstd, "nothing was tried before");
+            assert_eq!(codec(&noise), Codec::None);
+            assert_eq!(codec(&little), Codec::None, "no probe was of that");
+            assert_eq!(codec(&noise), Codec::None);
+            assert_eq!(codec(&half), Codec::Zstd);
+            assert_eq!(codec(&little), Codec::Zstd, "that was not barren");
+            assert_eq!(codec(&noise), Codec::None);
+            assert_eq!(codec(&lines), Codec::Zstd);
+        }
     }
 }

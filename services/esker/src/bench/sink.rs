@@ -7,7 +7,7 @@
 //!   in a row   this process ─► a relay ─► the first ─► write, fdatasync ─────────┐
 //!                                 ▲           ├─────► second, write, fdatasync ──┤
 //!                                 │           └─────► third, write, fdatasync ───┴─► answered
-//!                                 └─ again ── the first;  the relay writes it to new files that nobody syncs
+//!                                 └─ again ── the first;  the relay writes it to new files, synced
 //! ```
 //! What waits is written together. In a row, bytes go the ways that an agent, a leader and its followers send
 //! them, and once more as a flush has them.
@@ -19,12 +19,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use esker_env::{Aligned, Env, File, Files, OpenMode, WorkersExt};
+use esker_env::{Aligned, Env, File, OpenMode, WorkersExt};
 use esker_proto::v1;
-use esker_types::limits::FLUSH_BYTES;
+use esker_types::limits::{FLUSH_BYTES, FLUSHES_IN_FLIGHT};
 use futures::StreamExt as _;
 use futures::future::try_join_all;
 use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::task::JoinSet;
 
 use super::disk::{self, ALIGNMENT, FILE_BYTES};
 use super::process::Process;
@@ -51,7 +52,7 @@ pub(crate) struct Args {
     /// Send what is written again, to one that reads
     #[arg(long)]
     again: bool,
-    /// Read what the next sink sends again, and write it to new files in this folder, not synced
+    /// Read what the next sink sends again, and write it to new files in this folder, each synced once it is whole
     #[arg(long, value_name = "DIR", requires = "next")]
     bucket: Option<PathBuf>,
 }
@@ -73,7 +74,7 @@ pub(crate) async fn run(args: &Args, env: &Env) -> Result<(), Failure> {
             let bucket = Bucket::new(env, path).map_err(|error| failed(&error))?;
             let came = client.read(v1::ReadRequest::default()).await;
             let came = came.map_err(|status| failed(&status.message()))?;
-            tokio::spawn(ended(flush(env.clone(), bucket, came.into_inner())));
+            tokio::spawn(ended(flush(bucket, came.into_inner())));
         }
         let (queue, waiting) = mpsc::channel(MESSAGES_MAX);
         sink.next.push(queue);
@@ -176,40 +177,65 @@ impl Pen {
 }
 
 /// A folder of objects, none of which was there before: fresh pages of memory and fresh blocks, as flushes take
-/// them.
+/// them, and durable before anything is released for them.
 struct Bucket {
-    files: Arc<dyn Files>,
+    env: Env,
     folder: PathBuf,
     file: Option<Arc<dyn File>>,
     objects: u64,
     at: u64,
+    /// Objects that are being synced.
+    syncing: JoinSet<io::Result<()>>,
 }
 
 impl Bucket {
     fn new(env: &Env, folder: &Path) -> io::Result<Self> {
         env.files.create_dir_all(folder)?;
         Ok(Self {
-            files: Arc::clone(&env.files),
+            env: env.clone(),
             folder: folder.to_owned(),
             file: None,
             objects: 0,
             at: 0,
+            syncing: JoinSet::new(),
         })
     }
 
-    fn write(&mut self, batch: &[u8]) -> io::Result<()> {
+    async fn write(&mut self, batches: Vec<Bytes>) -> io::Result<()> {
         let file = match self.file.take() {
             Some(file) if self.at < FLUSH_BYTES => file,
-            _ => {
-                let path = self.folder.join(format!("object-{}", self.objects));
-                (self.objects, self.at) = (self.objects + 1, 0);
-                self.files.open(&path, OpenMode::CreateNew)?
-            }
+            whole => self.next(whole).await?,
         };
-        file.write_all_at(&[IoSlice::new(batch)], self.at)?;
-        self.at += batch.len() as u64;
+        let (mut at, to) = (self.at, Arc::clone(&file));
+        let job = move || {
+            for batch in batches {
+                to.write_all_at(&[IoSlice::new(&batch)], at)?;
+                at += batch.len() as u64;
+            }
+            Ok::<_, io::Error>(at)
+        };
+        self.at = self.env.workers.run(job).await?;
         self.file = Some(file);
         Ok(())
+    }
+
+    /// A new object. The one that is `whole` is synced beside it, as many at once as there are flushes.
+    async fn next(&mut self, whole: Option<Arc<dyn File>>) -> io::Result<Arc<dyn File>> {
+        if let Some(whole) = whole {
+            if self.syncing.len() >= FLUSHES_IN_FLIGHT
+                && let Some(synced) = self.syncing.join_next().await
+            {
+                synced.map_err(io::Error::other)??;
+            }
+            let workers = Arc::clone(&self.env.workers);
+            let sync = async move { workers.run(move || whole.sync_data()).await };
+            self.syncing.spawn(sync);
+        }
+        let path = self.folder.join(format!("object-{}", self.objects));
+        (self.objects, self.at) = (self.objects + 1, 0);
+        let files = Arc::clone(&self.env.files);
+        let open = move || files.open(&path, OpenMode::CreateNew);
+        self.env.workers.run(open).await
     }
 }
 
@@ -238,22 +264,16 @@ async fn write(env: Env, mut pen: Pen, mut waiting: mpsc::Receiver<Waiting>) -> 
     Ok(())
 }
 
-/// Writes what comes again, for the system to bring to the disk.
+/// Writes what comes again.
 async fn flush(
-    env: Env,
     mut bucket: Bucket,
     mut came: tonic::Streaming<v1::ReadReply>,
 ) -> Result<(), tonic::Status> {
     while let Some(reply) = came.next().await {
-        let batches = reply?.batches;
-        let job = move || {
-            let mut batches = batches.iter();
-            let written = batches.try_for_each(|batch| bucket.write(&batch.data));
-            (bucket, written)
-        };
-        let (back, written) = env.workers.run(job).await;
-        bucket = back;
-        written?;
+        let batches = reply?.batches.into_iter();
+        bucket
+            .write(batches.map(|batch| batch.data).collect())
+            .await?;
     }
     Ok(())
 }

@@ -90,6 +90,10 @@ async fn list(head: &dyn Head, shard: ShardId, question: Question) -> Result<Rep
         Question::Topics { after, count } => {
             Reply::Topics(head.topics(after, count.min(HEAD_LISTING_MAX)).await?)
         }
+        Question::Ending { name, after, count } => {
+            let count = count.min(HEAD_LISTING_MAX);
+            Reply::Topics(head.ending(&name, after, count).await?)
+        }
         Question::ShardTopics { after, count } => {
             let count = count.min(HEAD_LISTING_MAX);
             Reply::ShardTopics(head.shard_topics(shard, after, count).await?)

@@ -67,6 +67,11 @@ pub enum Question {
         after: Option<TopicId>,
         count: usize,
     },
+    Ending {
+        name: TopicName,
+        after: Option<TopicId>,
+        count: usize,
+    },
     ShardTopics {
         after: Option<TopicId>,
         count: usize,
@@ -143,6 +148,14 @@ pub fn question(seen: Option<Mark>, question: &Question) -> Result<wire::Questio
         Question::Checkpoint => Of::Checkpoint(nothing),
         Question::Topic(ref name) => Of::Topic(name.as_str().to_owned()),
         Question::Topics { after, count } => Of::Topics(topics_after(after, count)),
+        Question::Ending {
+            ref name,
+            after,
+            count,
+        } => Of::Topics(question::TopicsAfter {
+            ending: Some(name.to_string()),
+            ..topics_after(after, count)
+        }),
         Question::ShardTopics { after, count } => Of::ShardTopics(topics_after(after, count)),
         Question::Tombstones { after, count } => Of::Tombstones(topics_after(after, count)),
         Question::Turn(asked) => Of::Turn(bid(asked)),
@@ -209,10 +222,17 @@ pub fn read_question(question: wire::Question) -> Result<(Option<Mark>, Question
         },
         Of::Checkpoint(_) => Question::Checkpoint,
         Of::Topic(name) => Question::Topic(topic_name(&name)?),
-        Of::Topics(page) => Question::Topics {
-            after: page.after.map(topic_id).transpose()?,
-            count: size(page.count),
-        },
+        Of::Topics(page) => {
+            let (after, count) = (page.after.map(topic_id).transpose()?, size(page.count));
+            match page.ending {
+                None => Question::Topics { after, count },
+                Some(name) => Question::Ending {
+                    name: topic_name(&name)?,
+                    after,
+                    count,
+                },
+            }
+        }
         Of::ShardTopics(page) => Question::ShardTopics {
             after: page.after.map(topic_id).transpose()?,
             count: size(page.count),
@@ -230,6 +250,7 @@ fn topics_after(after: Option<TopicId>, count: usize) -> question::TopicsAfter {
     question::TopicsAfter {
         after: after.map(TopicId::as_u64),
         count: count as u64,
+        ending: None,
     }
 }
 

@@ -278,6 +278,11 @@ fn questions() -> Vec<Question> {
         Question::Checkpoint,
         Question::Topic(name()),
         Question::Topics { after, count: 11 },
+        Question::Ending {
+            name: TopicName::new("formerly").unwrap(),
+            after,
+            count: 12,
+        },
         Question::ShardTopics {
             after: None,
             count: 12,

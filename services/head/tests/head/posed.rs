@@ -292,6 +292,16 @@ impl Head for Posed {
         Box::pin(async move { self.call().await?.topics(after, count).await })
     }
 
+    fn ending(
+        &self,
+        name: &TopicName,
+        after: Option<TopicId>,
+        count: usize,
+    ) -> Answer<'_, Listing<TopicView>> {
+        let name = name.clone();
+        Box::pin(async move { self.call().await?.ending(&name, after, count).await })
+    }
+
     fn shard_topics(
         &self,
         shard: ShardId,

@@ -54,12 +54,19 @@ impl Topics {
     /// Ends what had this name before everywhere: who knew it a moment ago would else append to what is about
     /// to go, and be told that it is done.
     pub(super) async fn end_former(&self, name: &TopicName) -> Result<(), TopicError> {
-        for topic in self.all().await? {
-            if topic.name == *name && topic.ending.is_some() {
-                self.end(&topic).await?;
+        let mut after = None;
+        loop {
+            let page = self.head.ending(name, after, TOPIC_PAGE).await?;
+            after = page.items.last().map(|topic| topic.id);
+            for topic in page.items {
+                if topic.name == *name && topic.ending.is_some() {
+                    self.end(&topic).await?;
+                }
+            }
+            if !page.more {
+                return Ok(());
             }
         }
-        Ok(())
     }
 
     /// Makes sure that every shard of the topic has it, in this version or a newer one.

@@ -6,7 +6,7 @@ use esker_log::{Head, Listing, Mark};
 use esker_shard::{
     CatalogRefusal, Command, ConfigChange, CreateTopic, Outcome, Refusal, RequestId, TopicConfig,
 };
-use esker_types::{ShardId, TopicId, TopicVersion};
+use esker_types::{ShardId, TopicId, TopicName, TopicVersion};
 
 use crate::site::{SHARD, make_topic, name};
 
@@ -154,6 +154,23 @@ async fn a_topic_that_ended_leaves_a_tombstone(head: Arc<dyn Head>) {
     let page = head.topics(None, 10).await.expect("it answers");
     let ending: Vec<_> = page.items.iter().map(|it| it.ending.clone()).collect();
     assert_eq!(ending, vec![Some(head.shards()); 3]);
+    // One that is made anew has the name, and is none of them.
+    let anew = make_topic(&*head, "tt", 2).await[0].1.topic;
+    for (name, after, found) in [
+        ("tt", None, vec![made[1]]),
+        ("tt", Some(made[0]), vec![made[1]]),
+        ("tt", Some(made[1]), vec![]),
+        ("tttt", None, vec![]),
+    ] {
+        let name = TopicName::new(name).expect("a name");
+        let page = head.ending(&name, after, 10).await.expect("it answers");
+        let ids: Vec<_> = page.items.iter().map(|it| it.id).collect();
+        assert_eq!(
+            (ids, page.more),
+            (found, false),
+            "{name}, made anew as {anew}"
+        );
+    }
     for (count, pages) in [(1, 3), (2, 2), (5, 1)] {
         let stones = async |after, count| {
             let page = head.tombstones(SHARD, after, count).await;
