@@ -295,7 +295,7 @@ mod tests {
     fn noise(bytes: usize) -> Vec<u8> {
         let next = |seed: &mut u64| {
             *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            Some((*seed >> 33) as u8)
+            Some((*seed >> 33).to_le_bytes()[0])
         };
         let mut seed = 7;
         std::iter::from_fn(|| next(&mut seed)).take(bytes).collect()
