@@ -16,6 +16,7 @@ mod histogram; // latencies, counted
 
 mod ratios; // a server under load, and the limits of the machine, in one run
 mod cluster; // clusters under load, and the limit of the machine, in one run
+mod fed; // the same, fed as the limits are
 mod site; // a cluster of one's own
 mod process; // a process that was started here
 mod server; // a server of one's own

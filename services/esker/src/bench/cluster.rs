@@ -2,8 +2,11 @@
 //! under the same load, and what the machine can do at most, all in one run.
 //!
 //! ```text
-//!   sinks: three processes that only write, apart, in a row ─► for each cluster: idle ─► single appends ─► full speed
+//!   sinks: three processes that only write, apart, in a row
+//!     └─► for each cluster: idle ─► single appends ─► full speed, by a producer ─► fed as the sinks are
 //! ```
+
+mod told; // what was measured, for a program and for a person
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,8 +14,8 @@ use std::time::Duration;
 use esker_client::{Client, ProducerOptions, Record};
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
-use serde_json::{Value, json};
 
+use super::fed::{self, Feed};
 use super::histogram::Histogram;
 use super::load::{self, Loaded};
 use super::plan;
@@ -26,6 +29,7 @@ use crate::shell::Shell;
 
 /// Bytes of a single append.
 const SINGLE_BYTES: u64 = 4 << 10;
+const MIB: f64 = (1 << 20) as f64;
 /// Bytes of a record at full speed.
 const RECORD_BYTES: u64 = 1 << 10;
 /// Partitions that are loaded, where a cluster has not more.
@@ -128,6 +132,15 @@ struct Limits {
     in_a_row: Taken,
 }
 
+/// What a cluster did that was fed as the limits are.
+#[derive(Debug)]
+struct Fed {
+    bytes_per_second: f64,
+    latency: Histogram,
+    /// Seconds of a core, of all its processes, for each MiB.
+    cpu_per_mib: f64,
+}
+
 /// What a cluster did.
 #[derive(Debug)]
 struct Cluster {
@@ -137,9 +150,9 @@ struct Cluster {
     idle: f64,
     /// One append at a time.
     single: Histogram,
+    /// By a producer.
     full: Loaded,
-    /// Seconds of a core, of all its processes, for each MiB.
-    cpu_per_mib: f64,
+    fed: Fed,
     most_resident: u64,
     /// Bytes that the fullest node holds, and the agent, once all is filled and calm.
     held: [u64; 2],
@@ -237,16 +250,15 @@ impl Bench<'_> {
         let held = [held.nodes.into_iter().max().unwrap_or(0), held.agent];
         let idle = self.idle().await;
         let single = self.load(&single).await?.written.latency;
-        let before = self.site.taken().cpu;
         let full = self.load(&full).await?;
-        let cpu = self.site.taken().cpu - before;
+        let fed = self.fed("full").await?;
         Ok(Cluster {
             shape: self.shape,
             limits,
             idle,
             single,
-            cpu_per_mib: cpu / mib(full.written.all.bytes),
             full,
+            fed,
             most_resident: self.site.most_resident(),
             held,
         })
@@ -271,6 +283,28 @@ impl Bench<'_> {
             (None, Some(failure)) => Err(failure),
             (None, None) => Ok(loaded),
         }
+    }
+
+    /// What it takes that is at full speed already.
+    async fn fed(&self, topic: &str) -> Result<Fed, Failure> {
+        let feed = Feed {
+            address: &self.site.address,
+            topic,
+            partitions: self.shape.partitions,
+            batch_bytes: self.args.batch_bytes,
+            record_bytes: RECORD_BYTES,
+            in_flight: self.args.in_flight,
+            lasting: self.args.seconds,
+        };
+        let before = self.site.taken().cpu;
+        let (bytes_per_second, latency) = fed::run(&self.shell.env, feed).await?;
+        let cpu = self.site.taken().cpu - before;
+        let bytes = bytes_per_second * self.args.seconds.as_secs_f64();
+        Ok(Fed {
+            bytes_per_second,
+            latency,
+            cpu_per_mib: cpu / (bytes / MIB).max(1.0),
+        })
     }
 
     /// Cores that are busy while nothing happens.
@@ -321,11 +355,6 @@ fn bytes_more(before: u64, after: u64) -> f64 {
     after.saturating_sub(before) as f64
 }
 
-#[expect(clippy::cast_precision_loss, reason = "for a person to read")]
-fn mib(bytes: u64) -> f64 {
-    bytes.max(1) as f64 / f64::from(1 << 20)
-}
-
 impl std::fmt::Display for Shape {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self {
@@ -340,141 +369,6 @@ impl std::fmt::Display for Shape {
             screen::count(u64::from(*shards), "data shard"),
             screen::count(u64::from(*partitions), "partition"),
         )
-    }
-}
-
-impl Cluster {
-    /// Of what three processes take apart, and in a row.
-    fn ratios(&self) -> [f64; 2] {
-        let limits = [self.limits.apart, self.limits.in_a_row];
-        limits.map(|limit| self.full.bytes_per_second() / limit.bytes_per_second)
-    }
-}
-
-impl Measured {
-    /// Bytes that a partition takes of the fullest node, and of the agent: what they hold more than in a
-    /// cluster that differs in having fewer partitions, filled with as many records. `None` where there is none.
-    fn of_partition(&self, cluster: &Cluster) -> Option<[f64; 2]> {
-        let alike = |other: &&Cluster| {
-            let Shape {
-                nodes,
-                shards,
-                partitions,
-            } = other.shape;
-            let fewer = partitions > PARTITIONS && partitions < cluster.shape.partitions;
-            fewer && (nodes, shards) == (cluster.shape.nodes, cluster.shape.shards)
-        };
-        let fewer = self.clusters.iter().filter(alike);
-        let fewer = fewer.min_by_key(|other| other.shape.partitions)?;
-        let more = f64::from(cluster.shape.partitions - fewer.shape.partitions);
-        Some([0, 1].map(|at| bytes_more(fewer.held[at], cluster.held[at]) / more))
-    }
-
-    fn object(&self) -> Value {
-        let limit = |limit: Taken| {
-            json!({
-                "mb_per_s": limit.bytes_per_second / 1e6,
-                "cpu_ms_per_mib": limit.cpu_per_mib * 1e3,
-            })
-        };
-        let clusters = self.clusters.iter().map(|cluster| {
-            let Shape {
-                nodes,
-                shards,
-                partitions,
-            } = cluster.shape;
-            json!({
-                "nodes": nodes,
-                "data_shards": shards,
-                "partitions": partitions,
-                "mb_per_s": cluster.full.bytes_per_second() / 1e6,
-                "limits": {
-                    "apart": limit(cluster.limits.apart),
-                    "in_a_row": limit(cluster.limits.in_a_row),
-                },
-                "ratio": { "apart": cluster.ratios()[0], "in_a_row": cluster.ratios()[1] },
-                "full_speed": cluster.full.written.latency.object(),
-                "single": cluster.single.object(),
-                "cpu_ms_per_mib": cluster.cpu_per_mib * 1e3,
-                "idle_cores": cluster.idle,
-                "most_resident_bytes": cluster.most_resident,
-                "held_bytes": { "node": cluster.held[0], "agent": cluster.held[1] },
-                "bytes_per_partition": self
-                    .of_partition(cluster)
-                    .map(|[node, agent]| json!({ "node": node, "agent": agent })),
-            })
-        });
-        json!({ "clusters": clusters.collect::<Vec<_>>() })
-    }
-
-    fn text(&self) -> String {
-        let rows: Vec<_> = self
-            .clusters
-            .iter()
-            .map(|cluster| self.row(cluster))
-            .collect();
-        let heads = [
-            "NODES",
-            "SHARDS",
-            "PARTITIONS",
-            "MB/s",
-            "APART",
-            "RATIO",
-            "IN A ROW",
-            "RATIO",
-            "p50 ms",
-            "p99 ms",
-            "SINGLE p50",
-            "p99 ms",
-            "CPU ms/MiB",
-            "APART",
-            "IN A ROW",
-            "IDLE CPU",
-            "MOST HELD",
-            "NODE B/PART",
-            "AGENT",
-        ];
-        format!(
-            "{}\nAPART: three processes that only write, and sync, when each is sent the same. IN A ROW: the same \
-             behind a relay that gets it again.\n",
-            screen::table(&heads, &rows),
-        )
-    }
-
-    fn row(&self, cluster: &Cluster) -> Vec<String> {
-        let Shape {
-            nodes,
-            shards,
-            partitions,
-        } = cluster.shape;
-        let latencies = [&cluster.full.written.latency, &cluster.single];
-        let latencies = latencies.map(|of| [of.quantile_ms(500_000), of.quantile_ms(990_000)]);
-        let mut row = vec![
-            nodes.to_string(),
-            shards.to_string(),
-            partitions.to_string(),
-            format!("{:.0}", cluster.full.bytes_per_second() / 1e6),
-        ];
-        let limits = [cluster.limits.apart, cluster.limits.in_a_row];
-        for (limit, ratio) in limits.iter().zip(cluster.ratios()) {
-            row.push(format!("{:.0}", limit.bytes_per_second / 1e6));
-            row.push(format!("{ratio:.2}"));
-        }
-        row.extend(latencies.iter().flatten().map(|ms| format!("{ms:.2}")));
-        let cpu = [
-            cluster.cpu_per_mib,
-            limits[0].cpu_per_mib,
-            limits[1].cpu_per_mib,
-        ];
-        row.extend(cpu.map(|seconds| format!("{:.1}", seconds * 1e3)));
-        row.extend([
-            format!("{:.1} %", cluster.idle * 100.0),
-            screen::bytes(cluster.most_resident),
-        ]);
-        let of_partition = self.of_partition(cluster);
-        let told = of_partition.map(|each| each.map(|bytes| format!("{bytes:.0}")));
-        row.extend(told.unwrap_or_default());
-        row
     }
 }
 

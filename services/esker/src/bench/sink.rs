@@ -335,10 +335,11 @@ impl Sinks<'_> {
             let client = wire::connect(self.env, address).await;
             let client = client.map_err(|error| failed(&error))?;
             let (clock, message) = (&*self.env.clock, message.clone());
+            let request = move |_| wire::request(message.clone());
             rates.push(wire::there(
                 clock,
                 client,
-                message,
+                request,
                 plan.in_flight,
                 plan.lasting,
             ));

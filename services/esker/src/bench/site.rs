@@ -22,7 +22,8 @@ const LOOK: Duration = Duration::from_millis(50);
 pub(crate) struct Site {
     pub(crate) nodes: Vec<Process>,
     pub(crate) agent: Process,
-    endpoint: String,
+    /// Of its agent.
+    pub(crate) address: String,
 }
 
 /// What its processes took up to a moment.
@@ -70,7 +71,7 @@ impl Site {
                 text: format!("roles = [\"wal\"]\ndata_dir = {data:?}\n{listen}\n"),
             }
         });
-        let endpoint = format!("http://{}", of_agent[0]);
+        let address = of_agent[0].clone();
         let agent = Plan {
             metrics: of_agent[1].clone(),
             config: folder.join("agent.toml"),
@@ -100,7 +101,7 @@ impl Site {
         let site = Self {
             nodes,
             agent,
-            endpoint,
+            address,
         };
         site.ready(env).await?;
         Ok(site)
@@ -121,7 +122,8 @@ impl Site {
 
     /// A client of its agent.
     pub(crate) async fn client(&self, env: &Env) -> Result<Client, Failure> {
-        let client = Client::connect(&self.endpoint, Options::default(), env).await;
+        let client =
+            Client::connect(&format!("http://{}", self.address), Options::default(), env).await;
         client.map_err(|error| Failure::reading(&error))
     }
 

@@ -1,7 +1,7 @@
 //! What gRPC over loopback does with messages of the same size and transport settings, when
 //! nothing is done with them.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -118,7 +118,8 @@ fn reply(data: Bytes) -> v1::ReadReply {
     }
 }
 
-fn request(message: Bytes) -> v1::AppendRequest {
+/// What a mirror takes.
+pub(super) fn request(message: Bytes) -> v1::AppendRequest {
     v1::AppendRequest {
         payload: Some(append_request::Payload::Batch(message)),
         ..v1::AppendRequest::default()
@@ -184,7 +185,9 @@ pub(crate) async fn measure(
     let client = connect(env, &address).await?;
     let small = message.slice(..message.len().min(usize::try_from(small_bytes)?));
     let clock = &*env.clock;
-    let (in_per_second, _) = there(clock, client.clone(), message, in_flight, lasting).await?;
+    let large = |_| request(message.clone());
+    let (in_per_second, _) = there(clock, client.clone(), large, in_flight, lasting).await?;
+    let small = |_| request(small.clone());
     let (_, round_trip) = there(clock, client.clone(), small, 1, lasting).await?;
     Ok(Wire {
         in_per_second,
@@ -193,12 +196,12 @@ pub(crate) async fn measure(
     })
 }
 
-/// Bytes a second, and how long each took to be answered.
+/// Sends what `request` makes of each number, from 0 on: bytes a second, and how long each took to be answered.
 #[expect(clippy::cast_precision_loss, reason = "for a person to read")]
 pub(super) async fn there(
     clock: &dyn Clock,
     mut client: LogClient<Channel>,
-    message: Bytes,
+    request: impl Fn(u64) -> v1::AppendRequest,
     in_flight: u64,
     lasting: Duration,
 ) -> Result<(f64, Histogram), Status> {
@@ -207,29 +210,42 @@ pub(super) async fn there(
         .append(ReceiverStream::new(sending))
         .await?
         .into_inner();
-    let (mut latency, mut sent) = (Histogram::new(), VecDeque::new());
+    let (mut latency, mut sent, mut number) = (Histogram::new(), HashMap::new(), 0);
     let (began, mut answered) = (clock.monotonic(), 0_u64);
     loop {
         let now = clock.monotonic();
         let lasted = now.since(began);
         if lasted >= lasting {
-            let bytes = answered * message.len() as u64;
-            return Ok((bytes as f64 / lasted.as_secs_f64(), latency));
+            return Ok((answered as f64 / lasted.as_secs_f64(), latency));
         }
         if (sent.len() as u64) < in_flight.min(MESSAGES_MAX as u64) {
-            sent.push_back(now);
             let gone = |_| Status::unavailable("the stream has ended");
-            let request = request(message.clone());
+            let request = v1::AppendRequest {
+                request_id: number,
+                ..request(number)
+            };
+            sent.insert(number, (now, payload_bytes(&request)));
+            number += 1;
             requests.send(request).await.map_err(gone)?;
             continue;
         }
-        if replies.message().await?.is_none() {
+        let Some(reply) = replies.message().await? else {
             return Err(Status::unavailable("the stream has ended"));
+        };
+        if let Some(append_reply::Result::Error(error)) = reply.result {
+            return Err(Status::unavailable(error.message));
         }
-        answered += 1;
-        if let Some(at) = sent.pop_front() {
+        if let Some((at, bytes)) = sent.remove(&reply.request_id) {
+            answered += bytes;
             latency.add(clock.monotonic().since(at));
         }
+    }
+}
+
+fn payload_bytes(request: &v1::AppendRequest) -> u64 {
+    match &request.payload {
+        Some(append_request::Payload::Batch(batch)) => batch.len() as u64,
+        _ => 0,
     }
 }
 
