@@ -18,6 +18,7 @@ use esker_types::{
 
 type Answering = dyn Fn(ShardId, &Command) -> Option<Result<Outcome, HeadError>> + Send + Sync;
 type Stands = dyn Fn(Progress) -> Progress + Send + Sync;
+type Runs = dyn Fn(AcceptedRun) -> AcceptedRun + Send + Sync;
 type Listed =
     dyn Fn(ShardId, Option<SegmentPlace>, usize) -> Option<Vec<MixedSegment>> + Send + Sync;
 type Before = dyn Fn(&'static str) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync;
@@ -31,6 +32,8 @@ pub struct Hooked {
     pub before: Box<Before>,
     /// What the head says of how a shard stands, as it is to be heard.
     pub stands: Box<Stands>,
+    /// What the head answers of a run, as it is to be heard.
+    pub runs: Box<Runs>,
     /// Segments that the head lists in the place of its own: of which shard, after which, how many.
     pub listed: Box<Listed>,
 }
@@ -42,6 +45,7 @@ impl Hooked {
             answer: Box::new(|_, _| None),
             before: Box::new(|_| Box::pin(async {})),
             stands: Box::new(|progress| progress),
+            runs: Box::new(|run| run),
             listed: Box::new(|_, _, _| None),
         }
     }
@@ -192,7 +196,8 @@ impl Head for Hooked {
     ) -> Answer<'_, AcceptedRun> {
         Box::pin(async move {
             (self.before)("accepted").await;
-            self.inner.accepted(shard, raft, bytes_max).await
+            let run = self.inner.accepted(shard, raft, bytes_max).await?;
+            Ok((self.runs)(run))
         })
     }
 

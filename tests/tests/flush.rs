@@ -276,6 +276,34 @@ fn a_topic_deleted_while_it_is_flushed_costs_a_new_plan_and_no_failure() {
 }
 
 #[test]
+fn a_run_that_lacks_what_lies_in_its_midst_costs_a_new_plan() {
+    run(async {
+        let mut world = World::new(7);
+        let node = world.start().await.expect("a fresh node");
+        let (store, _) = bucket_of(&node, "flush-7").await;
+        node.put_topic(1).await;
+        load(&node, &SeededEntropy::new(7), 30).await;
+        let expected = node.replica.state().head_size().batches;
+        let mut head = Hooked::over(node.head());
+        // Parts of one job are answered at different times.
+        let once = AtomicBool::new(true);
+        head.runs = Box::new(move |mut run| {
+            if once.swap(false, Ordering::Relaxed) {
+                run.batches.remove(run.batches.len() / 2);
+            }
+            run
+        });
+        let level = ZstdLevel::new(1).expect("a level");
+        let flusher = Flusher::new(Arc::new(head), store.clone(), node.env.clone(), level);
+        let flushed = flusher.flush(OWNER, SHARD, ALL).await.expect("flushed");
+        let flushed = flushed.expect("there is something");
+        assert!(expected > 2, "one has a midst");
+        assert_eq!(flushed.summary.ranges.len(), 1);
+        assert_eq!(node.replica.state().head_size().batches, 0);
+    });
+}
+
+#[test]
 fn a_segment_tells_the_windows_of_its_own_batches_however_much_came_after() {
     run(async {
         let mut world = World::new(6);

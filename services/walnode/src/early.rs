@@ -1,8 +1,8 @@
 //! Which heads are flushed before they are large or old, so that a flush need not read the disk.
 //!
 //! A flush reads what the leader took, and that is in memory only until later entries need the room. Once
-//! what is led here fills half of it, the fullest go first, one after the other, until the rest is within that
-//! half: each is still in memory when it is read, and heads that grew alike are not all due at one moment.
+//! what is led here fills half of it, the fullest are due, as many as it takes that the rest is within that half:
+//! each is still in memory when it is read, and heads that grew alike are not all due at one moment.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
@@ -18,15 +18,19 @@ pub(crate) struct Early {
 }
 
 impl Early {
-    /// Whether `shard` is one of them, at `now`. `look` says what is led here, and the bytes of each head; it is
-    /// asked each [`FLUSH_EARLY_LOOK`] at most.
+    /// Whether `shard`, whose head holds `bytes`, is one of them, at `now`. `look` says what is led here, and the
+    /// bytes of each head; it is asked each [`FLUSH_EARLY_LOOK`] at most.
     pub(crate) fn has(
         &self,
-        shard: ShardId,
+        (shard, bytes): (ShardId, u64),
         now: Monotonic,
         memory: u64,
         look: impl FnOnce() -> Vec<(ShardId, u64)>,
     ) -> bool {
+        // It may have been flushed since that was found.
+        if bytes < FLUSH_EARLY_BYTES {
+            return false;
+        }
         let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
         match &*found {
             Some((at, shards)) if now.since(*at) < FLUSH_EARLY_LOOK => shards.contains(&shard),
@@ -88,12 +92,13 @@ mod tests {
     fn it_looks_again_only_after_a_while() {
         let early = Early::default();
         let at = |time| Monotonic(Duration::from_secs(1) + time);
-        let has = |time, mib: &[u64]| {
-            let look = || heads(mib);
-            early.has(ShardId(1), at(time), 192 * MIB, look)
+        let has = |time, mib: u64, found: u64| {
+            let look = || heads(&[found]);
+            early.has((ShardId(1), mib * MIB), at(time), 192 * MIB, look)
         };
-        assert!(has(Duration::ZERO, &[100]));
-        assert!(has(FLUSH_EARLY_LOOK / 2, &[0]), "as it was found");
-        assert!(!has(FLUSH_EARLY_LOOK, &[0]));
+        assert!(has(Duration::ZERO, 100, 100));
+        assert!(has(FLUSH_EARLY_LOOK / 2, 50, 50), "as it was found");
+        assert!(!has(FLUSH_EARLY_LOOK / 2, 1, 1), "it was flushed meanwhile");
+        assert!(!has(FLUSH_EARLY_LOOK, 50, 50));
     }
 }

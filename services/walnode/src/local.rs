@@ -19,14 +19,14 @@ use esker_shard::{
     AppendBatch, AppendOutcome, Command, Data, HeadEntry, HeadPosition, MixedSegment, Outcome,
     SegmentPlace, State,
 };
-use esker_types::limits::{HEAD_ENTRIES_AT_ONCE, HEAD_READS_MAX};
+use esker_types::limits::{HEAD_ENTRIES_AT_ONCE, HEAD_READS_MAX, HEAD_RUNS_AT_ONCE};
 use esker_types::{
     Offset, PartitionId, RaftIndex, RaftRange, ShardId, Timestamp, TopicId, TopicName,
 };
 use esker_wal::disk::Wal;
 use esker_wal::{Accepted, AppendRefusal, Appender, Error, Holders, ProposeError, Replica, Stamp};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::early::Early;
 use crate::turns::Turns;
@@ -43,6 +43,8 @@ pub struct LocalHead {
     clock: Arc<dyn Clock>,
     turns: Arc<Turns>,
     early: Arc<Early>,
+    /// Runs that are read for flushes.
+    runs: Arc<Semaphore>,
 }
 
 /// A shard that may be led here.
@@ -73,6 +75,7 @@ impl LocalHead {
             clock,
             turns: Arc::default(),
             early: Arc::default(),
+            runs: Arc::new(Semaphore::new(HEAD_RUNS_AT_ONCE)),
         }
     }
 
@@ -131,14 +134,14 @@ impl LocalHead {
             head_batches_max: share.map_or(0, |share| share.batches),
             segments: data.map_or(0, |data| data.segment_count() as u64),
             gc_boundary: data.map_or(RaftIndex::ZERO, Data::gc_boundary),
-            flush_early: self.flush_early(shard, state.flushed()),
+            flush_early: self.flush_early(&state),
         })
     }
 
-    /// Whether `shard`, of which nothing is unflushed up to `flushed`, is to be flushed though it is neither
-    /// large nor old: the oldest WAL file waits for it, or what a flush would read is about to leave memory.
-    fn flush_early(&self, shard: ShardId, flushed: RaftIndex) -> bool {
-        let upto = self.holders.borrow().get(&shard).copied();
+    /// Whether the shard of `state` is to be flushed though it is neither large nor old: the oldest WAL file
+    /// waits for it, or what a flush would read is about to leave memory.
+    fn flush_early(&self, state: &State) -> bool {
+        let upto = self.holders.borrow().get(&state.shard()).copied();
         let look = || {
             let led = self.shards.values().map(|led| &led.replica);
             let led = led.filter(|replica| replica.leads_in().is_some());
@@ -146,7 +149,8 @@ impl LocalHead {
                 .collect()
         };
         let (now, memory) = (self.clock.monotonic(), self.wal.memory_of_led());
-        upto.is_some_and(|upto| flushed < upto) || self.early.has(shard, now, memory, look)
+        let held = (state.shard(), state.head_size().bytes);
+        upto.is_some_and(|upto| state.flushed() < upto) || self.early.has(held, now, memory, look)
     }
 
     /// The clock by which the time of a shard stands still that is led here.
@@ -382,6 +386,8 @@ impl Head for LocalHead {
         bytes_max: usize,
     ) -> Answer<'_, AcceptedRun> {
         Box::pin(async move {
+            let turn = self.runs.acquire().await;
+            let _turn = turn.expect("nobody closes it");
             let replica = self.replica(shard)?;
             let state = replica.state();
             let entries = state

@@ -174,8 +174,8 @@ pub enum Error {
     /// The manifest takes no segment more. Nothing was written.
     #[error(
         "the manifest of {shard} has {segments} segments, the limit is {MIXED_SEGMENTS_MAX}: nothing \
-         of it is flushed, and the head fills. Raise `flush.age` or `flush.bytes`, so that there \
-         are fewer, and give topics a shorter retention, or truncate or delete some, so that old \
+         of it is flushed, and the head fills. Raise `flush.age`, or `flush.bytes` and with it \
+         `wal.memory` of nodes, so that there are fewer, and give topics a shorter retention, or truncate or delete some, so that old \
          ones go"
     )]
     ManifestFull {

@@ -21,7 +21,7 @@ use esker_segment::{
 };
 use esker_shard::{Command, CommitSegment, ObjectChecksum, Outcome};
 use esker_types::limits::{FLUSH_READS_AT_ONCE, LOG_READ_BYTES_MAX, MIB, MIXED_SEGMENTS_MAX};
-use esker_types::{PartitionId, RaftIndex, RaftRange, SegmentId, ShardId};
+use esker_types::{OffsetRange, PartitionId, RaftIndex, RaftRange, SegmentId, ShardId};
 use futures::future::try_join_all;
 
 use crate::claim::Owner;
@@ -233,9 +233,7 @@ impl Flusher {
                 partition: *partition,
             };
             let batches = batches.remove(partition).unwrap_or_default();
-            let ends = batches.first().zip(batches.last());
-            let covered = ends.map(|(first, last)| (first.range.start(), last.range.end()));
-            if covered != Some((range.start(), range.end())) || facts.id != *partition {
+            if !are(&batches, *range) || facts.id != *partition {
                 return Err(of_another());
             }
             let opened = batches.iter().map(|accepted| open(job.shard, accepted));
@@ -393,6 +391,15 @@ fn parts(raft: RaftRange, bytes: u64) -> Vec<RaftRange> {
         to: bound(part + 1),
     };
     (0..parts).map(part).collect()
+}
+
+/// Whether `batches` are `range`, without a gap: what ended between two reads is missing anywhere in them.
+fn are(batches: &[AcceptedBatch], range: OffsetRange) -> bool {
+    let ends = batches.first().zip(batches.last());
+    let ends = ends.map(|(first, last)| (first.range.start(), last.range.end()));
+    let mut neighbours = batches.windows(2);
+    ends == Some((range.start(), range.end()))
+        && neighbours.all(|two| two[0].range.end() == two[1].range.start())
 }
 
 /// The batch, its checksum and lengths checked: what leaves the head is what came in.

@@ -54,8 +54,8 @@ impl RawBlock {
         self.bytes
     }
 
-    /// Compresses it, unless its batches came compressed or it does not save a sixteenth, and sums it up. Pure
-    /// CPU: made to be called on any thread, in any order.
+    /// Compresses it, unless its batches came compressed, it would not save a sixteenth, or looks like one before
+    /// it that did not; sums it up. Pure CPU: made to be called on any thread.
     ///
     /// # Errors
     /// [`Error::Compress`].
@@ -152,22 +152,39 @@ impl Sealer {
 
     /// Whether a part of `pieces` here and there becomes smaller.
     fn promises(&mut self, pieces: &[Bytes]) -> Result<bool, codec::Fault> {
-        // Bytes before the piece, and where the next probe begins.
+        let mut probe = std::mem::take(&mut self.joined);
+        let promises = self.probe(pieces, &mut probe);
+        probe.clear();
+        self.joined = probe;
+        promises
+    }
+
+    /// Probes go over pieces: a header by itself says nothing of what follows it.
+    fn probe(&mut self, pieces: &[Bytes], probe: &mut Vec<u8>) -> Result<bool, codec::Fault> {
+        // Bytes before what is left of the piece, and where the next probe begins.
         let (mut before, mut next) = (0, 0);
-        for piece in pieces {
-            while next < before + piece.len() {
-                let from = next.max(before) - before;
-                let probe = &piece[from..piece.len().min(from + PROBE_BYTES)];
-                let compression = Compression::Zstd(self.level);
-                self.encoder.encode(compression, probe, &mut self.packed)?;
-                if pays(self.packed.len(), probe.len()) {
-                    return Ok(true);
+        for mut piece in pieces.iter().map(|piece| &piece[..]) {
+            while !piece.is_empty() {
+                let skipped = piece.len().min(next.max(before) - before);
+                let taken = (piece.len() - skipped).min(PROBE_BYTES - probe.len());
+                probe.extend_from_slice(&piece[skipped..skipped + taken]);
+                (before, piece) = (before + skipped + taken, &piece[skipped + taken..]);
+                if probe.len() == PROBE_BYTES {
+                    if self.shrinks(probe)? {
+                        return Ok(true);
+                    }
+                    probe.clear();
+                    next = before - PROBE_BYTES + PROBE_STRIDE_BYTES;
                 }
-                next = before + from + PROBE_STRIDE_BYTES;
             }
-            before += piece.len();
         }
-        Ok(false)
+        Ok(!probe.is_empty() && self.shrinks(probe)?)
+    }
+
+    fn shrinks(&mut self, probe: &[u8]) -> Result<bool, codec::Fault> {
+        let compression = Compression::Zstd(self.level);
+        self.encoder.encode(compression, probe, &mut self.packed)?;
+        Ok(pays(self.packed.len(), probe.len()))
     }
 }
 
@@ -279,14 +296,17 @@ impl BlockRef {
 mod tests {
     use super::*;
 
-    /// The same bytes in `pieces`.
-    fn block(bytes: &[u8], pieces: usize) -> RawBlock {
-        let piece = bytes.len().div_ceil(pieces);
+    /// `bytes` as batches of `each`, of which a header lies by itself.
+    fn block(bytes: &[u8], each: usize) -> RawBlock {
+        let both = |batch: &[u8]| {
+            let (header, rest) = batch.split_at(batch.len().min(61));
+            [header, rest].map(Bytes::copy_from_slice)
+        };
         RawBlock {
             segment: SegmentId::from_parts(1, 2),
             number: BlockNumber(0),
             bytes: bytes.len(),
-            pieces: bytes.chunks(piece).map(Bytes::copy_from_slice).collect(),
+            pieces: bytes.chunks(each).flat_map(both).collect(),
             plain: true,
         }
     }
@@ -310,10 +330,10 @@ mod tests {
         // Its end alone, of which no probe is taken.
         let mut little = noise.clone();
         little[BYTES - BYTES / 8..].fill(b'x');
-        for pieces in [1, 5, 300] {
+        for each in [BYTES, 256 << 10, 200_000, 3_500] {
             let mut sealer = Sealer::new(ZstdLevel::DEFAULT);
             let mut codec = |bytes: &[u8]| {
-                let sealed = block(bytes, pieces).seal(&mut sealer).expect("sealed");
+                let sealed = block(bytes, each).seal(&mut sealer).expect("sealed");
                 let stored = sealed.stored.concat();
                 if sealed.codec == Codec::None {
                     assert_eq!(stored, bytes);

@@ -119,7 +119,9 @@ pub const DATA_SHARDS_CLUSTER: u32 = 16;
 
 /// Times that a read of the head starts over because the head lets go of what is being read.
 pub const HEAD_READS_MAX: usize = 8;
-/// Entries that one read of a run, as for a flush, takes from the disk at once.
+/// Runs, as for a flush, that a node reads from its log at once; others wait.
+pub const HEAD_RUNS_AT_ONCE: usize = 2;
+/// Entries that one of them takes from the disk at once.
 pub const HEAD_ENTRIES_AT_ONCE: usize = 4;
 
 // ── Flush and segments ───────────────────────────────────────────────────────────────────────
@@ -129,7 +131,7 @@ pub const BLOCK_BYTES: usize = MIB;
 /// Head bytes of a shard that trigger a flush.
 pub const FLUSH_BYTES: u64 = 64 * MIB as u64;
 /// Parts of what one flush takes that are read at once.
-pub const FLUSH_READS_AT_ONCE: u64 = 4;
+pub const FLUSH_READS_AT_ONCE: u64 = 2;
 /// Head bytes of a shard that may be flushed before any other trigger, since what they are read from is memory only
 /// for a while. Fewer wait for theirs: a bucket charges by the request.
 pub const FLUSH_EARLY_BYTES: u64 = 16 * MIB as u64;
@@ -402,6 +404,8 @@ pub const APPENDS_ON_THEIR_WAY_MAX: usize =
 pub const HEAD_PATIENCE: Duration = Duration::from_secs(6);
 /// What one question may take that changes nothing.
 pub const HEAD_CALL_MAX: Duration = Duration::from_secs(2);
+/// What a run may take that is read from a log for a flush: several MiB, of a disk that may be busy.
+pub const HEAD_RUN_MAX: Duration = Duration::from_secs(10);
 /// What one proposal may take; then it is unknown what became of it.
 pub const HEAD_PROPOSE_MAX: Duration = Duration::from_secs(10);
 /// How long a node lets a question wait for something new before it makes sure that it still leads.

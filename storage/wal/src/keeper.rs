@@ -23,6 +23,8 @@ use crate::replica::Replica;
 /// How many times as often there are checkpoints of what is not the oldest of a log that has grown too long: one
 /// of those holds what is the oldest next.
 const LONG_LOG_HASTE: u32 = 10;
+/// Of many replicas they are rarer: all together make one in this time.
+const LONG_LOG_EACH: Duration = Duration::from_millis(50);
 
 /// When checkpoints and moves are due.
 #[derive(Clone, Copy, Debug)]
@@ -32,7 +34,8 @@ pub struct KeeperOptions {
     /// Entries since the checkpoint. Default: [`CHECKPOINT_ENTRIES`].
     pub entries: u64,
     /// Age of a checkpoint when there is something to release, and again for each
-    /// [`CHECKPOINT_AGE_BYTES`] of it. Default: [`CHECKPOINT_AGE`].
+    /// [`CHECKPOINT_AGE_BYTES`] of it; down to a tenth of that once there are more files than `files_held`.
+    /// Default: [`CHECKPOINT_AGE`].
     pub age: Duration,
     /// Files before their holders are checkpointed. Default: [`WAL_FILES_HELD`].
     pub files_held: usize,
@@ -125,10 +128,11 @@ impl Keeper {
         let holders = self.wal.holders_of_oldest(self.options.files_held);
         self.holders.send_replace(Arc::new(holders.clone()));
         let now = self.clock.monotonic();
+        let rules = (&self.options, self.replicas.len());
         for kept in &mut self.replicas {
             // What was purged in the last turn is by now.
             kept.replica.release();
-            if is_due(kept, now, &holders, &self.options) {
+            if is_due(kept, now, &holders, rules) {
                 let shard = kept.replica.shard();
                 let wanted = kept.replica.state().applied().index;
                 tracing::debug!(%shard, "a checkpoint begins");
@@ -156,7 +160,12 @@ impl Keeper {
     }
 }
 
-fn is_due(kept: &Kept, now: Monotonic, holders: &Holders, options: &KeeperOptions) -> bool {
+fn is_due(
+    kept: &Kept,
+    now: Monotonic,
+    holders: &Holders,
+    (options, replicas): (&KeeperOptions, usize),
+) -> bool {
     let (replica, age) = (&kept.replica, now.since(kept.checkpointed_at));
     let age_max = age_max(options.age, replica.checkpoint_bytes());
     // A disk that is full is not filled to the brim again at every look.
@@ -171,7 +180,7 @@ fn is_due(kept: &Kept, now: Monotonic, holders: &Holders, options: &KeeperOption
     let helps = state.flushed() > flushed;
     let age_max = match holders.is_empty() {
         true => age_max,
-        false => age_max / LONG_LOG_HASTE,
+        false => hasty(age_max, replicas),
     };
     since >= options.entries
         || (helps && (age >= age_max || holders.contains_key(&replica.shard())))
@@ -181,6 +190,12 @@ fn is_due(kept: &Kept, now: Monotonic, holders: &Holders, options: &KeeperOption
 fn age_max(age: Duration, bytes: u64) -> Duration {
     let times = u32::try_from(bytes / CHECKPOINT_AGE_BYTES).unwrap_or(u32::MAX);
     age.saturating_mul(times.saturating_add(1))
+}
+
+/// The same while the log is too long, for one of so many `replicas`.
+fn hasty(age_max: Duration, replicas: usize) -> Duration {
+    let all = LONG_LOG_EACH.saturating_mul(u32::try_from(replicas).unwrap_or(u32::MAX));
+    age_max.min(all.max(age_max / LONG_LOG_HASTE))
 }
 
 #[cfg(test)]
@@ -202,5 +217,21 @@ mod tests {
             assert!(age.as_secs() <= CHECKPOINT_AGE.as_secs() + bytes.div_ceil(a_second));
         }
         assert_eq!(age_max(Duration::ZERO, HUGE), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_long_log_has_checkpoints_more_often_and_never_many_a_second() {
+        for bytes in [0, 100_000_000] {
+            let age = age_max(CHECKPOINT_AGE, bytes);
+            assert_eq!(hasty(age, 1), age / LONG_LOG_HASTE);
+            for replicas in [1, 17, 65, 1025, usize::MAX] {
+                let each = hasty(age, replicas);
+                assert!(each <= age && each >= age / LONG_LOG_HASTE);
+                let rare =
+                    LONG_LOG_EACH.saturating_mul(u32::try_from(replicas).unwrap_or(u32::MAX));
+                assert!(each >= rare.min(age), "{replicas} replicas each {each:?}");
+            }
+        }
+        assert_eq!(hasty(Duration::ZERO, 17), Duration::ZERO);
     }
 }

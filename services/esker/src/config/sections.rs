@@ -94,7 +94,8 @@ pub(crate) struct Wal {
     /// Bytes of unflushed records before appends are refused; at most half of `disk`. Default: half
     /// of `disk`.
     pub(crate) head: Option<Size>,
-    /// Bytes of the head kept in memory. Default: 256 MiB.
+    /// Bytes of the head kept in memory: heads that are led here and fill half of three quarters of it are flushed
+    /// before they are due, the fullest first. Default: 256 MiB.
     pub(crate) memory: Size,
     /// Bytes of one file: 48 MiB, so that the largest entries fit, to 1 GiB. Default: 64 MiB.
     pub(crate) file: Size,

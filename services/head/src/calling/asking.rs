@@ -15,7 +15,7 @@ use esker_proto::tuning::PEER_MESSAGE_BYTES_MAX;
 use esker_types::ShardId;
 use esker_types::limits::{
     HEAD_CALL_MAX, HEAD_FETCH_STALL_MAX, HEAD_FLUSH_JOB_BYTES_MAX, HEAD_FOLLOWER_CALL_MAX,
-    HEAD_POLL_MAX, HEAD_PROPOSE_MAX, HEAD_REST_MAX, SNAPSHOT_STATE_BYTES_MAX,
+    HEAD_POLL_MAX, HEAD_PROPOSE_MAX, HEAD_REST_MAX, HEAD_RUN_MAX, SNAPSHOT_STATE_BYTES_MAX,
 };
 use futures::stream;
 use tonic::client::Grpc;
@@ -128,6 +128,7 @@ const fn most(question: &Question) -> Duration {
             HEAD_POLL_MAX.saturating_add(HEAD_CALL_MAX)
         }
         Question::Checkpoint => HEAD_FETCH_STALL_MAX,
+        Question::Accepted { .. } => HEAD_RUN_MAX,
         Question::Read {
             who: ReadFrom::Follower { .. },
             ..

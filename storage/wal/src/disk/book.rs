@@ -417,7 +417,7 @@ impl Books {
     }
 
     /// What is on disk of a shard up to `upto` leaves memory before anything else does: it is flushed, and of use
-    /// only to a follower that is far behind.
+    /// only to a follower that is seconds behind.
     pub(crate) fn unload(&mut self, shard: ShardId, upto: RaftIndex) {
         let Some(book) = self.books.get_mut(&shard) else {
             return;

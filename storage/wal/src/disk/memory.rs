@@ -1,7 +1,7 @@
 //! What of the log is in memory as well, and what leaves it first once that is more than the budget.
 //!
 //! ```text
-//!   flushed  as soon as it is
+//!   flushed  as soon as it is, and on this disk
 //!   followed ▓▓▓▓ oldest first, down to a quarter of the budget
 //!   led      ▓▓▓▓▓▓▓▓▓▓▓▓▓▓ then these, oldest first
 //! ```
