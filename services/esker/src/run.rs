@@ -11,6 +11,7 @@ use std::fmt;
 use std::io::{self, BufRead as _, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use futures::future::OptionFuture;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -186,12 +187,26 @@ fn no_temporary(path: &Path, why: &str) -> Failed {
     ))
 }
 
-/// Removes a folder and all that is in it, as far as that goes.
+/// How often a folder is removed in which something is still being made.
+const REMOVALS_MAX: u32 = 50;
+/// Between two of them.
+const REMOVAL_PAUSE: Duration = Duration::from_millis(20);
+
+/// Removes a folder and all that is in it, as far as that goes. A thread of what has just ended may be at its last
+/// file there, a spare of the log for one: then it is removed again. Blocks for a second at most.
 pub(crate) fn remove(directory: &Path) {
-    if let Err(error) = std::fs::remove_dir_all(directory)
-        && error.kind() != io::ErrorKind::NotFound
-    {
-        tracing::warn!(directory = %directory.display(), %error, "it could not be removed");
+    for left in (0..REMOVALS_MAX).rev() {
+        let Err(error) = std::fs::remove_dir_all(directory) else {
+            return;
+        };
+        match error.kind() {
+            io::ErrorKind::NotFound => return,
+            io::ErrorKind::DirectoryNotEmpty if left > 0 => std::thread::sleep(REMOVAL_PAUSE),
+            _ => {
+                tracing::warn!(directory = %directory.display(), %error, "it could not be removed");
+                return;
+            }
+        }
     }
 }
 
@@ -235,5 +250,33 @@ impl LineFile {
             line.pop();
         }
         Ok(read > 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_in_which_something_is_still_made_is_removed_all_the_same() {
+        let scratch = tempfile::tempdir().unwrap();
+        let folder = scratch.path().join("in-use");
+        std::fs::create_dir_all(&folder).unwrap();
+        let making = folder.clone();
+        let maker = std::thread::spawn(move || {
+            // As many as it can until the folder is gone, 200 ms at most.
+            for number in 0..200 {
+                for each in 0..20 {
+                    let _ = std::fs::write(making.join(format!("{number}-{each}")), "");
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        });
+        while std::fs::read_dir(&folder).unwrap().next().is_none() {
+            std::thread::yield_now();
+        }
+        remove(&folder);
+        assert!(!folder.exists());
+        maker.join().unwrap();
     }
 }
