@@ -386,9 +386,10 @@ impl Head for LocalHead {
         bytes_max: usize,
     ) -> Answer<'_, AcceptedRun> {
         Box::pin(async move {
+            // Who leads it elsewhere is told at once, whatever holds up those that read.
+            let replica = self.replica(shard)?;
             let turn = self.runs.acquire().await;
             let _turn = turn.expect("nobody closes it");
-            let replica = self.replica(shard)?;
             let state = replica.state();
             let entries = state
                 .data()
