@@ -36,8 +36,10 @@ const RECORD_BYTES: u64 = 1 << 10;
 const PARTITIONS: u32 = 8;
 /// What a cluster needs until nothing moves any more: leadership is even, files are written ahead.
 const CALM: Duration = Duration::from_secs(6);
-/// How long a cluster is at full speed before that is measured. By then flushes keep up, and its log writes into
-/// files that it has written before, as the limits do; until then it writes each byte twice, once as a zero.
+/// How long a cluster is at full speed before that is measured, and what is its limit. By then flushes keep up, and
+/// its log writes into files that it has written before, as the limits do; until then it writes each byte twice, once
+/// as a zero. And memory that others have just given back is used up: where a host lends it (virtual machines with a
+/// balloon), a page that was used a moment before costs a tenth of one that must be lent first.
 const STEADY: Duration = Duration::from_secs(10);
 /// Records that fill a cluster of many partitions: of fewer as many, so that they differ in their partitions alone.
 const FILL: u32 = PARTITIONS_MAX;
@@ -197,6 +199,7 @@ async fn limits(args: &Args, shell: &Shell, scratch: &Path) -> Result<Limits, Fa
     let plan = sink::Plan {
         bytes: args.batch_bytes,
         in_flight: args.in_flight,
+        warmup: STEADY,
         lasting: args.seconds,
     };
     say("three processes that only write");

@@ -284,6 +284,8 @@ pub(crate) struct Plan {
     pub(crate) bytes: u64,
     /// Of each process that is sent to, unanswered.
     pub(crate) in_flight: u64,
+    /// What is not counted yet.
+    pub(crate) warmup: Duration,
     pub(crate) lasting: Duration,
 }
 
@@ -330,24 +332,24 @@ impl Sinks<'_> {
         let failed = |error: &dyn std::fmt::Display| Failure::new(format!("a sink: {error}"));
         let message = wire::message(self.env, plan.bytes.next_multiple_of(ALIGNMENT));
         let message = message.map_err(|error| failed(&error))?;
-        let mut rates = Vec::new();
+        let mut clients = Vec::new();
         for address in addresses {
             let client = wire::connect(self.env, address).await;
-            let client = client.map_err(|error| failed(&error))?;
-            let (clock, message) = (&*self.env.clock, message.clone());
-            let request = move |_| wire::request(message.clone());
-            rates.push(wire::there(
-                clock,
-                client,
-                request,
-                plan.in_flight,
-                plan.lasting,
-            ));
+            clients.push(client.map_err(|error| failed(&error))?);
         }
+        let send = async |lasting| {
+            let rates = clients.iter().map(|client| {
+                let (clock, message) = (&*self.env.clock, message.clone());
+                let request = move |_| wire::request(message.clone());
+                wire::there(clock, client.clone(), request, plan.in_flight, lasting)
+            });
+            let rates = try_join_all(rates).await;
+            rates.map_err(|status| failed(&status.message()))
+        };
+        send(plan.warmup).await?;
         let before = self.cpu_seconds();
-        let rates = try_join_all(rates).await;
+        let rates = send(plan.lasting).await?;
         let cpu = self.cpu_seconds() - before;
-        let rates = rates.map_err(|status| failed(&status.message()))?;
         let rates = rates.iter().map(|(rate, _)| *rate);
         let mean = rates.clone().sum::<f64>() / addresses.len() as f64;
         let mib = mean * plan.lasting.as_secs_f64() / f64::from(1 << 20);

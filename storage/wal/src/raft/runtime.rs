@@ -27,7 +27,8 @@ tokio::task_local! {
     static STEP: Step;
 }
 
-/// Raft waits for a microsecond, too, to be told of several writes at once: that is no look at the time.
+/// Raft waits for a microsecond, too, to be told of several writes at once: that is no look at the time. Tokio
+/// would make a millisecond or two of it, which every write that follows upon another would wait.
 const SOON: Duration = Duration::from_micros(10);
 
 /// When the shards of a node look at the time: all at once, each multiple of [`TICK_STEP`] since then. Each has a
@@ -47,14 +48,14 @@ impl Step {
         STEP.scope(self, future).await
     }
 
-    /// The first multiple that is not before `deadline`; one that is [`SOON`] stands.
+    /// The first multiple that is not before `deadline`; for one that is [`SOON`], a moment that has passed.
     fn not_before(
         self,
         deadline: <Tokio as AsyncRuntime>::Instant,
     ) -> <Tokio as AsyncRuntime>::Instant {
         let Self(began) = self;
         if deadline - <Tokio as AsyncRuntime>::Instant::now() < SOON || deadline <= began {
-            return deadline;
+            return began;
         }
         let step = TICK_STEP.as_nanos();
         let past = (deadline - began).as_nanos() % step;
@@ -158,8 +159,8 @@ mod tests {
         assert_eq!(step.not_before(steps(8) - micro), steps(8));
         assert_eq!(step.not_before(began + SOON), steps(1));
         // What is closer is no look at the time.
-        assert_eq!(step.not_before(began + micro), began + micro);
-        assert_eq!(step.not_before(began - micro), began - micro);
+        assert_eq!(step.not_before(began + micro), began);
+        assert_eq!(step.not_before(began - micro), began);
     }
 
     /// As raft ticks: a period of 20 ms from anywhere on, of which those that have passed are left out.
