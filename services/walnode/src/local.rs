@@ -1,7 +1,9 @@
 //! The head in this very process: of the shards that are led here. Of any other it says who leads, and
 //! gives what it has to those who let a follower answer.
 
+mod flushing; // what a flush asks for
 mod following; // what a replica gives that does not lead
+mod refusals; // what goes wrong below, as the head says it
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,24 +12,23 @@ use std::time::Duration;
 use bytes::Bytes;
 use esker_env::{Clock, Workers, WorkersExt};
 use esker_log::{
-    AcceptedBatch, AcceptedRun, Answer, Bid, Bounds, BucketCheckpoint, FlushJob, Head, HeadError,
-    HeadRead, HeadRecords, Leader, LeaderClock, Listing, Mark, Place, Progress, ReadFrom,
-    ShardTopic, TopicView,
+    AcceptedRun, Answer, Bid, Bounds, BucketCheckpoint, FlushJob, Head, HeadError, HeadRead,
+    HeadRecords, LeaderClock, Listing, Mark, Place, Progress, ReadFrom, ShardTopic, TopicView,
 };
 use esker_shard::checkpoint::{self, Scope};
 use esker_shard::{
-    AppendBatch, AppendOutcome, Command, Data, HeadEntry, HeadPosition, MixedSegment, Outcome,
-    SegmentPlace, State,
+    AppendBatch, AppendOutcome, Command, Data, HeadPosition, MixedSegment, Outcome, SegmentPlace,
+    State,
 };
-use esker_types::limits::{HEAD_ENTRIES_AT_ONCE, HEAD_READS_MAX, HEAD_RUNS_AT_ONCE};
+use esker_types::limits::{HEAD_READS_MAX, HEAD_RUNS_AT_ONCE};
 use esker_types::{
     Offset, PartitionId, RaftIndex, RaftRange, ShardId, Timestamp, TopicId, TopicName,
 };
 use esker_wal::disk::Wal;
-use esker_wal::{Accepted, AppendRefusal, Appender, Error, Holders, ProposeError, Replica, Stamp};
-use futures::{StreamExt as _, TryStreamExt as _, stream};
+use esker_wal::{Appender, Holders, ProposeError, Replica, Stamp};
 use tokio::sync::{Semaphore, watch};
 
+use self::refusals::{ended, not_appended, not_proposed, unreadable};
 use crate::early::Early;
 use crate::turns::Turns;
 use crate::view;
@@ -136,21 +137,6 @@ impl LocalHead {
             gc_boundary: data.map_or(RaftIndex::ZERO, Data::gc_boundary),
             flush_early: self.flush_early(&state),
         })
-    }
-
-    /// Whether the shard of `state` is to be flushed though it is neither large nor old: the oldest WAL file
-    /// waits for it, or what a flush would read is about to leave memory.
-    fn flush_early(&self, state: &State) -> bool {
-        let upto = self.holders.borrow().get(&state.shard()).copied();
-        let look = || {
-            let led = self.shards.values().map(|led| &led.replica);
-            let led = led.filter(|replica| replica.leads_in().is_some());
-            led.map(|replica| (replica.shard(), replica.head_size().bytes))
-                .collect()
-        };
-        let (now, memory) = (self.clock.monotonic(), self.wal.memory_of_led());
-        let held = (state.shard(), state.head_size().bytes);
-        upto.is_some_and(|upto| state.flushed() < upto) || self.early.has(held, now, memory, look)
     }
 
     /// The clock by which the time of a shard stands still that is led here.
@@ -385,39 +371,7 @@ impl Head for LocalHead {
         raft: RaftRange,
         bytes_max: usize,
     ) -> Answer<'_, AcceptedRun> {
-        Box::pin(async move {
-            // Who leads it elsewhere is told at once, whatever holds up those that read.
-            let replica = self.replica(shard)?;
-            let turn = self.runs.acquire().await;
-            let _turn = turn.expect("nobody closes it");
-            let state = replica.state();
-            let entries = state
-                .data()
-                .into_iter()
-                .flat_map(|data| data.head_entries(raft));
-            let (mut first, mut bytes, mut upto) = (Vec::new(), 0, raft.to);
-            for (index, entry) in entries {
-                if bytes > bytes_max as u64 {
-                    // `index` holds a batch that is not read: the answer ends just below it.
-                    upto = RaftIndex(index.0 - 1);
-                    break;
-                }
-                bytes += entry.bytes();
-                first.push((index, entry));
-            }
-            let read = async |(index, entry): (RaftIndex, &HeadEntry)| {
-                let read = replica.read_accepted(index, entry).await;
-                let read = read.map_err(|error| unreadable(shard, &error))?;
-                let read = read.ok_or(HeadError::Released { shard, index })?;
-                let batches = read.into_iter().map(|accepted| hand_out(entry, accepted));
-                Ok(stream::iter(batches.map(Ok).collect::<Vec<_>>()))
-            };
-            // Entries that are on the disk lie apart in it: one at a time each would wait for the one before.
-            let batches = stream::iter(first.into_iter().map(read));
-            let batches = batches.buffered(HEAD_ENTRIES_AT_ONCE).try_flatten();
-            let batches = batches.try_collect().await?;
-            Ok(AcceptedRun { batches, upto })
-        })
+        Box::pin(self.accepted_run(shard, raft, bytes_max))
     }
 
     fn checkpoint(&self, shard: ShardId) -> Answer<'_, BucketCheckpoint> {
@@ -517,86 +471,4 @@ async fn read_all(
         bytes,
     };
     Ok(read.map(|read| positions.iter().zip(read).map(records).collect()))
-}
-
-fn hand_out(entry: &HeadEntry, accepted: Accepted) -> AcceptedBatch {
-    AcceptedBatch {
-        partition: accepted.batch.partition,
-        range: accepted.batch.range,
-        leader_epoch: entry.epoch,
-        append_time: entry.time,
-        hash: accepted.hash,
-        bytes: accepted.bytes,
-    }
-}
-
-fn not_appended(shard: ShardId, refusal: &AppendRefusal) -> HeadError {
-    let what = refusal.to_string();
-    match *refusal {
-        AppendRefusal::HeadFull { held, share, .. } => HeadError::HeadFull {
-            shard,
-            what,
-            limit: share,
-            held,
-        },
-        AppendRefusal::HeadCrowded { batches, share, .. } => HeadError::HeadFull {
-            shard,
-            what,
-            limit: share,
-            held: batches,
-        },
-        AppendRefusal::ProducersFull {
-            producers, limit, ..
-        } => HeadError::HeadFull {
-            shard,
-            what,
-            limit,
-            held: producers,
-        },
-        AppendRefusal::DiskFull { room, bytes, .. } => HeadError::DiskFull {
-            shard,
-            what,
-            room,
-            needed: bytes,
-        },
-        AppendRefusal::QuorumFull { bytes, .. } => HeadError::DiskFull {
-            shard,
-            what,
-            room: 0,
-            needed: bytes as u64,
-        },
-        AppendRefusal::TooLarge { .. } => HeadError::Refused { shard, what },
-        AppendRefusal::Proposal(ref error) => not_proposed(error),
-    }
-}
-
-fn not_proposed(error: &ProposeError) -> HeadError {
-    let what = error.to_string();
-    match error {
-        ProposeError::NotLeader { shard, leader } => HeadError::NotLeader {
-            shard: *shard,
-            leader: leader.clone().map(|leader| Leader {
-                node: leader.node,
-                address: leader.address,
-            }),
-            what,
-        },
-        &ProposeError::Refused { shard, .. } => HeadError::Refused { shard, what },
-        &ProposeError::Unknown { shard, .. } => HeadError::Unknown { shard, what },
-    }
-}
-
-fn unreadable(shard: ShardId, error: &Error) -> HeadError {
-    HeadError::Corrupt {
-        shard,
-        what: error.to_string(),
-    }
-}
-
-fn ended(shard: ShardId) -> HeadError {
-    HeadError::NotLeader {
-        shard,
-        leader: None,
-        what: "its raft has ended".into(),
-    }
 }

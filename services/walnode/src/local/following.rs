@@ -5,7 +5,8 @@ use esker_types::ShardId;
 use esker_types::limits::HEAD_FOLLOWER_BEHIND_MAX;
 use esker_wal::Replica;
 
-use super::{LocalHead, ended};
+use super::LocalHead;
+use super::refusals::ended;
 use crate::view;
 
 impl LocalHead {
