@@ -96,6 +96,8 @@ const SAVED_PART: usize = 16;
 /// After a block for which it did not pay, this much of each [`PROBE_STRIDE_BYTES`] of the next is tried first.
 const PROBE_BYTES: usize = 16 << 10;
 const PROBE_STRIDE_BYTES: usize = 256 << 10;
+/// Of so many blocks in a row one is tried whole, whatever its probes say.
+const BARREN_MAX: usize = 16;
 
 /// A compressor of blocks and its buffers; one per thread.
 #[derive(Debug)]
@@ -105,8 +107,8 @@ pub struct Sealer {
     /// Of a block in pieces, which it compresses as one.
     joined: Vec<u8>,
     packed: Vec<u8>,
-    /// For the last block it did not pay: the next is probed, and mostly left as it is.
-    barren: bool,
+    /// Blocks for which it did not pay since it last did: the next is probed, and mostly left as it is.
+    barren: usize,
 }
 
 impl Sealer {
@@ -118,13 +120,16 @@ impl Sealer {
             level,
             joined: Vec::new(),
             packed: Vec::new(),
-            barren: false,
+            barren: 0,
         }
     }
 
     /// `pieces`, `bytes` in all, compressed, if that pays.
     fn pack(&mut self, pieces: &[Bytes], bytes: usize) -> Result<Option<Bytes>, codec::Fault> {
-        if self.barren && !self.promises(pieces)? {
+        // What repeats from one probe to the next shows in the whole block alone.
+        let whole = self.barren.is_multiple_of(BARREN_MAX);
+        if !whole && !self.promises(pieces)? {
+            self.barren += 1;
             return Ok(None);
         }
         let plain = match pieces {
@@ -140,8 +145,9 @@ impl Sealer {
         let compression = Compression::Zstd(self.level);
         let packed = self.encoder.encode(compression, plain, &mut self.packed);
         let packed = packed.map(|()| {
-            self.barren = !pays(self.packed.len(), bytes);
-            (!self.barren).then(|| Bytes::copy_from_slice(&self.packed))
+            let pays = pays(self.packed.len(), bytes);
+            self.barren = if pays { 0 } else { self.barren + 1 };
+            pays.then(|| Bytes::copy_from_slice(&self.packed))
         });
         for buffer in [&mut self.joined, &mut self.packed] {
             buffer.clear();
@@ -350,6 +356,23 @@ mod tests {
             assert_eq!(codec(&little), Codec::Zstd, "that was not barren");
             assert_eq!(codec(&noise), Codec::None);
             assert_eq!(codec(&lines), Codec::Zstd);
+        }
+    }
+    #[test]
+    fn what_repeats_beyond_a_probe_is_found_once_a_block_is_tried_whole() {
+        const BYTES: usize = 1 << 20;
+        let mut sealer = Sealer::new(ZstdLevel::DEFAULT);
+        let mut codec = |bytes: &[u8]| {
+            let sealed = block(bytes, BYTES).seal(&mut sealer).expect("sealed");
+            sealed.codec
+        };
+        let repeated = noise(32 << 10).repeat(BYTES / (32 << 10));
+        assert_eq!(codec(&noise(BYTES)), Codec::None);
+        for _ in 1..BARREN_MAX {
+            assert_eq!(codec(&repeated), Codec::None, "each probe is noise");
+        }
+        for _ in 0..BARREN_MAX {
+            assert_eq!(codec(&repeated), Codec::Zstd);
         }
     }
 }

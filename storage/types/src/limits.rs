@@ -119,7 +119,7 @@ pub const DATA_SHARDS_CLUSTER: u32 = 16;
 
 /// Times that a read of the head starts over because the head lets go of what is being read.
 pub const HEAD_READS_MAX: usize = 8;
-/// Runs, as for a flush, that a node reads from its log at once; others wait.
+/// Runs, as for a flush, that a node reads from the disk of its log at once; others wait.
 pub const HEAD_RUNS_AT_ONCE: usize = 2;
 /// Entries that one of them takes from the disk at once.
 pub const HEAD_ENTRIES_AT_ONCE: usize = 4;
@@ -135,6 +135,8 @@ pub const FLUSH_READS_AT_ONCE: u64 = 2;
 /// Head bytes of a shard that may be flushed before any other trigger, since what they are read from is memory only
 /// for a while. Fewer wait for theirs: a bucket charges by the request.
 pub const FLUSH_EARLY_BYTES: u64 = 16 * MIB as u64;
+/// Segments of a shard from which on none is flushed so early: of the room for more, small ones take as much.
+pub const FLUSH_EARLY_SEGMENTS_MAX: usize = MIXED_SEGMENTS_MAX / 2;
 /// How long a node goes by what it found of its heads.
 pub const FLUSH_EARLY_LOOK: Duration = Duration::from_millis(100);
 /// Age of a shard's oldest unflushed batch that triggers a flush.

@@ -299,6 +299,13 @@ impl Replica {
         Ok(Some(batches))
     }
 
+    /// Bytes that [`Self::read_accepted`] takes from the disk for the entry at `index`, now: none if it is in memory,
+    /// all of the entry otherwise, however little of it was accepted.
+    #[must_use]
+    pub fn bytes_on_disk(&self, index: RaftIndex) -> u64 {
+        self.wal.bytes_on_disk(self.shard, index)
+    }
+
     /// The accepted batches of the entry at `index`, as `entry`, its place in a state's head, names
     /// them; `None` once the entry is released. May read the disk.
     ///

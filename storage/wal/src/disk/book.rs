@@ -309,6 +309,18 @@ impl Books {
         slots.map(|slot| slot.weight() as u64).sum()
     }
 
+    /// Bytes that reading an entry takes from the disk.
+    pub(crate) fn bytes_on_disk(&self, shard: ShardId, index: RaftIndex) -> u64 {
+        let slot = self
+            .books
+            .get(&shard)
+            .and_then(|book| book.slots.get(&index));
+        match slot {
+            Some(slot) if slot.body.is_none() => slot.weight() as u64,
+            _ => 0,
+        }
+    }
+
     pub(crate) fn find(&self, shard: ShardId, index: RaftIndex) -> Option<(EntryId, Found)> {
         let slot = self.books.get(&shard)?.slots.get(&index)?;
         Some((slot.id, slot.found()))
@@ -417,16 +429,18 @@ impl Books {
     }
 
     /// What is on disk of a shard up to `upto` leaves memory before anything else does: it is flushed, and of use
-    /// only to a follower that is seconds behind.
-    pub(crate) fn unload(&mut self, shard: ShardId, upto: RaftIndex) {
+    /// only to a follower that is seconds behind. Who gets the bodies lets go of them where nobody waits.
+    #[must_use]
+    pub(crate) fn unload(&mut self, shard: ShardId, upto: RaftIndex) -> Vec<Body> {
         let Some(book) = self.books.get_mut(&shard) else {
-            return;
+            return Vec::new();
         };
         let slots = book.slots.range_mut(..=upto).map(|(_, slot)| slot);
         let bodies = slots.filter(|slot| slot.place.is_some());
-        let bodies = bodies.filter_map(|slot| slot.body.take());
-        let bytes = bodies.map(|body| body.memory()).sum();
+        let bodies: Vec<_> = bodies.filter_map(|slot| slot.body.take()).collect();
+        let bytes = bodies.iter().map(Body::memory).sum();
         self.memory.take(book.side, bytes);
+        bodies
     }
 
     /// `slots` of `shard` are none any more.

@@ -251,7 +251,9 @@ impl Wal {
 
     /// A shard is flushed up to `upto`: memory is for what is not.
     pub(crate) fn unload(&self, shard: ShardId, upto: RaftIndex) {
-        self.shared.books().unload(shard, upto);
+        // What was as large as a flush is freed once others have the log again.
+        let unloaded = self.shared.books().unload(shard, upto);
+        drop(unloaded);
     }
 
     /// Bytes of disk that the log may take.
@@ -338,6 +340,11 @@ impl Wal {
     ) -> Result<Vec<(EntryId, Body)>, Error> {
         let found = self.shared.books().find_each(shard, indexes, bytes_max);
         whole(self.resolve(shard, found).await)
+    }
+
+    /// Bytes that reading the entry of a shard at `index` takes from the disk: none if it is in memory, or not held.
+    pub(crate) fn bytes_on_disk(&self, shard: ShardId, index: RaftIndex) -> u64 {
+        self.shared.books().bytes_on_disk(shard, index)
     }
 
     /// Bytes of the entries of a shard at `indexes` that are held.

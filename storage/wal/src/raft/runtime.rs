@@ -1,5 +1,6 @@
 //! What openraft's tasks run on: tokio, drawing from a seed, all of them or none, and in step.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::process::abort;
@@ -23,8 +24,14 @@ pub type Runtime = DeterministicRng<Together>;
 pub struct Together(Tokio);
 
 tokio::task_local! {
-    /// Of the shard that a task of raft is of.
-    static STEP: Step;
+    /// Of a task of raft.
+    static STEP: Kept;
+}
+
+/// The step of the shard that a task is of, and the deadline that it was last told is as good as past.
+struct Kept {
+    step: Step,
+    past: Cell<Option<<Tokio as AsyncRuntime>::Instant>>,
 }
 
 /// Raft waits for a microsecond, too, to be told of several writes at once: that is no look at the time. Tokio
@@ -45,7 +52,8 @@ impl Step {
 
     /// Runs `future`, and what it spawns, in this step.
     pub(crate) async fn keep<F: Future>(self, future: F) -> F::Output {
-        STEP.scope(self, future).await
+        let past = Cell::new(None);
+        STEP.scope(Kept { step: self, past }, future).await
     }
 
     /// The first multiple that is not before `deadline`; for one that is [`SOON`], a moment that has passed.
@@ -61,6 +69,18 @@ impl Step {
         let past = (deadline - began).as_nanos() % step;
         let left = if past == 0 { 0 } else { step - past };
         deadline + Duration::from_nanos(u64::try_from(left).expect("a step is that short"))
+    }
+}
+
+impl Kept {
+    /// When to wake for `deadline`. Whoever comes back for the same, which has not passed yet, waits for it: a tick
+    /// may be as close, and where time stands still until all wait (tests) it would come back for ever.
+    fn wake(&self, deadline: <Tokio as AsyncRuntime>::Instant) -> <Tokio as AsyncRuntime>::Instant {
+        let at = self.step.not_before(deadline);
+        if at < deadline && self.past.replace(Some(deadline)) == Some(deadline) {
+            return deadline;
+        }
+        at
     }
 }
 
@@ -93,7 +113,7 @@ impl AsyncRuntime for Together {
                 }
             }
         };
-        match STEP.try_with(|step| *step) {
+        match STEP.try_with(|kept| kept.step) {
             Ok(step) => Tokio::spawn(step.keep(task)),
             Err(_) => Tokio::spawn(task),
         }
@@ -104,8 +124,8 @@ impl AsyncRuntime for Together {
     }
 
     fn sleep_until(deadline: Self::Instant) -> Self::Sleep {
-        let step = STEP.try_with(|step| step.not_before(deadline));
-        Tokio::sleep_until(step.unwrap_or(deadline))
+        let at = STEP.try_with(|kept| kept.wake(deadline));
+        Tokio::sleep_until(at.unwrap_or(deadline))
     }
 
     fn timeout<R, F: Future<Output = R> + OptionalSend>(
@@ -188,6 +208,27 @@ mod tests {
             assert!(woken[0].is_multiple_of(micros), "{woken:?}");
             assert_eq!(woken, every.collect::<Vec<_>>(), "{phase}");
         }
+    }
+
+    /// As raft ticks, where some deadline lies closer after a step than what is no look at the time.
+    #[tokio::test(start_paused = true)]
+    async fn a_tick_that_is_soon_is_waited_for() {
+        let step = Step::now();
+        let period = HEARTBEAT / 5;
+        let first = step.0 + period + Duration::from_micros(5);
+        let ticks = async move {
+            let (mut at, mut wakes) = (first, 0);
+            while <Tokio as AsyncRuntime>::Instant::now() < step.0 + Duration::from_secs(1) {
+                assert!(wakes < 1000, "time moves on");
+                Together::sleep_until(at).await;
+                wakes += 1;
+                let passed =
+                    <Tokio as AsyncRuntime>::Instant::now().saturating_duration_since(first);
+                let passed = passed.as_micros() / period.as_micros() + 1;
+                at = first + period * u32::try_from(passed).unwrap();
+            }
+        };
+        step.keep(ticks).await;
     }
 
     #[tokio::test(start_paused = true)]

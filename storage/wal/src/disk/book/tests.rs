@@ -168,13 +168,20 @@ fn what_is_flushed_leaves_memory_before_what_is_not() {
     for index in [1, 2, 4] {
         books.placed(SHARD, id(index, 1), a_place());
     }
-    books.unload(SHARD, RaftIndex(3));
+    let left = books.unload(SHARD, RaftIndex(3));
+    assert_eq!(left.len(), 2);
+    let on_disk = [1, 2, 3, 4].map(|index| books.bytes_on_disk(SHARD, RaftIndex(index)) > 0);
+    assert_eq!(
+        on_disk,
+        [true, true, false, false],
+        "what is in memory is read there"
+    );
     let cached: Vec<_> = (1..=4).filter(|index| is_cached(&books, *index)).collect();
     assert_eq!(cached, [3, 4], "the third is nowhere else yet");
     assert_eq!(books.cached_bytes(), 2 * body(96).memory());
     // What left is not taken from the account again.
     books.placed(SHARD, id(3, 1), a_place());
-    books.unload(SHARD, RaftIndex(3));
+    assert_eq!(books.unload(SHARD, RaftIndex(3)).len(), 1);
     assert_eq!(books.cached_bytes(), body(96).memory());
     books.release(SHARD, RaftIndex(4));
     assert_eq!(books.cached_bytes(), 0);
