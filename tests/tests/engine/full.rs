@@ -5,14 +5,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use esker_env::Files as _;
+use esker_env::sim::SeededEntropy;
+use esker_env::{Entropy as _, Files as _};
 use esker_log::{AppendError, EngineOptions, HeadError, Progress, TopicError};
 use esker_shard::{Command, CommitRefusal, Outcome, RequestId, TopicConfig};
 use esker_tests::hooked::Hooked;
 use esker_tests::node::run;
 use esker_tests::whole::{Site, Whole, topic};
-use esker_types::Durability;
-use esker_types::limits::MIXED_SEGMENTS_MAX;
+use esker_types::limits::{ENTRIES_IN_FLIGHT, MIXED_SEGMENTS_MAX};
+use esker_types::{Durability, PartitionIndex, RaftRange};
+use futures::future::try_join_all;
 
 use crate::{engine_over, flushed_objects};
 
@@ -204,5 +206,56 @@ fn for_a_manifest_that_is_full_nothing_is_written_until_it_has_room() {
         tokio::time::sleep(Duration::from_secs(20)).await;
         assert_eq!(flushed_objects(&whole).await, 1, "it has room again");
         running.abort();
+    });
+}
+
+/// What is read for a flush is whole entries: those of which little is left are read as far as any others.
+#[test]
+fn what_is_read_at_once_for_a_flush_is_bounded_though_most_of_it_is_deleted() {
+    const EACH: usize = 50_000;
+    const ENTRIES: usize = 40;
+    const AT_ONCE: usize = 128 << 10;
+    run(async {
+        let mut site = Site::new(23);
+        let whole = site.start().await.expect("started");
+        // Of two partitions, one lies where the kept one lies.
+        whole.create("gravel", 2).await;
+        whole.create("kept", 1).await;
+        whole.stop_flushing();
+        let topics = whole.engine.topics();
+        let kept = topics.partition(&topic("kept"), PartitionIndex(0)).await;
+        let (_, shard, _) = kept.expect("it is there");
+        let gravel = topics.partition(&topic("gravel"), PartitionIndex(0)).await;
+        let (_, of_first, _) = gravel.expect("it is there");
+        let beside = u32::from(of_first != shard);
+        // What no codec makes smaller.
+        let mut noise = vec![0; EACH];
+        SeededEntropy::new(23).fill(&mut noise);
+        let (large, little) = ([noise], [b"a line".to_vec()]);
+        for _ in 0..ENTRIES {
+            // What comes while as many entries are under way as may be is joined.
+            let first = (0..ENTRIES_IN_FLIGHT).map(|_| whole.append("kept", 0, &little, None));
+            let gravel = whole.append("gravel", beside, &large, None);
+            let kept = whole.append("kept", 0, &little, None);
+            let all = futures::join!(try_join_all(first), gravel, kept);
+            all.0.expect("appended");
+            all.1.and(all.2).expect("appended");
+        }
+        topics.delete(&topic("gravel")).await.expect("deleted");
+        let head = whole.engine.head();
+        let job = head.flush_job(shard, u64::MAX).await.expect("it answers");
+        let job = job.expect("there is something");
+        assert!(job.bytes < AT_ONCE as u64, "{} bytes", job.bytes);
+        let (mut from, mut batches, mut runs) = (job.raft.from, 0, 0);
+        while from < job.raft.to {
+            let rest = RaftRange::new(from, job.raft.to).expect("in order");
+            let run = head.accepted(shard, rest, AT_ONCE).await.expect("read");
+            (from, batches, runs) = (run.upto, batches + run.batches.len(), runs + 1);
+        }
+        assert_eq!(batches, ENTRIES * (ENTRIES_IN_FLIGHT + 1));
+        // The last of them are in memory; of what is read, the last entry may pass what is asked for.
+        let read = EACH * ENTRIES - site.wal.memory_bytes;
+        let least = read / (AT_ONCE + EACH);
+        assert!(runs >= least, "{runs} runs for {read} bytes");
     });
 }
