@@ -330,6 +330,16 @@ fn a_node_is_ready_again_once_it_has_what_a_quorum_has_and_stays_so() {
     for node in &nodes {
         node.wait_until_ready();
     }
+    // What is committed is on the disk with what is written next, in each shard: by that word alone a node that
+    // hears of nobody knows that its cluster has begun.
+    let agent = Serve::start(folder, "agent", &[("ESKER_LISTEN_METRICS", "127.0.0.1:0")]);
+    agent.wait_until_ready();
+    let endpoint = agent.address("is ready at ");
+    for name in ["logs", "lines"] {
+        let mut create = esker(&["topic", "create", name, "--partitions", "4"]);
+        out(create.env("ESKER_ENDPOINT", &endpoint), b"");
+    }
+    agent.stop();
     nodes.iter_mut().for_each(Serve::kill);
     let start = |at: usize| {
         let peers = [

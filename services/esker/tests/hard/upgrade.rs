@@ -19,8 +19,10 @@ use std::time::Duration;
 
 use esker_checker::{Options as Judging, Session, View, check};
 use esker_client::v1::append_reply::Result as Answer;
+use esker_client::v1::log_client::LogClient;
 use esker_client::{Client, Code, Durability, ProducerOptions, Record};
 use esker_env::sim::SeededEntropy;
+use tonic::transport::Channel;
 
 use crate::TURN;
 use crate::clients::{Clients, PARTITIONS, TOPIC, connect};
@@ -56,21 +58,8 @@ async fn what_format_1_left_is_read_and_goes_on() {
 
     let endpoint = site.endpoint();
     let mut log = left::log(&endpoint);
-    // Sent again, the last batch of a producer is answered as it was; the next follows it.
     for producer in left.producers.clone() {
-        let again = stamped(&mut log, &producer, &producer.last, None).await;
-        let Answer::Appended(again) = again else {
-            panic!("{producer:?}: {again:?}");
-        };
-        assert!(again.duplicate, "{producer:?}: {again:?}");
-        assert_eq!(again.base_offset, producer.base, "{producer:?}");
-        let next = producer.next(vec!["goes on".into()]);
-        let Answer::Appended(done) = stamped(&mut log, &next, &next.last, None).await else {
-            panic!("{next:?}");
-        };
-        let end = left.end(&producer.topic, producer.partition);
-        assert_eq!((done.base_offset, done.duplicate), (end, false), "{next:?}");
-        left.add(&producer.topic, producer.partition, "goes on");
+        go_on(&mut log, &mut left, &producer).await;
     }
     fences_stand(&left, &endpoint).await;
     append_everywhere(&client, &mut left).await;
@@ -154,6 +143,40 @@ async fn follow(old: &Path, killed: bool) {
 }
 
 /// A token that was the highest still is.
+/// Producers are remembered for a day, which has passed since `producer` wrote: what it sends again is taken as new, if
+/// that is its first batch, and goes on from there; of any later one nobody knows whether it was written, and that is
+/// what it is told. (That the state of producers is read is held by the golden checkpoint of a shard.)
+async fn go_on(log: &mut LogClient<Channel>, left: &mut Left, producer: &Stamped) {
+    let (_, _, sequence) = producer.producer.expect("it is one");
+    if sequence > 0 {
+        let Answer::Error(error) = stamped(log, producer, &producer.last, None).await else {
+            panic!("{producer:?}");
+        };
+        assert_eq!(error.code(), Code::DuplicateExpired, "{error:?}");
+        let durability = Durability::from(error.durability());
+        assert_eq!(durability, Durability::Unknown, "{error:?}");
+        return;
+    }
+    let next = producer.next(vec!["goes on".into()]);
+    for sent in [producer, &next] {
+        for duplicate in [false, true] {
+            let Answer::Appended(done) = stamped(log, sent, &sent.last, None).await else {
+                panic!("{sent:?}");
+            };
+            if !duplicate {
+                let end = left.end(&sent.topic, sent.partition);
+                assert_eq!(done.base_offset, end, "{sent:?}");
+                for value in &sent.last {
+                    left.add(&sent.topic, sent.partition, value);
+                }
+            }
+            assert_eq!(done.duplicate, duplicate, "{sent:?}");
+            let end = left.end(&sent.topic, sent.partition);
+            assert_eq!(done.end, end, "{sent:?}");
+        }
+    }
+}
+
 async fn fences_stand(left: &Left, endpoint: &str) {
     let mut log = left::log(endpoint);
     let fenced = Stamped::plain(&left.fenced, 0, vec!["an old owner".into()]);
