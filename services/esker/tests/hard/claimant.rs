@@ -34,6 +34,10 @@ const BYTES_MAX: u64 = 300;
 
 /// What is noted of a try whose connection ended before there was an answer.
 pub(crate) const BROKEN: &str = "the connection has ended";
+/// What is noted of one whose stream did.
+pub(crate) const ENDED: &str = "the end of the stream";
+/// How what is noted of one begins that waited too long for it.
+pub(crate) const UNANSWERED: &str = "no answer in";
 
 /// One of them.
 pub(crate) struct Claimant {
@@ -91,7 +95,7 @@ impl Claimant {
                 ..v1::AppendRequest::default()
             };
             let told = tokio::time::timeout(ANSWER_WITHIN, claim(log.clone(), request)).await;
-            let none = |_| (Outcome::Unknown, format!("no answer in {ANSWER_WITHIN:?}"));
+            let none = |_| (Outcome::Unknown, format!("{UNANSWERED} {ANSWER_WITHIN:?}"));
             let (outcome, told) = told.unwrap_or_else(none);
             self.pen.claimed(op, outcome, told);
         }
@@ -129,8 +133,8 @@ async fn claim(log: LogClient<Channel>, request: v1::AppendRequest) -> (Outcome,
             let (base, count) = (Offset(done.base_offset), done.end - done.base_offset);
             (Outcome::Ok(Reply::Append { base, count }), String::new())
         }
-        Some(Answer::Error(error)) => (refused(&error), format!("{error:?}")),
-        None => (Outcome::Unknown, "the end of the stream".to_owned()),
+        Some(Answer::Error(error)) => (refused(&error), Error::from(error).to_string()),
+        None => (Outcome::Unknown, ENDED.to_owned()),
     }
 }
 

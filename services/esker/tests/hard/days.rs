@@ -129,6 +129,7 @@ impl Days {
         let client = connect(&self.cluster.endpoints()[0]).await;
         let unresolved = self.clients.settle(&client).await;
         let looks = self.marks.end().await;
+        assert!(looks > 0, "nobody looked at watermarks");
         let (live, pen) = (View::new("agent", "live"), &self.pen);
         let records = read_all(&client, TOPIC, PARTITIONS, Session(300), pen, &live).await;
         drain(&client, TOPIC).await;

@@ -107,7 +107,9 @@ async fn read_little(
     match read.await {
         Ok(batch) => {
             let records = batch.as_ref().map(seen).unwrap_or_default();
-            pen.was_read(op, records, None);
+            // Nothing there is a word about the end: it was as far before, so this is where it is.
+            let end = batch.is_none().then_some(from);
+            pen.was_read(op, records, end);
         }
         Err(error) => pen.failed(op, &error),
     }

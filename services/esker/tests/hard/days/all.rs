@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{Days, share};
+use super::{Days, is_whole, share};
 use crate::TURN;
 
 /// Kills of a whole run.
@@ -55,5 +55,8 @@ async fn what_was_acknowledged_survives_the_death_of_all_nodes() {
         "{kills} times all nodes killed, an append in flight at {in_flight}; {with_agents} times with \
          agents, {in_haste} times before all was well again"
     );
+    if is_whole() {
+        assert!(in_flight * 2 > kills, "too few appends were in flight");
+    }
     days.finish().await;
 }
