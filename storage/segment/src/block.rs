@@ -358,6 +358,7 @@ mod tests {
             assert_eq!(codec(&lines), Codec::Zstd);
         }
     }
+
     #[test]
     fn what_repeats_beyond_a_probe_is_found_once_a_block_is_tried_whole() {
         const BYTES: usize = 1 << 20;

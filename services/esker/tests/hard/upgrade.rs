@@ -142,7 +142,6 @@ async fn follow(old: &Path, killed: bool) {
     assert!(report.is_clean());
 }
 
-/// A token that was the highest still is.
 /// Producers are remembered for a day, which has passed since `producer` wrote: what it sends again is taken as new, if
 /// that is its first batch, and goes on from there; of any later one nobody knows whether it was written, and that is
 /// what it is told. (That the state of producers is read is held by the golden checkpoint of a shard.)
@@ -177,6 +176,7 @@ async fn go_on(log: &mut LogClient<Channel>, left: &mut Left, producer: &Stamped
     }
 }
 
+/// A token that was the highest still is.
 async fn fences_stand(left: &Left, endpoint: &str) {
     let mut log = left::log(endpoint);
     let fenced = Stamped::plain(&left.fenced, 0, vec!["an old owner".into()]);

@@ -127,7 +127,9 @@ async fn run(cluster: Cluster, flood: Flood, small: usize) {
         days.cluster.all_live();
         let rooms = (0..small).map(|at| room(&days.cluster, at));
         rooms.filter(|room| *room < NONE_BYTES).count() >= full
-            || floods.is_told(HEADS_FULL) && all_led_below(&days.cluster, small)
+            || small >= MAJORITY
+                && floods.is_told(HEADS_FULL)
+                && all_led_below(&days.cluster, small)
     })
     .await;
     println!("{what}: full after {:?}", began.elapsed());
