@@ -1,6 +1,8 @@
 //! How an error travels: in a stream's reply as it is, with a unary call as a gRPC status whose
 //! details hold it, so that any gRPC client sees the code and the text and ours sees the rest.
 
+use std::error::Error as _;
+
 use bytes::Bytes;
 use esker_types::Durability;
 use prost::Message;
@@ -180,6 +182,8 @@ fn foreign(status: &Status) -> Error {
         | Grpc::Unauthenticated
         | Grpc::Unimplemented => (Code::InvalidRequest, Durability::NotWritten),
         Grpc::DataLoss => (Code::DataLoss, Durability::Unknown),
+        // Nobody said it: the connection broke, and HTTP/2 has `INTERNAL_ERROR` and its like for that.
+        Grpc::Internal if status.source().is_some() => (Code::Unavailable, Durability::Unknown),
         Grpc::Internal => (Code::Internal, Durability::Unknown),
         Grpc::Ok
         | Grpc::Cancelled
@@ -262,6 +266,17 @@ mod tests {
         let refused = Error::from(&Status::permission_denied("no"));
         assert_eq!(refused.durability(), v1::Durability::NotWritten);
         assert!(!refused.retriable);
+    }
+
+    #[test]
+    fn a_connection_that_breaks_is_no_fault_of_the_service() {
+        let mut broken = Status::internal("h2 protocol error");
+        assert_eq!(Error::from(&broken).code(), Code::Internal);
+        broken.set_source(std::sync::Arc::new(std::io::Error::other("reset")));
+        let error = Error::from(&broken);
+        assert_eq!(error.code(), Code::Unavailable);
+        assert_eq!(error.durability(), v1::Durability::Unknown);
+        assert!(error.retriable);
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod answering; // the service
 mod calling; // ways to the others
 mod credentials; // who calls whom
 mod guard; // who calls, looked at before anything else
+mod installing; // snapshots, sent
 mod names; // in certificates
 mod pulse; // that leaders live, of all shards on one stream
 mod reach; // who is out of reach

@@ -347,6 +347,9 @@ pub const SNAPSHOT_FOLLOW_MAX: Duration = Duration::from_secs(3);
 pub const SNAPSHOT_PIN_SHARE: u64 = 4;
 /// Silence within a snapshot after which it has failed.
 pub const INSTALL_STALL_MAX: Duration = Duration::from_secs(30);
+/// How long who sends a snapshot waits while nothing of it is taken, nor answered: those of other shards may
+/// come before it, and the disk of who takes it may be slow. Then it has failed, and begins anew.
+pub const INSTALL_ANSWER_MAX: Duration = Duration::from_secs(300);
 /// How long a follower may owe an answer to an append before it is connected to anew. Longer than an
 /// fdatasync of a slow disk takes: what was sent would have to be sent again.
 pub const REPLICATION_STALL_MAX: Duration = Duration::from_secs(5);

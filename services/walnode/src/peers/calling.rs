@@ -2,33 +2,30 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
 use esker_env::{Network, WallMs};
-use esker_proto::internal::install_part::{Beginning, Part};
 use esker_proto::internal::raft_client::RaftClient;
 use esker_proto::internal::{self as wire};
 use esker_proto::streams::{self, Carrying};
 use esker_proto::{transport, tuning};
-use esker_types::limits::{CHECKPOINT_CHUNK_BYTES, INSTALLS_MAX};
-use esker_types::{EntryId, NodeId, ShardId};
-use esker_wal::disk::{Body, Vote};
+use esker_types::limits::INSTALLS_MAX;
+use esker_types::{NodeId, ShardId};
+use esker_wal::disk::Vote;
 use esker_wal::peers::{
     AppendReplies, AppendReply, AppendRequest, Likeness, Peer, PeerError, Peers, Said,
     TransferReply, TransferRequest, VoteReply, VoteRequest,
 };
-use esker_wal::raft::{Outgoing, Snapshot};
+use esker_wal::raft::Snapshot;
 use futures::StreamExt as _;
-use futures::stream::{self, BoxStream, Stream};
+use futures::stream::{self, BoxStream};
 use tokio::sync::Semaphore;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
 use super::credentials::Credentials;
+use super::installing::installed;
 use super::pulse::Pulse;
 use super::reach::Reach;
 use super::words::{self, Fault};
@@ -156,7 +153,7 @@ impl Way {
     }
 }
 
-fn answer<T>(
+pub(super) fn answer<T>(
     reach: &Reach,
     node: NodeId,
     replied: Result<Response<T>, Status>,
@@ -166,7 +163,7 @@ fn answer<T>(
     Ok(reply.into_inner())
 }
 
-fn unread(node: NodeId, fault: Fault) -> PeerError {
+pub(super) fn unread(node: NodeId, fault: Fault) -> PeerError {
     PeerError(format!("node {node} gave an answer that is none: {fault}"))
 }
 
@@ -244,18 +241,6 @@ impl Peer for Way {
     }
 }
 
-/// Messages of a stream. A type of its own, since the compiler cannot see that a boxed stream may
-/// be sent by a future that holds it.
-struct Sent<T>(BoxStream<'static, T>);
-
-impl<T> Stream for Sent<T> {
-    type Item = T;
-
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<T>> {
-        self.0.as_mut().poll_next(context)
-    }
-}
-
 async fn appended(
     (node, reach): (NodeId, Reach),
     mut client: RaftClient<Carrying>,
@@ -269,80 +254,4 @@ async fn appended(
         words::read_append_reply(reply).map_err(|fault| unread(node, fault))
     });
     Ok(replies.boxed())
-}
-
-async fn installed(
-    (node, reach): (NodeId, Reach),
-    client: Result<RaftClient<Channel>, PeerError>,
-    request: Request<()>,
-    leader: Vote,
-    snapshot: Snapshot,
-) -> Result<Vote, PeerError> {
-    let outgoing = snapshot.leave().await;
-    let outgoing = outgoing.map_err(|error| PeerError(error.to_string()))?;
-    // What follows on it is kept until it is installed.
-    let parts = parts(leader, &outgoing);
-    let reply = client?.install(request.map(|()| Sent(parts))).await;
-    drop(outgoing);
-    let reply = answer(&reach, node, reply)?;
-    words::read_vote(reply.vote).map_err(|fault| unread(node, fault))
-}
-
-/// A snapshot, as it travels. Its head is read as it goes, no faster than it is taken. Where an entry cannot
-/// be read it ends before it is whole, so that who takes it lets go of it.
-fn parts(leader: Vote, outgoing: &Outgoing) -> BoxStream<'static, wire::InstallPart> {
-    let sent = outgoing.checkpoint().clone();
-    let (shard, last) = (sent.shard, sent.last);
-    let beginning = Part::Beginning(Beginning {
-        leader: words::vote(leader),
-        last: words::id(sent.last),
-        state_bytes: sent.state_bytes(),
-        membership: sent.membership,
-        entries: outgoing.entries(),
-        head_bytes: outgoing.head_bytes(),
-    });
-    let state = stream::iter(sent.state.into_iter().flat_map(pieces)).map(Part::State);
-    let entries = outgoing.head().scan((), move |(), read| {
-        let read = read.inspect_err(|error| {
-            tracing::warn!(%shard, %last, %error, "a snapshot was not sent to its end");
-        });
-        std::future::ready(read.ok())
-    });
-    let entries = entries.map(entry);
-    let parts = stream::iter([beginning]).chain(state).chain(entries);
-    parts.map(part).boxed()
-}
-
-/// What fits a message, whatever `state` is: one that was read from a file is in one piece.
-fn pieces(mut state: Bytes) -> impl Iterator<Item = Bytes> {
-    std::iter::from_fn(move || {
-        let piece = state.split_to(state.len().min(CHECKPOINT_CHUNK_BYTES));
-        (!piece.is_empty()).then_some(piece)
-    })
-}
-
-fn entry(entry: (EntryId, Body)) -> Part {
-    Part::Entry(words::entry(entry))
-}
-
-fn part(part: Part) -> wire::InstallPart {
-    wire::InstallPart { part: Some(part) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_state_of_any_size_goes_in_pieces_that_fit_a_message() {
-        let state = Bytes::from(vec![7; 2 * tuning::PEER_MESSAGE_BYTES_MAX + 5]);
-        let sent: Vec<_> = pieces(state.clone()).collect();
-        assert!(
-            sent.iter()
-                .all(|piece| piece.len() <= CHECKPOINT_CHUNK_BYTES)
-        );
-        assert_eq!(sent.concat(), state);
-        assert_eq!(sent[0].as_ptr(), state.as_ptr());
-        assert_eq!(pieces(Bytes::new()).count(), 0);
-    }
 }
