@@ -175,6 +175,18 @@ fn foreign(status: &Status) -> Error {
         Grpc::ResourceExhausted => (Code::Overloaded, Durability::Unknown),
         // What tonic says of a message above its limit, whichever side it was on.
         Grpc::OutOfRange => (Code::MessageTooLarge, Durability::Unknown),
+        // No service said it: the connection broke, and HTTP/2 has `INTERNAL_ERROR`, `INADEQUATE_SECURITY` and their
+        // like for that.
+        Grpc::Internal
+        | Grpc::InvalidArgument
+        | Grpc::NotFound
+        | Grpc::PermissionDenied
+        | Grpc::Unauthenticated
+        | Grpc::Unimplemented
+            if status.source().is_some() =>
+        {
+            (Code::Unavailable, Durability::Unknown)
+        }
         // Refused before any handler saw it.
         Grpc::InvalidArgument
         | Grpc::NotFound
@@ -182,8 +194,6 @@ fn foreign(status: &Status) -> Error {
         | Grpc::Unauthenticated
         | Grpc::Unimplemented => (Code::InvalidRequest, Durability::NotWritten),
         Grpc::DataLoss => (Code::DataLoss, Durability::Unknown),
-        // Nobody said it: the connection broke, and HTTP/2 has `INTERNAL_ERROR` and its like for that.
-        Grpc::Internal if status.source().is_some() => (Code::Unavailable, Durability::Unknown),
         Grpc::Internal => (Code::Internal, Durability::Unknown),
         Grpc::Ok
         | Grpc::Cancelled
@@ -270,13 +280,16 @@ mod tests {
 
     #[test]
     fn a_connection_that_breaks_is_no_fault_of_the_service() {
-        let mut broken = Status::internal("h2 protocol error");
-        assert_eq!(Error::from(&broken).code(), Code::Internal);
-        broken.set_source(std::sync::Arc::new(std::io::Error::other("reset")));
-        let error = Error::from(&broken);
-        assert_eq!(error.code(), Code::Unavailable);
-        assert_eq!(error.durability(), v1::Durability::Unknown);
-        assert!(error.retriable);
+        let told = Error::from(&Status::internal("it failed"));
+        assert_eq!(told.code(), Code::Internal);
+        for code in 1..17 {
+            let mut broken = Status::new(tonic::Code::from(code), "h2 protocol error");
+            broken.set_source(std::sync::Arc::new(std::io::Error::other("reset")));
+            let error = Error::from(&broken);
+            assert_ne!(error.code(), Code::Internal, "{code}");
+            assert_ne!(error.code(), Code::InvalidRequest, "{code}");
+            assert_eq!(error.durability(), v1::Durability::Unknown, "{code}");
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Three nodes that speak gRPC over a simulated network: what one says, the others hear, and who is
 //! not meant hears nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
@@ -406,6 +406,64 @@ fn large_heads_of_many_shards_come_one_after_the_other() {
             }
         });
         installed.await.expect("nothing of them stands still");
+    });
+}
+
+/// While one shard's snapshot is sent the others wait in line, and their leaders make newer checkpoints. What they
+/// wait with must not be forgotten meanwhile: who takes it could not go on from it, and would get the next one.
+#[test]
+fn what_waits_in_line_can_be_gone_on_from() {
+    run(async {
+        let cluster = Cluster::founded().await;
+        let (leads, late) = (id(1), id(3));
+        for shard in (1..=SHARDS).map(ShardId) {
+            cluster.lead(shard, leads).await;
+        }
+        cluster.network.refuse(&address(late), true);
+        cluster.network.cut(&address(late));
+        let leaders = &cluster.nodes[&leads].replicas;
+        for (shard, leader) in leaders {
+            cluster.put_topic(*shard).await;
+            for number in 0..BATCHES / 4 {
+                cluster.append(*shard, number).await;
+            }
+            let last = leader.checkpoint().await.expect("room for it");
+            while leader.wal().bounds(*shard).purged.index < last {
+                leader.forget().await.expect("raft runs");
+                sleep(Duration::from_millis(10)).await;
+            }
+        }
+        cluster
+            .network
+            .delay("", "node3", Duration::from_millis(25));
+        cluster.network.refuse(&address(late), false);
+        // Where it has been given a snapshot, shard by shard.
+        let mut given = BTreeMap::<ShardId, BTreeSet<RaftIndex>>::new();
+        let began = tokio::time::Instant::now();
+        let mut times = BATCHES..;
+        while began.elapsed() < Duration::from_secs(20) {
+            let time = times.next().map(ShardTime).expect("it has no end");
+            for (shard, leader) in leaders {
+                let ticked = leader.propose(&Command::Tick { time }, Vec::new()).await;
+                let (_, ticked) = ticked.expect("there is room").await.expect("applied");
+                assert_eq!(ticked, Outcome::Ticked);
+                // Raft keeps what is on its way to the third: that of the last one has arrived.
+                leader.forget().await.expect("raft runs");
+                if time.0 % 4 == 0 {
+                    leader.checkpoint().await.expect("room for it");
+                }
+                let (at, _) = cluster.nodes[&late].replicas[shard].checkpointed();
+                given.entry(*shard).or_default().insert(at);
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
+        for (shard, given) in given {
+            assert!(
+                given.len() <= 2,
+                "{shard} had none, then more than one: {given:?}"
+            );
+        }
+        cluster.converge().await;
     });
 }
 

@@ -34,7 +34,8 @@ pub struct KeeperOptions {
     /// Entries since the checkpoint. Default: [`CHECKPOINT_ENTRIES`].
     pub entries: u64,
     /// Age of a checkpoint when there is something to release, and again for each
-    /// [`CHECKPOINT_AGE_BYTES`] of it; down to a tenth of that once there are more files than `files_held`.
+    /// [`CHECKPOINT_AGE_BYTES`] of it; down to a tenth of that once there are more files than `files_held`, and at
+    /// once, or after a tenth of what its bytes add, for who holds the oldest.
     /// Default: [`CHECKPOINT_AGE`].
     pub age: Duration,
     /// Files before their holders are checkpointed. Default: [`WAL_FILES_HELD`].
@@ -178,12 +179,12 @@ fn is_due(
     let since = state.applied().index.0.saturating_sub(last.0);
     // A checkpoint lets go of something only if more is flushed now than it says.
     let helps = state.flushed() > flushed;
-    let age_max = match holders.is_empty() {
-        true => age_max,
-        false => hasty(age_max, replicas),
+    let age_max = match (holders.is_empty(), holders.contains_key(&replica.shard())) {
+        (true, _) => age_max,
+        (false, false) => hasty(age_max, replicas),
+        (false, true) => holding(options.age, age_max),
     };
-    since >= options.entries
-        || (helps && (age >= age_max || holders.contains_key(&replica.shard())))
+    since >= options.entries || (helps && age >= age_max)
 }
 
 /// How old a checkpoint of `bytes` may become: a state is written whole, and a large one seldom.
@@ -196,6 +197,12 @@ fn age_max(age: Duration, bytes: u64) -> Duration {
 fn hasty(age_max: Duration, replicas: usize) -> Duration {
     let all = LONG_LOG_EACH.saturating_mul(u32::try_from(replicas).unwrap_or(u32::MAX));
     age_max.min(all.max(age_max / LONG_LOG_HASTE))
+}
+
+/// The same of who holds the oldest file: at once while its state is small. Large ones would take the disk from the
+/// log.
+fn holding(age: Duration, age_max: Duration) -> Duration {
+    age_max.saturating_sub(age) / LONG_LOG_HASTE
 }
 
 #[cfg(test)]
@@ -233,5 +240,19 @@ mod tests {
             }
         }
         assert_eq!(hasty(Duration::ZERO, 17), Duration::ZERO);
+    }
+
+    #[test]
+    fn who_holds_the_oldest_file_waits_for_nothing_or_for_its_size() {
+        let age = |bytes| holding(CHECKPOINT_AGE, age_max(CHECKPOINT_AGE, bytes));
+        for bytes in [0, 1, CHECKPOINT_AGE_BYTES - 1] {
+            assert_eq!(age(bytes), Duration::ZERO);
+        }
+        // As often again as others of a long log may be, for what the division leaves.
+        let a_second = u64::from(LONG_LOG_HASTE) * CHECKPOINT_AGE_BYTES / CHECKPOINT_AGE.as_secs();
+        for bytes in [CHECKPOINT_AGE_BYTES, 47_000_000, 100_000_000, HUGE] {
+            let written = bytes / age(bytes).as_secs();
+            assert!(written <= 2 * a_second, "{bytes} each {:?}", age(bytes));
+        }
     }
 }

@@ -48,11 +48,12 @@ const FILL_IN_FLIGHT_MAX: usize = 2048;
 /// Partitions of a cluster.
 const PARTITIONS_MAX: u32 = 100_000;
 /// Nodes, data shards, and partitions that have a record in the bucket and a producer each.
-const CLUSTERS: [(usize, u32, u32); 6] = [
+const CLUSTERS: [(usize, u32, u32); 7] = [
     (1, 16, PARTITIONS),
     (3, 4, PARTITIONS),
     (3, 16, PARTITIONS),
     (3, 64, PARTITIONS),
+    (3, 16, 1),
     (3, 16, 1_000),
     (3, 16, PARTITIONS_MAX),
 ];
@@ -77,7 +78,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR")]
     directory: Option<PathBuf>,
     /// Only clusters of so many nodes, shards and partitions, such as 3,16,8; may be said again
-    /// [default: one node and three, 4, 16 and 64 shards, 8, 1000 and 100000 partitions]
+    /// [default: one node and three, 4, 16 and 64 shards, 8, 1, 1000 and 100000 partitions]
     #[arg(long = "of", value_name = "N,S,P", value_parser = shape)]
     of: Vec<Shape>,
 }

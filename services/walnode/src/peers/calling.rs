@@ -203,8 +203,11 @@ impl Peer for Way {
         let to = (self.node, self.calling.reach.clone());
         Box::pin(async move {
             let snapshots = line?.snapshots;
+            // What it needs is kept from here on, also while others are sent first.
+            let outgoing = snapshot.leave().await;
+            let outgoing = outgoing.map_err(|error| PeerError(error.to_string()))?;
             let _turn = snapshots.acquire().await.expect("nobody closes it");
-            installed(to, client, request, leader, snapshot).await
+            installed(to, client, request, leader, outgoing).await
         })
     }
 

@@ -12,7 +12,7 @@ use esker_types::limits::{CHECKPOINT_CHUNK_BYTES, INSTALL_ANSWER_MAX};
 use esker_types::{EntryId, NodeId};
 use esker_wal::disk::{Body, Vote};
 use esker_wal::peers::PeerError;
-use esker_wal::raft::{Outgoing, Snapshot};
+use esker_wal::raft::Outgoing;
 use futures::StreamExt as _;
 use futures::stream::{self, BoxStream, Stream};
 use tokio::time::{Instant, sleep_until};
@@ -23,16 +23,19 @@ use super::calling::{answer, unread};
 use super::reach::Reach;
 use super::words;
 
-/// Sends `snapshot`, and waits until it is installed, or nothing more of it is taken.
+/// Sends `outgoing`, and waits until it is installed, or nothing more of it is taken.
 pub(super) async fn installed(
     (node, reach): (NodeId, Reach),
     client: Result<RaftClient<Channel>, PeerError>,
     request: Request<()>,
     leader: Vote,
-    snapshot: Snapshot,
+    outgoing: Outgoing,
 ) -> Result<Vote, PeerError> {
-    let outgoing = snapshot.leave().await;
-    let outgoing = outgoing.map_err(|error| PeerError(error.to_string()))?;
+    if !outgoing.is_followed() {
+        // There is a newer one by now.
+        let text = "what follows on a snapshot was let go of while it waited to be sent";
+        return Err(PeerError(text.to_owned()));
+    }
     // What follows on it is kept until it is installed.
     let taken = Taken::default();
     let seen = taken.clone();
@@ -40,6 +43,7 @@ pub(super) async fn installed(
     let mut client = client?;
     let installed = client.install(request.map(|()| Sent(parts.boxed())));
     let reply = tokio::select! {
+        biased;
         reply = installed => reply,
         () = taken.no_more() => {
             let text = format!("it took nothing of a snapshot for {INSTALL_ANSWER_MAX:?}, nor said what became of it");

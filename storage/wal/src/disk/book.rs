@@ -252,8 +252,13 @@ impl Books {
         self.forget(shard, gone.into_values());
     }
 
-    /// Keeps what `pinned` says. `None` if the first entry of the head is released already.
+    /// Keeps what `pinned` says. `None` if the first entry of the head is released already, or what follows on the
+    /// last is purged.
     pub(crate) fn pin(&mut self, pinned: Pinned, now: Monotonic) -> Option<u64> {
+        let book = self.books.get(&pinned.shard);
+        if book.is_some_and(|book| book.bounds.purged.index > pinned.last) {
+            return None;
+        }
         if let Some(from) = pinned.from {
             self.find(pinned.shard, from)?;
         }

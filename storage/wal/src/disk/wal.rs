@@ -354,7 +354,7 @@ impl Wal {
 
     /// Keeps what who is sent the snapshot at `last` needs: its head, which begins at `from`, and the entries
     /// that follow on it, for [`SNAPSHOT_PIN_MAX`] at most and while there is room enough. `None` if the
-    /// first of the head is released already.
+    /// first of the head is released already, or what follows is purged.
     pub(crate) fn pin(
         &self,
         shard: ShardId,

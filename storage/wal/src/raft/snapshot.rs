@@ -78,8 +78,8 @@ impl Snapshot {
     /// [`esker_types::limits::SNAPSHOT_PIN_MAX`] at most.
     ///
     /// # Errors
-    /// `NotFound` if the log has released some of the head meanwhile: a newer snapshot is to be sent
-    /// instead, whose head is shorter. `InvalidData` if its state is none; `Unsupported` if it is another
+    /// `NotFound` if the log has released some of the head meanwhile, or raft has forgotten what follows on it: a
+    /// newer snapshot is to be sent instead. `InvalidData` if its state is none; `Unsupported` if it is another
     /// node's.
     pub async fn leave(&self) -> io::Result<Outgoing> {
         let Head::Here(wal) = &self.head else {
@@ -92,7 +92,7 @@ impl Snapshot {
         let (shard, last) = (self.checkpoint.shard, self.checkpoint.last.index);
         let first = head.first().copied();
         let pin = wal.pin(shard, first, last);
-        let gone = || released(shard, first.unwrap_or_default());
+        let gone = || released(shard, first.unwrap_or(last.next()));
         let pin = Arc::new(pin.ok_or_else(gone)?);
         Ok(Outgoing {
             checkpoint: Arc::clone(&self.checkpoint),
@@ -120,6 +120,13 @@ impl Outgoing {
     #[must_use]
     pub fn checkpoint(&self) -> &Checkpoint {
         &self.checkpoint
+    }
+
+    /// Whether raft still has what follows on it. Who takes one that is not followed would be sent another.
+    #[must_use]
+    pub fn is_followed(&self) -> bool {
+        let (shard, last) = (self.checkpoint.shard, self.checkpoint.last.index);
+        self.wal.bounds(shard).purged.index <= last
     }
 
     /// Entries of its head.
