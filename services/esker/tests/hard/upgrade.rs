@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   golden/format-1 ─► copied ─► this binary: all is there, nothing twice, offsets go on
+//!                   └► on a simulated disk, a minute later: its producers are answered as they were
 //!   ESKER_OLD_BINARY ─► writes ─► stopped, or killed ─► this binary, under the same writers
 //! ```
 //! The golden files are what `writing` wrote by the binary of the tag `format-1`, the last one before there
@@ -10,6 +11,7 @@
 mod left; // what stands in the golden folder, and what it is to be read as
 mod writing; // who wrote it
 mod reading; // all of a topic
+mod remembered; // producers, within the day that they are remembered
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -21,6 +23,7 @@ use esker_checker::{Options as Judging, Session, View, check};
 use esker_client::v1::append_reply::Result as Answer;
 use esker_client::v1::log_client::LogClient;
 use esker_client::{Client, Code, Durability, ProducerOptions, Record};
+use esker_env::Env;
 use esker_env::sim::SeededEntropy;
 use tonic::transport::Channel;
 
@@ -57,7 +60,7 @@ async fn what_format_1_left_is_read_and_goes_on() {
     assert_eq!(gone.expect_err("it was deleted").code(), Code::UnknownTopic);
 
     let endpoint = site.endpoint();
-    let mut log = left::log(&endpoint);
+    let mut log = left::log(&endpoint, &Env::real());
     for producer in left.producers.clone() {
         go_on(&mut log, &mut left, &producer).await;
     }
@@ -144,7 +147,7 @@ async fn follow(old: &Path, killed: bool) {
 
 /// Producers are remembered for a day, which has passed since `producer` wrote: what it sends again is taken as new, if
 /// that is its first batch, and goes on from there; of any later one nobody knows whether it was written, and that is
-/// what it is told. (That the state of producers is read is held by the golden checkpoint of a shard.)
+/// what it is told. (What they are told within the day, [`remembered`] says.)
 async fn go_on(log: &mut LogClient<Channel>, left: &mut Left, producer: &Stamped) {
     let (_, _, sequence) = producer.producer.expect("it is one");
     if sequence > 0 {
@@ -178,7 +181,7 @@ async fn go_on(log: &mut LogClient<Channel>, left: &mut Left, producer: &Stamped
 
 /// A token that was the highest still is.
 async fn fences_stand(left: &Left, endpoint: &str) {
-    let mut log = left::log(endpoint);
+    let mut log = left::log(endpoint, &Env::real());
     let fenced = Stamped::plain(&left.fenced, 0, vec!["an old owner".into()]);
     let answer = stamped(&mut log, &fenced, &fenced.last, Some(left.token - 1)).await;
     let Answer::Error(error) = answer else {

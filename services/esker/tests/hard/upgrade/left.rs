@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use esker_client::v1::log_client::LogClient;
 use esker_env::Env;
@@ -67,27 +68,41 @@ pub(super) fn golden() -> PathBuf {
 }
 
 /// The service at `endpoint`, without the SDK's own sequences.
-pub(super) fn log(endpoint: &str) -> LogClient<Channel> {
+pub(super) fn log(endpoint: &str, env: &Env) -> LogClient<Channel> {
     let endpoint = tuning::endpoint(endpoint).expect("an address");
-    LogClient::new(transport::channel(Env::real().network, &endpoint))
+    let network = Arc::clone(&env.network);
+    LogClient::new(transport::channel(network, &endpoint))
+}
+
+/// The files that were left: the path of each, and its bytes.
+pub(super) fn unfolded() -> Vec<(String, Vec<u8>)> {
+    let golden = golden();
+    let lengths = fs::read_to_string(golden.join("lengths.txt")).expect("it is there");
+    let file = |line: &str| {
+        let mut words = line.split(' ');
+        let path = words.next().expect("a path");
+        let kept = fs::read(golden.join(path)).expect("it is there");
+        let mut numbers = words.map(|word| word.parse().expect("a number"));
+        let whole = unfold(&kept, numbers.next().expect("a length"), numbers);
+        (path.to_owned(), whole)
+    };
+    lengths.lines().map(file).collect()
 }
 
 impl Left {
     /// Puts what was left where `site` has its own.
     pub(super) fn unpack(site: &Site) -> Self {
-        let golden = golden();
-        let lengths = fs::read_to_string(golden.join("lengths.txt")).expect("it is there");
-        for line in lengths.lines() {
-            let mut words = line.split(' ');
-            let path = words.next().expect("a path");
-            let to = site.path(path);
+        for (path, bytes) in unfolded() {
+            let to = site.path(&path);
             fs::create_dir_all(to.parent().expect("a folder")).expect("it is ours");
-            let kept = fs::read(golden.join(path)).expect("it is there");
-            let mut numbers = words.map(|word| word.parse().expect("a number"));
-            let whole = unfold(&kept, numbers.next().expect("a length"), numbers);
-            fs::write(to, whole).expect("room");
+            fs::write(to, bytes).expect("room");
         }
-        let told = fs::read_to_string(golden.join("written.json")).expect("it is there");
+        Self::told()
+    }
+
+    /// What is said of it.
+    pub(super) fn told() -> Self {
+        let told = fs::read_to_string(golden().join("written.json")).expect("it is there");
         Self::read(&serde_json::from_str(&told).expect("it is JSON"))
     }
 

@@ -10,6 +10,7 @@ use esker_client::v1::append_reply::Result as Answer;
 use esker_client::v1::append_request::Payload;
 use esker_client::v1::log_client::LogClient;
 use esker_client::{Client, ProducerOptions, Record, v1};
+use esker_env::Env;
 use tonic::transport::Channel;
 
 use super::Records;
@@ -63,7 +64,7 @@ async fn write_what_is_left() {
     };
     make_topics(&client, &mut left).await;
     write_part(&client, "first").await;
-    let mut service = log(&site.endpoint());
+    let mut service = log(&site.endpoint(), &Env::real());
     let mut producers = vec![
         producer(&mut service, "gravel", 0, 0).await,
         producer(&mut service, "gravel", 1, 0).await,
