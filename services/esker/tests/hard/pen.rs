@@ -14,6 +14,11 @@ use esker_client::{Code, Error};
 use esker_env::Env;
 use esker_types::Durability;
 
+use crate::claimant::BROKEN;
+
+/// What an agent says that stops.
+const STOPS: &str = "the agent stops: what has no reply was not taken";
+
 type Clock = Box<dyn FnMut() -> u64 + Send>;
 
 /// Notes calls and answers. Clones write into one history.
@@ -191,6 +196,17 @@ impl Pen {
     /// What appends were answered with instead of an acknowledgement, and how often.
     pub(crate) fn misses(&self) -> BTreeMap<String, u32> {
         self.book().misses.clone()
+    }
+
+    /// No append was told anything instead of an offset but by what `stops` agents say that are asked to: who tries
+    /// once and never again is told so, or has one try in doubt for each time that one does.
+    pub(crate) fn missed_nothing(&self, stops: usize) {
+        let mut misses = self.misses();
+        println!("what appends were told instead of an offset: {misses:#?}");
+        misses.retain(|told, _| !told.starts_with(STOPS));
+        let broken = misses.remove(BROKEN).unwrap_or_default();
+        assert!(broken as usize <= stops, "{broken} are in doubt");
+        assert!(misses.is_empty(), "{misses:#?}");
     }
 
     pub(crate) fn tally(&self) -> Tally {

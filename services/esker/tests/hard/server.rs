@@ -24,19 +24,30 @@ const STOP_WITHIN: Duration = Duration::from_secs(10);
 const LEVELS: &str = "info,openraft=error,openraft::raft=off,openraft::core::heartbeat=off,foyer=warn,\
     esker_log::flush=debug,esker_wal::keeper=debug";
 
-/// The binary under test.
-pub(crate) fn binary() -> PathBuf {
-    let named = std::env::var_os("ESKER_BINARY").filter(|path| !path.is_empty());
-    named.map_or_else(|| env!("CARGO_BIN_EXE_esker").into(), PathBuf::from)
-}
-
+/// Names the binary under test.
+const BINARY: &str = "ESKER_BINARY";
 /// Of an older server.
 pub(crate) const OLD_SERVER: &str = "ESKER_OLD_BINARY";
 /// Of an older cluster: the oldest servers knew of none.
 pub(crate) const OLD_CLUSTER: &str = "ESKER_OLD_CLUSTER_BINARY";
 
-/// Another, older one, if `variable` names it.
+/// The binary under test.
+pub(crate) fn binary() -> PathBuf {
+    named(BINARY).unwrap_or_else(|| env!("CARGO_BIN_EXE_esker").into())
+}
+
+/// Another, older one, if `variable` names it. Where `CI` is set and says which binary is tested, it must: there, a
+/// test that does not run must not pass.
 pub(crate) fn old_binary(variable: &str) -> Option<PathBuf> {
+    let old = named(variable);
+    assert!(
+        old.is_some() || named(BINARY).is_none() || std::env::var_os("CI").is_none(),
+        "{variable} is not set, and CI and {BINARY} are: set it to what `.ci/older` prints"
+    );
+    old
+}
+
+fn named(variable: &str) -> Option<PathBuf> {
     let named = std::env::var_os(variable).filter(|path| !path.is_empty());
     named.map(PathBuf::from)
 }
