@@ -1,6 +1,6 @@
 //! Who calls: writers, who tails, who looks. They outlive the processes that they call.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -24,9 +24,9 @@ pub(crate) const SOON: Duration = Duration::from_secs(60);
 /// who reads everything at the end.
 const TAILING: u64 = 100;
 const LOOKING: u64 = 200;
-pub(crate) const CLAIMING: u64 = 250;
+const CLAIMING: u64 = 250;
 /// How many write: two of each partition.
-pub(crate) const WRITERS: u64 = PARTITIONS as u64 * 2;
+const WRITERS: u64 = PARTITIONS as u64 * 2;
 /// How many look.
 const LOOKERS: u64 = 2;
 
@@ -37,6 +37,8 @@ pub(crate) struct Clients {
     followers: Vec<(Arc<AtomicU64>, JoinHandle<Error>)>,
     looking: Vec<JoinHandle<()>>,
     claiming: Vec<JoinHandle<()>>,
+    /// Which of the endpoints each calls.
+    calls: BTreeMap<Session, usize>,
     stop: Arc<AtomicBool>,
 }
 
@@ -71,29 +73,35 @@ impl Clients {
             followers: Vec::new(),
             looking: Vec::new(),
             claiming: Vec::new(),
+            calls: BTreeMap::new(),
             stop: Arc::default(),
         };
-        let mut turns = endpoints.iter().cycle();
+        let mut turns = endpoints.iter().enumerate().cycle();
         let mut next = || turns.next().expect("there is one");
         for number in 0..WRITERS {
+            let (at, endpoint) = next();
+            clients.calls.insert(Session(number), at);
             let writer = writer(number, random, pen);
             let idempotent = writer.options.idempotent;
             let reins = Arc::clone(&clients.reins);
-            let task = tokio::spawn(writer.run(connect(next()).await, TOPIC, reins));
+            let task = tokio::spawn(writer.run(connect(endpoint).await, TOPIC, reins));
             clients.writers.push((idempotent, task));
         }
         next();
         for partition in 0..PARTITIONS {
             let come = Arc::<AtomicU64>::default();
             let session = Session(TAILING + u64::from(partition));
-            let (client, pen, at) = (connect(next()).await, pen.clone(), Arc::clone(&come));
-            let task = tokio::spawn(follow(client, TOPIC, partition, session, pen, at));
+            let (at, endpoint) = next();
+            clients.calls.insert(session, at);
+            let (client, pen, to) = (connect(endpoint).await, pen.clone(), Arc::clone(&come));
+            let task = tokio::spawn(follow(client, TOPIC, partition, session, pen, to));
             clients.followers.push((come, task));
         }
-        for session in LOOKING..LOOKING + LOOKERS {
-            let (client, pen) = (connect(next()).await, pen.clone());
+        for session in (LOOKING..LOOKING + LOOKERS).map(Session) {
+            let (at, endpoint) = next();
+            clients.calls.insert(session, at);
+            let (client, pen) = (connect(endpoint).await, pen.clone());
             let (random, stop) = (Arc::clone(random), Arc::clone(&clients.stop));
-            let session = Session(session);
             let looking = look_about(client, TOPIC, PARTITIONS, session, pen, random, stop);
             clients.looking.push(tokio::spawn(looking));
         }
@@ -107,7 +115,8 @@ impl Clients {
         random: &Arc<SeededEntropy>,
         pen: &Pen,
     ) {
-        for (number, endpoint) in (CLAIMING..).zip(endpoints) {
+        for (number, (at, endpoint)) in (CLAIMING..).zip(endpoints.iter().enumerate()) {
+            self.calls.insert(Session(number), at);
             let claimant = Claimant {
                 number,
                 endpoint: endpoint.clone(),
@@ -118,6 +127,12 @@ impl Clients {
             let claiming = claimant.run(TOPIC, PARTITIONS, Arc::clone(&self.stop));
             self.claiming.push(tokio::spawn(claiming));
         }
+    }
+
+    /// Who calls the endpoint at `at`, and no other.
+    pub(crate) fn of(&self, at: usize) -> BTreeSet<Session> {
+        let of = self.calls.iter().filter(|(_, called)| **called == at);
+        of.map(|(session, _)| *session).collect()
     }
 
     /// Ends what they do, once everybody is well: all that is open is settled, who tails has come to

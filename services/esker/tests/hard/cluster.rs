@@ -163,8 +163,9 @@ impl Cluster {
         let (node, data) = (self.process(&name), self.path(&name));
         let own = format!(
             "roles = [\"wal\"]\ndata_dir = {data:?}\nlisten.peers = {:?}\n\
-             listen.metrics = \"127.0.0.1:0\"\ninsecure = {}\n",
+             listen.metrics = \"{}:0\"\ninsecure = {}\n",
             node.address(),
+            node.host,
             self.network.is_some(),
         );
         fs::write(self.config_of(&name), own + self.settings.nodes).expect("a configuration");

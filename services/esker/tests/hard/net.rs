@@ -13,14 +13,12 @@ use std::fs;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// Says to a test that it runs in a namespace.
+/// Says to a test that it runs in a namespace, and where it leaves its word once it has come to its end.
 const INSIDE: &str = "INSIDE_A_NAMESPACE";
-/// Sets up this end.
-const BRIDGE: &str = "ip link set lo up && ip link add esker0 type bridge && \
-     ip addr add 10.9.0.1/24 dev esker0 && ip link set esker0 up";
-/// What a host needs: its own addresses are looked up late, so that what is to be dropped is first.
-const HOST: &str = "ip link set lo up && ip addr add $0/24 dev eth0 && ip link set eth0 up && \
-     ip rule add pref 100 lookup local && ip rule del pref 0";
+/// Its word.
+const ENDED: &str = "all was asserted";
+/// Each step of it, and whether anybody may take them.
+const STEPS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/hard/network.sh");
 /// Time for a namespace to be there.
 const SOON: Duration = Duration::from_secs(5);
 
@@ -37,30 +35,36 @@ struct Host {
     holder: Child,
 }
 
-/// Runs the ignored test `name` of this binary in a namespace. Whether it passed; why not, if this
-/// system lets nobody have one.
+/// Runs the ignored test `name` of this binary in a namespace. Whether it passed, and said so itself by
+/// [`ended`]; why not, if this system lets nobody have one.
 pub(crate) fn inside(name: &str) -> Result<bool, String> {
-    let inside = |command: &mut Command| {
-        let status = command.stdin(Stdio::null()).status();
-        status.is_ok_and(|status| status.success())
-    };
     let unshare = || {
         let mut command = Command::new("unshare");
-        command.args(["-Urn", "--kill-child"]);
+        command.args(["-Urn", "--kill-child"]).stdin(Stdio::null());
         command
     };
-    let may = format!(
-        "{BRIDGE} && ip link add esker1 type veth peer name esker2 && ip rule add pref 10 from 10.9.0.9 blackhole && \
-         nsenter --version >/dev/null"
-    );
-    if !inside(unshare().args(["sh", "-c", &may]).stderr(Stdio::null())) {
-        return Err(
-            "nobody may make network namespaces with `unshare -Urn`, `ip`, `nsenter`".into(),
-        );
+    let may = unshare().args(["sh", STEPS, "may"]).output();
+    let why = match may {
+        Ok(output) if output.status.success() => None,
+        Ok(output) => Some(String::from_utf8_lossy(&output.stderr).into_owned()),
+        Err(error) => Some(error.to_string()),
+    };
+    if let Some(why) = why {
+        return Err(format!(
+            "nobody may make network namespaces with `unshare -Urn`, `ip`, `nsenter`: {why}"
+        ));
     }
     let this = std::env::current_exe().expect("this test");
     let again = ["--exact", name, "--ignored", "--nocapture"];
-    Ok(inside(unshare().arg(this).args(again).env(INSIDE, "yes")))
+    let folder = tempfile::tempdir().expect("a scratch folder");
+    let word = folder.path().join("word");
+    let status = unshare().arg(this).args(again).env(INSIDE, &word).status();
+    // A test that is not there has not failed.
+    let has_ended = fs::read_to_string(word).is_ok_and(|word| word == ENDED);
+    if !has_ended {
+        println!("{name} has not come to its end: {status:?}");
+    }
+    Ok(has_ended && status.is_ok_and(|status| status.success()))
 }
 
 /// Whether this process runs in a namespace of its own.
@@ -68,11 +72,17 @@ pub(crate) fn is_inside() -> bool {
     std::env::var_os(INSIDE).is_some()
 }
 
+/// The last that a test says that runs [`inside`].
+pub(crate) fn ended() {
+    let word = std::env::var_os(INSIDE).expect("it runs inside");
+    fs::write(word, ENDED).expect("whoever runs it has made its folder");
+}
+
 impl Net {
     /// A network with no host beside this one. Only inside.
     pub(crate) fn new() -> Self {
         assert!(is_inside(), "it would change the network of the machine");
-        sh(&[], BRIDGE, "");
+        sh(&[], &["bridge"]);
         Self {
             hosts: Vec::new(),
             cut: Vec::new(),
@@ -96,13 +106,9 @@ impl Net {
             assert!(began.elapsed() < SOON, "no namespace in {SOON:?}");
             std::thread::sleep(Duration::from_millis(5));
         }
-        let link = format!(
-            "ip link add v{number} type veth peer name eth0 netns {id} && \
-             ip link set v{number} master esker0 up"
-        );
-        sh(&[], &link, "");
+        sh(&[], &["link", &number.to_string(), &id]);
         let there = ["nsenter", "-t", &id, "-n"].map(str::to_owned).to_vec();
-        sh(&there, HOST, &address);
+        sh(&there, &["host", &address]);
         self.hosts.push(Host {
             address: address.clone(),
             holder,
@@ -114,8 +120,7 @@ impl Net {
     pub(crate) fn cut(&mut self, from: &str, to: &str) {
         let way = (from.to_owned(), to.to_owned());
         if !self.cut.contains(&way) {
-            let rule = format!("ip rule add pref 10 from {from} blackhole");
-            sh(&self.at(to), &rule, "");
+            sh(&self.at(to), &["cut", from]);
             self.cut.push(way);
         }
     }
@@ -129,8 +134,7 @@ impl Net {
     /// All ways are open.
     pub(crate) fn heal(&mut self) {
         for (from, to) in std::mem::take(&mut self.cut) {
-            let rule = format!("ip rule del pref 10 from {from} blackhole");
-            sh(&self.at(&to), &rule, "");
+            sh(&self.at(&to), &["heal", &from]);
         }
     }
 
@@ -148,16 +152,16 @@ impl Drop for Host {
     }
 }
 
-/// `line`, with one argument, where `there` leads.
-fn sh(there: &[String], line: &str, argument: &str) {
-    let mut words = there.iter().map(String::as_str);
-    let mut command = Command::new(words.next().unwrap_or("sh"));
-    command.args(words);
-    if !there.is_empty() {
-        command.arg("sh");
-    }
-    let output = command.args(["-c", line, argument]).output();
+/// One of [`STEPS`], where `there` leads.
+fn sh(there: &[String], step: &[&str]) {
+    let words: Vec<_> = there
+        .iter()
+        .map(String::as_str)
+        .chain(["sh", STEPS])
+        .collect();
+    let mut command = Command::new(words[0]);
+    let output = command.args(&words[1..]).args(step).output();
     let output = output.expect("it starts");
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{line}: {said}");
+    assert!(output.status.success(), "{step:?}: {said}");
 }
