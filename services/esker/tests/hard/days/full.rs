@@ -2,6 +2,8 @@
 //! two, on all: whoever has room goes on, the others say what is full, and once the bucket is back all drains
 //! unaided.
 
+mod leader; // who leads
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::sync::{Arc, Mutex};
@@ -100,14 +102,21 @@ async fn with_small(flood: Flood, small: usize) {
     let _turn = TURN.lock().await;
     let mut cluster = tokio::task::block_in_place(|| Cluster::found_with(LARGE, 2, None));
     for at in 0..small {
-        cluster.well().await;
-        tokio::task::block_in_place(|| cluster.stop_node(at));
-        let path = cluster.config_of(&cluster.nodes[at].name);
-        let config = fs::read_to_string(&path).expect("it is ours");
-        fs::write(&path, config.replace(LARGE.nodes, SMALL)).expect("it is ours");
-        cluster.start_node(at);
+        is_given(&mut cluster, at, SMALL).await;
     }
     run(cluster, flood, small).await;
+}
+
+/// The node at `at` is given another disk than a large one, and started once more.
+async fn is_given(cluster: &mut Cluster, at: usize, disk: &str) {
+    cluster.well().await;
+    tokio::task::block_in_place(|| cluster.stop_node(at));
+    let path = cluster.config_of(&cluster.nodes[at].name);
+    let config = fs::read_to_string(&path).expect("it is ours");
+    let given = config.replace(LARGE.nodes, disk);
+    assert_ne!(given, config, "it has a large one");
+    fs::write(&path, given).expect("it is ours");
+    cluster.start_node(at);
 }
 
 /// Floods until the logs of the first `small` nodes are full, while the bucket is away.
@@ -187,7 +196,24 @@ async fn run(cluster: Cluster, flood: Flood, small: usize) {
 /// Those who flood every shard, and go on where they are refused for want of room.
 struct Floods {
     tasks: JoinSet<()>,
+    told: Told,
+}
+
+/// What they were told.
+#[derive(Clone, Default)]
+struct Told {
+    /// For want of room, and how often.
     refusals: Arc<Mutex<BTreeMap<String, u32>>>,
+    poured: Arc<Mutex<BTreeMap<u32, Poured>>>,
+}
+
+/// What came of appends of one record to a partition.
+#[derive(Clone, Default, Debug)]
+struct Poured {
+    /// Where those are that were acknowledged.
+    acked: BTreeSet<u64>,
+    /// Those that were not refused: the others, which may be there.
+    not_refused: u64,
 }
 
 impl Floods {
@@ -197,26 +223,38 @@ impl Floods {
         let admin = client.admin();
         let topic = admin.create_topic(TOPIC, DATA_SHARDS * 2, &settings).await;
         topic.expect("a topic");
-        let (mut tasks, refusals) = (JoinSet::new(), Arc::default());
+        let (mut tasks, told) = (JoinSet::new(), Told::default());
         let partitions = of_each_shard(&client).await;
         for (partition, endpoint) in partitions.into_iter().zip(endpoints.iter().cycle()) {
             let endpoint = tuning::endpoint(endpoint).expect("an address");
             let log = LogClient::new(transport::channel(Env::real().network, &endpoint));
-            tasks.spawn(pour(log, partition, flood, Arc::clone(&refusals)));
+            tasks.spawn(pour(log, partition, flood, told.clone()));
         }
-        Self { tasks, refusals }
+        Self { tasks, told }
     }
 
     /// Whether any was told `what`.
     fn is_told(&self, what: &str) -> bool {
-        let refusals = self.refusals.lock().expect("no panic");
+        let refusals = self.told.refusals.lock().expect("no panic");
         refusals.keys().any(|told| told.contains(what))
     }
 
     /// Ends them. What they were told for want of room, and how often.
     async fn end(self) -> BTreeMap<String, u32> {
         stop(self.tasks).await;
-        self.refusals.lock().expect("no panic").clone()
+        self.told.refusals.lock().expect("no panic").clone()
+    }
+}
+
+impl Told {
+    fn refused(&self, told: String) {
+        let mut refusals = self.refusals.lock().expect("no panic");
+        *refusals.entry(told).or_default() += 1;
+    }
+
+    fn of<T>(&self, partition: u32, told: impl FnOnce(&mut Poured) -> T) -> T {
+        let mut poured = self.poured.lock().expect("no panic");
+        told(poured.entry(partition).or_default())
     }
 }
 
@@ -245,12 +283,7 @@ async fn of_each_shard(client: &Client) -> BTreeSet<u32> {
     of.into_values().collect()
 }
 
-async fn pour(
-    log: LogClient<Channel>,
-    partition: u32,
-    flood: Flood,
-    refusals: Arc<Mutex<BTreeMap<String, u32>>>,
-) {
+async fn pour(log: LogClient<Channel>, partition: u32, flood: Flood, heard: Told) {
     let mut value = vec![0; BYTES];
     Env::real().entropy.fill(&mut value);
     let mut builder = Builder::new(Compression::None, 2 * BYTES);
@@ -267,6 +300,7 @@ async fn pour(
             expected_end: (flood == Flood::Refused).then_some(NOWHERE),
             ..v1::AppendRequest::default()
         };
+        heard.of(partition, |of| of.not_refused += 1);
         let mut log = log.clone();
         let told = async {
             let replies = log.append(futures::stream::iter([request])).await;
@@ -275,9 +309,18 @@ async fn pour(
         let Ok(Some(reply)) = told.await else {
             continue;
         };
-        let Some(Answer::Error(error)) = reply.result else {
-            continue;
+        let error = match reply.result {
+            Some(Answer::Error(error)) => error,
+            Some(Answer::Appended(done)) => {
+                let is_new = heard.of(partition, |of| of.acked.insert(done.base_offset));
+                assert!(is_new, "{partition}: {done:?} is another's");
+                continue;
+            }
+            None => continue,
         };
+        if Durability::from(error.durability()) == Durability::NotWritten {
+            heard.of(partition, |of| of.not_refused -= 1);
+        }
         if error.code() == Code::ExpectedEnd {
             continue;
         }
@@ -296,7 +339,7 @@ async fn pour(
             error.limit,
             error.message
         );
-        *refusals.lock().expect("no panic").entry(told).or_default() += 1;
+        heard.refused(told);
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }

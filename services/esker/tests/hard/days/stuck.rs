@@ -254,6 +254,14 @@ async fn laid(client: &Client) -> u32 {
 
 /// Has `node` lead `shard`: who was asked before may hand it over meanwhile, for it has lost something, too.
 async fn led_by(cluster: &Cluster, shard: u32, node: &str) {
+    within(SOON, "it leads", async || {
+        comes_to_lead(cluster, shard, node)
+    })
+    .await;
+}
+
+/// Whether `node` leads `shard` now that it was asked to once.
+pub(super) fn comes_to_lead(cluster: &Cluster, shard: u32, node: &str) -> bool {
     let (config, shard) = (
         cluster.config_of(&cluster.agents[0].name),
         shard.to_string(),
@@ -267,10 +275,7 @@ async fn led_by(cluster: &Cluster, shard: u32, node: &str) {
         "--config",
         text(&config),
     ];
-    within(SOON, "it leads", async || {
-        tokio::task::block_in_place(|| esker(&transfer)).is_ok()
-    })
-    .await;
+    tokio::task::block_in_place(|| esker(&transfer)).is_ok()
 }
 
 /// Of all shards only `doomed` is said not to be flushed, and why.
