@@ -136,6 +136,13 @@ impl Cluster {
         assert!(there >= batches, "{there} of {batches} batches are there");
     }
 
+    /// How many entries of `shard` each replica has forgotten at least.
+    pub(crate) fn purged(&self, shard: ShardId) -> u64 {
+        let replicas = self.ways.of(shard).into_iter();
+        let purged = replicas.map(|(_, of)| of.wal().bounds(shard).purged.index.0);
+        purged.min().unwrap_or(0)
+    }
+
     pub(crate) async fn end(mut self) {
         let nodes: Vec<_> = self.nodes.keys().copied().collect();
         for node in nodes {
