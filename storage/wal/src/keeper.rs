@@ -25,6 +25,8 @@ use crate::replica::Replica;
 const LONG_LOG_HASTE: u32 = 10;
 /// Of many replicas they are rarer: all together make one in this time.
 const LONG_LOG_EACH: Duration = Duration::from_millis(50);
+/// A log of which less than one part in so many is free is short of room: nothing is put off then that makes some.
+const SHORT_SHARE: u64 = 4;
 
 /// When checkpoints and moves are due.
 #[derive(Clone, Copy, Debug)]
@@ -35,7 +37,7 @@ pub struct KeeperOptions {
     pub entries: u64,
     /// Age of a checkpoint when there is something to release, and again for each
     /// [`CHECKPOINT_AGE_BYTES`] of it; down to a tenth of that once there are more files than `files_held`, and at
-    /// once, or after a tenth of what its bytes add, for who holds the oldest.
+    /// once, or after a tenth of what its bytes add while there is room, for who holds the oldest.
     /// Default: [`CHECKPOINT_AGE`].
     pub age: Duration,
     /// Files before their holders are checkpointed. Default: [`WAL_FILES_HELD`].
@@ -129,11 +131,16 @@ impl Keeper {
         let holders = self.wal.holders_of_oldest(self.options.files_held);
         self.holders.send_replace(Arc::new(holders.clone()));
         let now = self.clock.monotonic();
-        let rules = (&self.options, self.replicas.len());
+        let short = self.wal.room() < self.wal.disk_bytes_max() / SHORT_SHARE;
+        let rules = Rules {
+            options: self.options,
+            replicas: self.replicas.len(),
+            short,
+        };
         for kept in &mut self.replicas {
             // What was purged in the last turn is by now.
             kept.replica.release();
-            if is_due(kept, now, &holders, rules) {
+            if is_due(kept, now, &holders, &rules) {
                 let shard = kept.replica.shard();
                 let wanted = kept.replica.state().applied().index;
                 tracing::debug!(%shard, "a checkpoint begins");
@@ -161,12 +168,17 @@ impl Keeper {
     }
 }
 
-fn is_due(
-    kept: &Kept,
-    now: Monotonic,
-    holders: &Holders,
-    (options, replicas): (&KeeperOptions, usize),
-) -> bool {
+/// What a look goes by.
+#[derive(Clone, Copy, Debug)]
+struct Rules {
+    options: KeeperOptions,
+    replicas: usize,
+    /// The log is short of room.
+    short: bool,
+}
+
+fn is_due(kept: &Kept, now: Monotonic, holders: &Holders, rules: &Rules) -> bool {
+    let options = &rules.options;
     let (replica, age) = (&kept.replica, now.since(kept.checkpointed_at));
     let age_max = age_max(options.age, replica.checkpoint_bytes());
     // A disk that is full is not filled to the brim again at every look.
@@ -181,8 +193,8 @@ fn is_due(
     let helps = state.flushed() > flushed;
     let age_max = match (holders.is_empty(), holders.contains_key(&replica.shard())) {
         (true, _) => age_max,
-        (false, false) => hasty(age_max, replicas),
-        (false, true) => holding(options.age, age_max),
+        (false, false) => hasty(age_max, rules.replicas),
+        (false, true) => holding(options.age, age_max, rules.short),
     };
     since >= options.entries || (helps && age >= age_max)
 }
@@ -199,10 +211,13 @@ fn hasty(age_max: Duration, replicas: usize) -> Duration {
     age_max.min(all.max(age_max / LONG_LOG_HASTE))
 }
 
-/// The same of who holds the oldest file: at once while its state is small. Large ones would take the disk from the
-/// log.
-fn holding(age: Duration, age_max: Duration) -> Duration {
-    age_max.saturating_sub(age) / LONG_LOG_HASTE
+/// The same of who holds the oldest file: at once while its state is small, or the log short of room. Else large ones
+/// would take the disk from the log.
+fn holding(age: Duration, age_max: Duration, short: bool) -> Duration {
+    match short {
+        true => Duration::ZERO,
+        false => age_max.saturating_sub(age) / LONG_LOG_HASTE,
+    }
 }
 
 #[cfg(test)]
@@ -244,15 +259,20 @@ mod tests {
 
     #[test]
     fn who_holds_the_oldest_file_waits_for_nothing_or_for_its_size() {
-        let age = |bytes| holding(CHECKPOINT_AGE, age_max(CHECKPOINT_AGE, bytes));
+        let age = |bytes| holding(CHECKPOINT_AGE, age_max(CHECKPOINT_AGE, bytes), false);
         for bytes in [0, 1, CHECKPOINT_AGE_BYTES - 1] {
             assert_eq!(age(bytes), Duration::ZERO);
         }
-        // As often again as others of a long log may be, for what the division leaves.
         let a_second = u64::from(LONG_LOG_HASTE) * CHECKPOINT_AGE_BYTES / CHECKPOINT_AGE.as_secs();
         for bytes in [CHECKPOINT_AGE_BYTES, 47_000_000, 100_000_000, HUGE] {
-            let written = bytes / age(bytes).as_secs();
-            assert!(written <= 2 * a_second, "{bytes} each {:?}", age(bytes));
+            let each = age(bytes);
+            assert!(
+                bytes <= 2 * a_second * each.as_secs(),
+                "{bytes} each {each:?}"
+            );
+            assert!(each.as_secs() <= bytes / a_second, "{bytes} each {each:?}");
+            let age_max = age_max(CHECKPOINT_AGE, bytes);
+            assert_eq!(holding(CHECKPOINT_AGE, age_max, true), Duration::ZERO);
         }
     }
 }

@@ -19,4 +19,4 @@ pub use log_store::LogStore;
 pub(crate) use machine::{Durable, snapshot_meta};
 pub use machine::{Machine, MachineStart};
 pub(crate) use replay::replay;
-pub use snapshot::{Outgoing, Snapshot};
+pub use snapshot::{Held, Outgoing, Snapshot};

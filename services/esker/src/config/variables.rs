@@ -8,7 +8,8 @@ use super::layers::KEYS;
 /// What all of ours begin with.
 const OURS: &str = "ESKER_";
 /// What the commands, the tests and what builds this read.
-const NO_KEYS: [&str; 17] = [
+const NO_KEYS: [&str; 23] = [
+    "ESKER_AGENT_SECONDS",
     "ESKER_BINARY",
     "ESKER_BLESS",
     "ESKER_ENDPOINT",
@@ -16,10 +17,15 @@ const NO_KEYS: [&str; 17] = [
     "ESKER_LOG",
     "ESKER_MINIO",
     "ESKER_MUTATED_FRAMES",
+    "ESKER_NAMESPACES",
+    "ESKER_OLD_BINARY",
+    "ESKER_OLD_CLUSTER_BINARY",
     "ESKER_PYTHON",
+    "ESKER_ROUNDS",
     "ESKER_SAMPLE_DIR",
     "ESKER_SEED",
     "ESKER_SEEDS",
+    "ESKER_SNAPSHOT_SECONDS",
     "ESKER_STRACE",
     "ESKER_TLS_CA",
     "ESKER_TLS_CERTIFICATE",

@@ -203,10 +203,11 @@ impl Peer for Way {
         let to = (self.node, self.calling.reach.clone());
         Box::pin(async move {
             let snapshots = line?.snapshots;
-            // What it needs is kept from here on, also while others are sent first.
-            let outgoing = snapshot.leave().await;
-            let outgoing = outgoing.map_err(|error| PeerError(error.to_string()))?;
+            let unsent = |error: std::io::Error| PeerError(error.to_string());
+            // What it needs is kept from here on, also while others are sent first. Only then is it decoded.
+            let held = snapshot.hold().map_err(unsent)?;
             let _turn = snapshots.acquire().await.expect("nobody closes it");
+            let outgoing = held.leave().await.map_err(unsent)?;
             installed(to, client, request, leader, outgoing).await
         })
     }

@@ -31,11 +31,6 @@ pub(super) async fn installed(
     leader: Vote,
     outgoing: Outgoing,
 ) -> Result<Vote, PeerError> {
-    if !outgoing.is_followed() {
-        // There is a newer one by now.
-        let text = "what follows on a snapshot was let go of while it waited to be sent";
-        return Err(PeerError(text.to_owned()));
-    }
     // What follows on it is kept until it is installed.
     let taken = Taken::default();
     let seen = taken.clone();

@@ -1,6 +1,6 @@
 //! Which nodes are out of reach: said once when it begins, and once when it is over.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error as _;
 use std::sync::{Arc, Mutex};
 
@@ -8,34 +8,63 @@ use esker_types::NodeId;
 use esker_wal::peers::PeerError;
 use tonic::{Code, Status};
 
+/// Refusals of a node that are told apart; of more, nothing is said.
+const REFUSALS_MAX: usize = 16;
+
 /// Nodes that did not do what they were last called for. Clones share it.
 #[derive(Clone, Default, Debug)]
-pub(super) struct Reach(Arc<Mutex<BTreeSet<NodeId>>>);
+pub(super) struct Reach(Arc<Mutex<Standing>>);
+
+#[derive(Default, Debug)]
+struct Standing {
+    away: BTreeSet<NodeId>,
+    /// How often each has refused, and by which words.
+    refusals: BTreeMap<NodeId, BTreeMap<String, u64>>,
+}
 
 impl Reach {
     /// A call has failed; why, as the log is told.
     pub(super) fn failed(&self, node: NodeId, status: &Status) -> PeerError {
-        if !is_its_word(status) && self.of(|away| away.insert(node)) {
-            let what = status.message();
+        let what = status.message();
+        if is_its_word(status) {
+            if let Some(times) = self.of(|standing| standing.refused(node, what)) {
+                tracing::warn!(%node, %what, times, "another node refuses");
+            }
+        } else if self.of(|standing| standing.away.insert(node)) {
             tracing::warn!(%node, %what, "another node is out of reach");
         }
-        PeerError(format!("node {node}: {}", status.message()))
+        PeerError(format!("node {node}: {what}"))
     }
 
     /// A call was answered.
     pub(super) fn answered(&self, node: NodeId) {
-        if self.of(|away| away.remove(&node)) {
+        if self.of(|standing| standing.away.remove(&node)) {
             tracing::info!(%node, "the other node answers again");
         }
     }
 
-    fn of<T>(&self, change: impl FnOnce(&mut BTreeSet<NodeId>) -> T) -> T {
+    fn of<T>(&self, change: impl FnOnce(&mut Standing) -> T) -> T {
         change(&mut self.0.lock().expect("nothing panics under this lock"))
     }
 }
 
-/// The node itself says that it cannot do this now: its log is full, or it stops. It answers other calls meanwhile,
-/// and each of both would be told of in turn, many times a second.
+impl Standing {
+    /// How often `node` has refused by these words, numbers aside, if that is to be said: once, and each time that it
+    /// has doubled.
+    fn refused(&mut self, node: NodeId, what: &str) -> Option<u64> {
+        let words: String = what.chars().filter(|c| !c.is_ascii_digit()).collect();
+        let refusals = self.refusals.entry(node).or_default();
+        if refusals.len() >= REFUSALS_MAX && !refusals.contains_key(&words) {
+            return None;
+        }
+        let times = refusals.entry(words).or_default();
+        *times = times.saturating_add(1);
+        times.is_power_of_two().then_some(*times)
+    }
+}
+
+/// The node itself says that it cannot do this now: its log is full, say. It answers other calls meanwhile, and each
+/// of both would be told of in turn, many times a second.
 fn is_its_word(status: &Status) -> bool {
     status.code() == Code::Unavailable && status.source().is_none()
 }
@@ -50,7 +79,7 @@ mod tests {
     fn each_node_is_away_or_not_whatever_the_others_are() {
         let node = |sequence| NodeId::new(Incarnation::FIRST, sequence).expect("small");
         let reach = Reach::default();
-        let away = || reach.of(|away| away.iter().map(|of| of.sequence()).collect::<Vec<_>>());
+        let away = || reach.of(|of| of.away.iter().map(|of| of.sequence()).collect::<Vec<_>>());
         let mut gone = Status::unavailable("gone");
         gone.set_source(Arc::new(std::io::Error::other("refused")));
         for _ in 0..2 {
@@ -65,14 +94,23 @@ mod tests {
     }
 
     #[test]
-    fn who_says_that_it_cannot_is_not_away() {
+    fn who_says_that_it_cannot_is_not_away_and_is_told_of_now_and_then() {
         let node = NodeId::new(Incarnation::FIRST, 2).expect("small");
         let reach = Reach::default();
-        let full = Status::unavailable("the log has no room");
-        let error = reach.failed(node, &full);
+        let error = reach.failed(node, &Status::unavailable("the log has no room"));
         assert_eq!(error.0, "node n1.2: the log has no room");
-        assert!(reach.of(|away| away.is_empty()));
+        assert!(reach.of(|of| of.away.is_empty()));
         reach.failed(node, &Status::failed_precondition("of another cluster"));
-        assert!(!reach.of(|away| away.is_empty()));
+        assert!(!reach.of(|of| of.away.is_empty()));
+
+        let mut standing = Standing::default();
+        let told = (0..1000).filter_map(|at| standing.refused(node, &format!("{at} bytes")));
+        assert_eq!(
+            told.collect::<Vec<_>>(),
+            [1, 2, 4, 8, 16, 32, 64, 128, 256, 512]
+        );
+        let words = (0..100).map(|at| "x".repeat(at));
+        let told = words.filter_map(|words| standing.refused(node, &words));
+        assert_eq!(told.count(), REFUSALS_MAX - 1);
     }
 }

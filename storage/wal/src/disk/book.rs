@@ -255,6 +255,12 @@ impl Books {
     /// Keeps what `pinned` says. `None` if the first entry of the head is released already, or what follows on the
     /// last is purged.
     pub(crate) fn pin(&mut self, pinned: Pinned, now: Monotonic) -> Option<u64> {
+        self.pins_ever += 1;
+        self.pin_again(self.pins_ever, pinned, now)
+    }
+
+    /// The same of a pin that is there, or was, from now on.
+    pub(crate) fn pin_again(&mut self, pin: u64, pinned: Pinned, now: Monotonic) -> Option<u64> {
         let book = self.books.get(&pinned.shard);
         if book.is_some_and(|book| book.bounds.purged.index > pinned.last) {
             return None;
@@ -263,9 +269,8 @@ impl Books {
             self.find(pinned.shard, from)?;
         }
         self.pins.retain(|_, pin| now < pin.until);
-        self.pins_ever += 1;
-        self.pins.insert(self.pins_ever, pinned);
-        Some(self.pins_ever)
+        self.pins.insert(pin, pinned);
+        Some(pin)
     }
 
     /// What a pin keeps, while it does.

@@ -38,6 +38,11 @@ impl Pin {
         }
     }
 
+    /// What it is called in the books.
+    pub(super) const fn number(&self) -> u64 {
+        self.number
+    }
+
     /// Entries of the head below `from` are needed no more.
     pub(crate) fn advance(&self, from: RaftIndex) {
         self.change(|pinned| pinned.from = Some(from));

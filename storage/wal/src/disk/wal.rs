@@ -12,7 +12,7 @@ use esker_types::limits::{LOG_READ_BYTES_MAX, SNAPSHOT_PIN_MAX, SNAPSHOT_PIN_SHA
 use esker_types::{EntryId, RaftIndex, ShardId};
 
 use super::body::Body;
-use super::book::{Books, Found, LogBounds, Vote};
+use super::book::{Book, Books, Found, LogBounds, Vote};
 use super::frame::{FRAME_HEADER_BYTES, FrameKind};
 use super::memory::Memory;
 use super::options::{Fatal, OnFatal, Stats, WalOptions};
@@ -280,10 +280,7 @@ impl Wal {
     /// Index of the oldest entry of a shard that is still held.
     #[must_use]
     pub fn oldest(&self, shard: ShardId) -> Option<RaftIndex> {
-        self.shared
-            .books()
-            .book(shard)
-            .and_then(super::book::Book::oldest)
+        self.shared.books().book(shard).and_then(Book::oldest)
     }
 
     /// Entries of a shard that raft may read, from `range`, in order: all of them if `bytes_max`
@@ -352,25 +349,32 @@ impl Wal {
         self.shared.books().weigh(shard, indexes)
     }
 
-    /// Keeps what who is sent the snapshot at `last` needs: its head, which begins at `from`, and the entries
-    /// that follow on it, for [`SNAPSHOT_PIN_MAX`] at most and while there is room enough. `None` if the
-    /// first of the head is released already, or what follows is purged.
-    pub(crate) fn pin(
+    /// Keeps what who is sent the snapshot at `last` needs: all that is held, its head among it, and the entries
+    /// that follow on it, for [`SNAPSHOT_PIN_MAX`] at most and while there is room enough. `None` if what follows is
+    /// purged.
+    pub(crate) fn pin(&self, shard: ShardId, last: RaftIndex) -> Option<Pin> {
+        let now = self.env.clock.monotonic();
+        let mut books = self.shared.books();
+        let from = books.book(shard).and_then(Book::oldest);
+        let number = books.pin(pinned(shard, from, last, now), now)?;
+        drop(books);
+        let (shared, clock) = (Arc::downgrade(&self.shared), Arc::clone(&self.env.clock));
+        Some(Pin::new(shared, clock, number))
+    }
+
+    /// Keeps it again for as long: of what is held, what begins at `from`. `None` if that is released already, or
+    /// what follows on the last is purged: the pin may have been over meanwhile.
+    pub(crate) fn pin_again(
         &self,
+        pin: &Pin,
         shard: ShardId,
         from: Option<RaftIndex>,
         last: RaftIndex,
-    ) -> Option<Pin> {
+    ) -> Option<()> {
         let now = self.env.clock.monotonic();
-        let pinned = Pinned {
-            shard,
-            from,
-            last,
-            until: Monotonic(now.0.saturating_add(SNAPSHOT_PIN_MAX)),
-        };
-        let number = self.shared.books().pin(pinned, now)?;
-        let (shared, clock) = (Arc::downgrade(&self.shared), Arc::clone(&self.env.clock));
-        Some(Pin::new(shared, clock, number))
+        let pinned = pinned(shard, from, last, now);
+        let mut books = self.shared.books();
+        books.pin_again(pin.number(), pinned, now).map(drop)
     }
 
     /// Up to where a shard may be released, and purged, for all that is kept for others.
@@ -579,6 +583,21 @@ impl Found {
 }
 
 /// All of them, or why one of them is not whole.
+/// What a pin keeps that begins `now`.
+const fn pinned(
+    shard: ShardId,
+    from: Option<RaftIndex>,
+    last: RaftIndex,
+    now: Monotonic,
+) -> Pinned {
+    Pinned {
+        shard,
+        from,
+        last,
+        until: Monotonic(now.0.saturating_add(SNAPSHOT_PIN_MAX)),
+    }
+}
+
 fn whole(read: Vec<(EntryId, Result<Body, Error>)>) -> Result<Vec<(EntryId, Body)>, Error> {
     let read = read.into_iter();
     read.map(|(id, body)| Ok((id, body?))).collect()

@@ -5,8 +5,8 @@
 //! log piece by piece, and neither end ever holds it whole.
 //!
 //! ```text
-//!   Snapshot ─ leave ─► Outgoing ── state, then entry by entry ──► Incoming ─ finish ─► Snapshot
-//!      here               │ pinned, read a part at a time             │ each part on disk, beside the log
+//!   Snapshot ─ hold ─► Held ─ leave ─► Outgoing ── state, then entry by entry ──► Incoming ─ finish ─► Snapshot
+//!      here         waits, pinned        │ pinned anew, read a part at a time        │ each part on disk, beside the log
 //! ```
 
 use std::io;
@@ -74,32 +74,58 @@ impl Snapshot {
         &self.head
     }
 
-    /// This node's own, made ready to be sent: its head, and what follows on it, is kept from here on, for
+    /// Keeps what is needed to send it, of this node's own, while it waits to be sent: for
     /// [`esker_types::limits::SNAPSHOT_PIN_MAX`] at most.
     ///
     /// # Errors
-    /// `NotFound` if the log has released some of the head meanwhile, or raft has forgotten what follows on it: a
-    /// newer snapshot is to be sent instead. `InvalidData` if its state is none; `Unsupported` if it is another
-    /// node's.
-    pub async fn leave(&self) -> io::Result<Outgoing> {
+    /// `NotFound` if raft has forgotten what follows on it: a newer snapshot is to be sent instead. `Unsupported` if
+    /// it is another node's.
+    pub fn hold(&self) -> io::Result<Held> {
         let Head::Here(wal) = &self.head else {
             let what = "a snapshot of another node is not passed on";
             return Err(io::Error::new(io::ErrorKind::Unsupported, what));
         };
+        let (shard, last) = (self.checkpoint.shard, self.checkpoint.last.index);
+        let pin = wal.pin(shard, last);
+        Ok(Held {
+            checkpoint: Arc::clone(&self.checkpoint),
+            wal: Arc::clone(wal),
+            pin: pin.ok_or_else(|| forgotten(shard, last))?,
+        })
+    }
+}
+
+/// A snapshot that waits to be sent. What that needs is kept as long as this is, and within bounds.
+#[derive(Debug)]
+pub struct Held {
+    checkpoint: Arc<Checkpoint>,
+    wal: Arc<Wal>,
+    pin: Pin,
+}
+
+impl Held {
+    /// Makes it ready to be sent: its head, and what follows on it, is kept from here on, for
+    /// [`esker_types::limits::SNAPSHOT_PIN_MAX`] at most. Decodes the state, whose memory that takes meanwhile.
+    ///
+    /// # Errors
+    /// `NotFound` if the log has released some of the head meanwhile, or raft has forgotten what follows on it: a
+    /// newer snapshot is to be sent instead. `InvalidData` if its state is none.
+    pub async fn leave(self) -> io::Result<Outgoing> {
+        let (shard, last) = (self.checkpoint.shard, self.checkpoint.last.index);
         let checkpoint = Arc::clone(&self.checkpoint);
         let decode = move || Ok::<_, io::Error>(unflushed(&decode(&checkpoint)?));
-        let head = wal.workers().run(decode).await?;
-        let (shard, last) = (self.checkpoint.shard, self.checkpoint.last.index);
+        let head = self.wal.workers().run(decode).await?;
         let first = head.first().copied();
-        let pin = wal.pin(shard, first, last);
-        let gone = || released(shard, first.unwrap_or(last.next()));
-        let pin = Arc::new(pin.ok_or_else(gone)?);
+        let again = self.wal.pin_again(&self.pin, shard, first, last);
+        again.ok_or_else(|| {
+            first.map_or_else(|| forgotten(shard, last), |at| released(shard, at))
+        })?;
         Ok(Outgoing {
-            checkpoint: Arc::clone(&self.checkpoint),
-            bytes: wal.weigh(shard, &head),
+            bytes: self.wal.weigh(shard, &head),
             head: head.into(),
-            wal: Arc::clone(wal),
-            pin,
+            checkpoint: self.checkpoint,
+            wal: self.wal,
+            pin: Arc::new(self.pin),
         })
     }
 }
@@ -120,13 +146,6 @@ impl Outgoing {
     #[must_use]
     pub fn checkpoint(&self) -> &Checkpoint {
         &self.checkpoint
-    }
-
-    /// Whether raft still has what follows on it. Who takes one that is not followed would be sent another.
-    #[must_use]
-    pub fn is_followed(&self) -> bool {
-        let (shard, last) = (self.checkpoint.shard, self.checkpoint.last.index);
-        self.wal.bounds(shard).purged.index <= last
     }
 
     /// Entries of its head.
@@ -165,6 +184,11 @@ impl Outgoing {
         });
         parts.flat_map(stream::iter).boxed()
     }
+}
+
+fn forgotten(shard: ShardId, last: RaftIndex) -> io::Error {
+    let what = format!("what follows on the snapshot of {shard} at {last} was forgotten meanwhile");
+    io::Error::new(io::ErrorKind::NotFound, what)
 }
 
 fn released(shard: ShardId, index: RaftIndex) -> io::Error {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use esker_env::WallMs;
 use esker_types::{EntryId, NodeId, ShardId};
@@ -15,6 +16,7 @@ use esker_wal::peers::{
 use esker_wal::raft::Snapshot;
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
+use tokio::time::sleep;
 
 /// Who is there, and which ways are cut.
 #[derive(Clone, Default)]
@@ -30,6 +32,8 @@ struct State {
     beats: u64,
     /// What befalls heads of snapshots on their way.
     befalls: Option<Befalls>,
+    /// How long snapshots wait in line until they are sent.
+    line: Duration,
 }
 
 /// The entries of a snapshot's head, as they come.
@@ -81,6 +85,11 @@ impl Mesh {
     /// From here on `how` befalls heads of snapshots on their way.
     pub(crate) fn befall(&self, how: impl Fn(Head) -> Head + Send + Sync + 'static) {
         self.state().befalls = Some(Arc::new(how));
+    }
+
+    /// From here on snapshots wait so long until they are sent.
+    pub(crate) fn line_up(&self, line: Duration) {
+        self.state().line = line;
     }
 
     /// Snapshots that were handed over.
@@ -153,7 +162,10 @@ impl Peer for Way {
     fn install(&self, leader: Vote, snapshot: Snapshot) -> Said<'_, Vote> {
         Box::pin(async move {
             let failed = |error: std::io::Error| PeerError(error.to_string());
-            let outgoing = snapshot.leave().await.map_err(failed)?;
+            let held = snapshot.hold().map_err(failed)?;
+            let line = self.mesh.state().line;
+            sleep(line).await;
+            let outgoing = held.leave().await.map_err(failed)?;
             let checkpoint = outgoing.checkpoint().clone();
             let bytes = outgoing.head_bytes();
             let head = outgoing.head();

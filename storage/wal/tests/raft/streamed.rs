@@ -374,6 +374,58 @@ fn a_disk_that_others_fill_before_or_while_a_snapshot_comes_costs_no_node_its_li
     }
 }
 
+/// What waits in line for longer than it is kept is kept anew once it is sent, or not sent at all.
+#[test]
+fn what_has_waited_for_long_is_kept_from_there_or_is_not_sent() {
+    for (seed, forgotten) in [(740, false), (741, true)] {
+        run(async {
+            let (mut trio, late) = with_one_behind(seed, 200).await;
+            let (stopped, goes_on, begun) = stops_after(&trio, 20);
+            let (moment, mut next) = (Duration::from_secs(1), 200..);
+            let mut next = || next.next().expect("it has no end");
+            trio.mesh.line_up(SNAPSHOT_PIN_MAX + 2 * moment);
+            trio.start(late).await;
+            sleep(SNAPSHOT_PIN_MAX + moment).await;
+            trio.mesh.line_up(Duration::ZERO);
+            if forgotten {
+                go_on_from_newer(&mut trio, late, next()).await;
+            }
+            told(&stopped).await;
+            let leader = trio.leader().await;
+            let sent = trio.replica(leader).checkpointed().0;
+            go_on_from_newer(&mut trio, late, next()).await;
+            let purged = trio.replica(leader).wal().bounds(SHARD).purged.index;
+            assert!(
+                purged <= sent,
+                "{purged} of {sent}: what follows is forgotten"
+            );
+            goes_on.notify_one();
+            trio.append(next()).await;
+            trio.converge().await;
+            assert_eq!(begun.load(Ordering::Relaxed), 1, "one is sent, and enough");
+        });
+    }
+}
+
+/// The same, after one batch more.
+async fn go_on_from_newer(trio: &mut Trio, late: NodeId, number: u64) {
+    trio.append(number).await;
+    forget(trio, late).await;
+}
+
+/// Has those that run make checkpoints, and forget what they may.
+async fn forget(trio: &Trio, late: NodeId) {
+    for node in trio.up().into_iter().filter(|node| *node != late) {
+        let replica = trio.replica(node);
+        replica.checkpoint().await.expect("raft runs");
+        for _ in 0..10 {
+            replica.forget().await.expect("raft runs");
+            sleep(Duration::from_millis(20)).await;
+        }
+        replica.release();
+    }
+}
+
 /// What the bucket takes while a head is sent is kept for who is sent it, for a time.
 #[test]
 fn what_is_flushed_while_it_is_sent_is_sent_to_its_end() {
@@ -389,15 +441,7 @@ fn what_is_flushed_while_it_is_sent_is_sent_to_its_end() {
             trio.append(200).await;
             trio.flush().await;
             sleep(waits).await;
-            for node in trio.up().into_iter().filter(|node| *node != late) {
-                let replica = trio.replica(node);
-                replica.checkpoint().await.expect("raft runs");
-                for _ in 0..10 {
-                    replica.forget().await.expect("raft runs");
-                    sleep(Duration::from_millis(20)).await;
-                }
-                replica.release();
-            }
+            forget(&trio, late).await;
             let wal = trio.replica(leader).wal();
             let kept = wal.oldest(SHARD).is_some_and(|oldest| oldest.0 < 200);
             assert_eq!(kept, transfers == 1, "{:?}", wal.oldest(SHARD));

@@ -112,7 +112,12 @@ impl Peer for Way {
     fn install(&self, leader: Vote, snapshot: Snapshot) -> Said<'_, Vote> {
         Box::pin(async move {
             let failed = |error: std::io::Error| PeerError(error.to_string());
-            let outgoing = snapshot.leave().await.map_err(failed)?;
+            let outgoing = snapshot
+                .hold()
+                .map_err(failed)?
+                .leave()
+                .await
+                .map_err(failed)?;
             let (checkpoint, head) = (outgoing.checkpoint().clone(), outgoing.head());
             let bytes = outgoing.head_bytes();
             let head = head.map(move |entry| entry.map_err(failed)).boxed();

@@ -228,7 +228,7 @@ fn installed(cluster: &Cluster) -> (u64, u64) {
 }
 
 /// Lines with `what` in the logs of all processes that there were.
-fn said(cluster: &Cluster, what: &str) -> Vec<String> {
+pub(super) fn said(cluster: &Cluster, what: &str) -> Vec<String> {
     let mut said = Vec::new();
     for path in logs(&cluster.path("")) {
         let log = fs::read_to_string(path).expect("it is ours");

@@ -11,7 +11,7 @@ use super::{BYTES, Flood, Floods, LARGE, NONE_BYTES, TOPIC, Told, is_given, room
 use crate::TURN;
 use crate::clients::{SOON, connect};
 use crate::cluster::{Cluster, DATA_SHARDS};
-use crate::days::replaced::{Bucket, within};
+use crate::days::replaced::{Bucket, said, within};
 use crate::days::stuck::comes_to_lead;
 use crate::days::{Days, is_short};
 use crate::probe::Probes;
@@ -79,6 +79,8 @@ async fn a_full_leader_hands_over_and_others_go_on() {
         "others lead after {:?}; it is given {FULL_HANDOVER:?}",
         began.elapsed()
     );
+    let why = "the log of this node is full: another is asked to lead";
+    assert!(!said(&days.cluster, why).is_empty(), "it gave them away");
     let all = probes.all_acked_since(Instant::now()).await;
     let left = room(&days.cluster, FULL);
     assert!(
