@@ -439,6 +439,8 @@ fn what_waits_in_line_can_be_gone_on_from() {
         cluster.network.refuse(&address(late), false);
         // Where it has been given a snapshot, shard by shard.
         let mut given = BTreeMap::<ShardId, BTreeSet<RaftIndex>>::new();
+        // What there was when they came to stand in line.
+        let mut first = BTreeMap::new();
         let began = tokio::time::Instant::now();
         let mut times = BATCHES..;
         while began.elapsed() < Duration::from_secs(20) {
@@ -452,6 +454,9 @@ fn what_waits_in_line_can_be_gone_on_from() {
                 if time.0 % 4 == 0 {
                     leader.checkpoint().await.expect("room for it");
                 }
+                if began.elapsed() < Duration::from_secs(1) {
+                    first.insert(*shard, leader.checkpointed().0);
+                }
                 let (at, _) = cluster.nodes[&late].replicas[shard].checkpointed();
                 given.entry(*shard).or_default().insert(at);
             }
@@ -459,6 +464,12 @@ fn what_waits_in_line_can_be_gone_on_from() {
         }
         for (shard, given) in given {
             assert_eq!(given.len(), 2, "{shard} had none, then one: {given:?}");
+            // What it stood in line with, not one that it was sent later.
+            let one = given.last().expect("two");
+            assert!(
+                *one <= first[&shard],
+                "{shard}: {one} is newer than {first:?}"
+            );
             let upto = leaders[&shard].state().applied().index;
             let mut states = cluster.nodes[&late].replicas[&shard].watch();
             let goes_on = states.wait_for(|state| state.applied().index >= upto);

@@ -140,7 +140,7 @@ impl Keeper {
         for kept in &mut self.replicas {
             // What was purged in the last turn is by now.
             kept.replica.release();
-            if is_due(kept, now, &holders, &rules) {
+            if is_due(kept, now, &self.wal, &holders, &rules) {
                 let shard = kept.replica.shard();
                 let wanted = kept.replica.state().applied().index;
                 tracing::debug!(%shard, "a checkpoint begins");
@@ -177,7 +177,7 @@ struct Rules {
     short: bool,
 }
 
-fn is_due(kept: &Kept, now: Monotonic, holders: &Holders, rules: &Rules) -> bool {
+fn is_due(kept: &Kept, now: Monotonic, wal: &Wal, holders: &Holders, rules: &Rules) -> bool {
     let options = &rules.options;
     let (replica, age) = (&kept.replica, now.since(kept.checkpointed_at));
     let age_max = age_max(options.age, replica.checkpoint_bytes());
@@ -191,7 +191,10 @@ fn is_due(kept: &Kept, now: Monotonic, holders: &Holders, rules: &Rules) -> bool
     let since = state.applied().index.0.saturating_sub(last.0);
     // A checkpoint lets go of something only if more is flushed now than it says.
     let helps = state.flushed() > flushed;
-    let age_max = match (holders.is_empty(), holders.contains_key(&replica.shard())) {
+    let shard = replica.shard();
+    // It lets go of the oldest file if all that lies there is flushed, and not kept for others.
+    let frees = |upto: &RaftIndex| state.flushed() >= *upto && wal.unpinned(shard).0 >= *upto;
+    let age_max = match (holders.is_empty(), holders.get(&shard).is_some_and(frees)) {
         (true, _) => age_max,
         (false, false) => hasty(age_max, rules.replicas),
         (false, true) => holding(options.age, age_max, rules.short),

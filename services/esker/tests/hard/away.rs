@@ -11,11 +11,11 @@ use esker_client::{Client, Code, Durability, ProducerOptions, Record, v1};
 use esker_env::sim::SeededEntropy;
 use esker_object::minio::Minio;
 
-use crate::TURN;
 use crate::clients::connect;
 use crate::pen::Pen;
 use crate::reader::{drain, follow, read_all, read_bucket};
 use crate::site::Site;
+use crate::turn;
 use crate::writer::{Load, Reins, Writer};
 
 const TOPIC: &str = "gravel";
@@ -60,7 +60,7 @@ async fn run(away: Away) {
         println!("skipped: ESKER_MINIO does not name a MinIO binary; .ci/minio makes one");
         return;
     };
-    let _turn = TURN.lock().await;
+    let Some(_turn) = turn().await else { return };
     let mut site = Site::new(SETTINGS, Some(&binary));
     let pen = Pen::new(&site.path("history.jsonl"));
     let mut server = site.spawn();

@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 use esker_client::{Client, Durability, Options, ProducerOptions, ReadOptions, Record};
 use esker_env::Env;
 
-use crate::TURN;
 use crate::killed::SETTINGS;
 use crate::server::binary;
 use crate::site::Site;
+use crate::turn;
 
 const TOPIC: &str = "gravel";
 /// Time for a start under strace, and for an end after a failure.
@@ -45,7 +45,7 @@ async fn run(call: &str, when: u32) {
         println!("skipped: ESKER_STRACE does not name a strace");
         return;
     };
-    let _turn = TURN.lock().await;
+    let Some(_turn) = turn().await else { return };
     let mut site = Site::new(SETTINGS, None);
     let mut server = site.spawn();
     tokio::task::block_in_place(|| server.ready());

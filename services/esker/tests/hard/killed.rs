@@ -11,13 +11,13 @@ use esker_env::sim::SeededEntropy;
 use esker_env::{Entropy as _, OsEntropy};
 use esker_object::minio::Minio;
 
-use crate::TURN;
 use crate::clients::{Clients, PARTITIONS, SOON, TOPIC, connect};
 use crate::pen::Pen;
 use crate::reader::{drain, read_all, read_bucket};
 use crate::saying::{Moment, Stage};
 use crate::server::{Server, binary};
 use crate::site::Site;
+use crate::turn;
 
 /// Kills of a plain test run, in all.
 const KILLS: u32 = 4;
@@ -77,7 +77,7 @@ fn shares() -> (u32, u32) {
 }
 
 async fn run(kills: u32, minio: Option<std::path::PathBuf>) {
-    let _turn = TURN.lock().await;
+    let Some(_turn) = turn().await else { return };
     let seed = seed();
     let over = if minio.is_some() { "MinIO" } else { "a folder" };
     println!(

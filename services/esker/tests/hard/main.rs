@@ -17,6 +17,8 @@
 //! ESKER_BINARY=$PWD/target/release/esker ESKER_MINIO=$(.ci/minio | tail -1) ESKER_KILLS=200 \
 //!     ESKER_AGENT_SECONDS=600 cargo test -p esker --test hard -- --nocapture
 //! ```
+//! None at all with `ESKER_KILLS=0`, where they are run apart.
+//!
 //! `ESKER_OLD_BINARY` is one of an older version: what it wrote goes on in this one. A cluster of
 //! `ESKER_OLD_CLUSTER_BINARY` is upgraded one process after the other.
 //! `ESKER_SEED` is the seed that a run prints. It draws every delay, size and choice again; the
@@ -45,6 +47,30 @@ mod marks; // no watermark goes back
 
 /// One test at a time: each has the machine for itself.
 static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+type Turn = tokio::sync::MutexGuard<'static, ()>;
+
+/// A test's turn. `None` where there are to be no hard days at all, since they are run apart.
+async fn turn() -> Option<Turn> {
+    match are_apart() {
+        true => None,
+        false => Some(TURN.lock().await),
+    }
+}
+
+/// The same outside of any runtime.
+fn blocking_turn() -> Option<Turn> {
+    (!are_apart()).then(|| TURN.blocking_lock())
+}
+
+/// Whether `ESKER_KILLS` is 0.
+fn are_apart() -> bool {
+    let apart = std::env::var("ESKER_KILLS").is_ok_and(|kills| kills == "0");
+    if apart {
+        println!("left out: ESKER_KILLS=0 says that hard days are run apart");
+    }
+    apart
+}
 
 mod founded; // kill -9 in the first second of a cluster
 mod killed; // kill -9 at any moment

@@ -27,7 +27,6 @@ use esker_env::Env;
 use esker_env::sim::SeededEntropy;
 use tonic::transport::Channel;
 
-use crate::TURN;
 use crate::clients::{Clients, PARTITIONS, TOPIC, connect};
 use crate::cluster::esker;
 use crate::killed::seed;
@@ -35,6 +34,7 @@ use crate::pen::Pen;
 use crate::reader::{drain, read_all, read_bucket};
 use crate::server::{OLD_SERVER, old_binary};
 use crate::site::Site;
+use crate::turn;
 use left::{Left, Stamped};
 use reading::{read_alone, read_live};
 use writing::{SETTINGS, stamped};
@@ -44,7 +44,7 @@ const LIFE: Duration = Duration::from_secs(3);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_format_1_left_is_read_and_goes_on() {
-    let _turn = TURN.lock().await;
+    let Some(_turn) = turn().await else { return };
     let mut site = Site::new(SETTINGS, None);
     let mut left = Left::unpack(&site);
     let mut server = site.spawn();
@@ -98,7 +98,7 @@ async fn an_older_server_is_followed_by_this_one() {
 }
 
 async fn follow(old: &Path, killed: bool) {
-    let _turn = TURN.lock().await;
+    let Some(_turn) = turn().await else { return };
     let random = Arc::new(SeededEntropy::new(seed()));
     let mut site = Site::new(crate::killed::SETTINGS, None);
     let pen = Pen::new(&site.path("history.jsonl"));

@@ -3,13 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error as _;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use esker_types::NodeId;
 use esker_wal::peers::PeerError;
+use tokio::time::Instant;
 use tonic::{Code, Status};
 
-/// Refusals of a node that are told apart; of more, nothing is said.
+/// Refusals of a node that are told apart: of more, those that were heard last.
 const REFUSALS_MAX: usize = 16;
+/// After so much silence a refusal is news again.
+const SILENCE: Duration = Duration::from_secs(60);
 
 /// Nodes that did not do what they were last called for. Clones share it.
 #[derive(Clone, Default, Debug)]
@@ -18,8 +22,8 @@ pub(super) struct Reach(Arc<Mutex<Standing>>);
 #[derive(Default, Debug)]
 struct Standing {
     away: BTreeSet<NodeId>,
-    /// How often each has refused, and by which words.
-    refusals: BTreeMap<NodeId, BTreeMap<String, u64>>,
+    /// By which words each has refused, how often, and when last.
+    refusals: BTreeMap<NodeId, BTreeMap<String, (u64, Instant)>>,
 }
 
 impl Reach {
@@ -27,7 +31,7 @@ impl Reach {
     pub(super) fn failed(&self, node: NodeId, status: &Status) -> PeerError {
         let what = status.message();
         if is_its_word(status) {
-            if let Some(times) = self.of(|standing| standing.refused(node, what)) {
+            if let Some(times) = self.of(|of| of.refused(node, what, Instant::now())) {
                 tracing::warn!(%node, %what, times, "another node refuses");
             }
         } else if self.of(|standing| standing.away.insert(node)) {
@@ -51,14 +55,19 @@ impl Reach {
 impl Standing {
     /// How often `node` has refused by these words, numbers aside, if that is to be said: once, and each time that it
     /// has doubled.
-    fn refused(&mut self, node: NodeId, what: &str) -> Option<u64> {
+    fn refused(&mut self, node: NodeId, what: &str, now: Instant) -> Option<u64> {
         let words: String = what.chars().filter(|c| !c.is_ascii_digit()).collect();
         let refusals = self.refusals.entry(node).or_default();
         if refusals.len() >= REFUSALS_MAX && !refusals.contains_key(&words) {
-            return None;
+            let oldest = refusals.iter().min_by_key(|(_, (_, last))| *last);
+            let oldest = oldest.map(|(words, _)| words.clone());
+            refusals.remove(&oldest.unwrap_or_default());
         }
-        let times = refusals.entry(words).or_default();
-        *times = times.saturating_add(1);
+        let (times, last) = refusals.entry(words).or_insert((0, now));
+        if now.duration_since(*last) > SILENCE {
+            *times = 0;
+        }
+        (*times, *last) = (times.saturating_add(1), now);
         times.is_power_of_two().then_some(*times)
     }
 }
@@ -103,14 +112,18 @@ mod tests {
         reach.failed(node, &Status::failed_precondition("of another cluster"));
         assert!(!reach.of(|of| of.away.is_empty()));
 
-        let mut standing = Standing::default();
-        let told = (0..1000).filter_map(|at| standing.refused(node, &format!("{at} bytes")));
+        let (mut standing, now) = (Standing::default(), Instant::now());
+        let told = (0..1000).filter_map(|at| standing.refused(node, &format!("{at} bytes"), now));
         assert_eq!(
             told.collect::<Vec<_>>(),
             [1, 2, 4, 8, 16, 32, 64, 128, 256, 512]
         );
-        let words = (0..100).map(|at| "x".repeat(at));
-        let told = words.filter_map(|words| standing.refused(node, &words));
-        assert_eq!(told.count(), REFUSALS_MAX - 1);
+        let later = now + 2 * SILENCE;
+        assert_eq!(standing.refused(node, "5 bytes", later), Some(1));
+        for at in 0..100 {
+            let words = "x".repeat(at);
+            assert_eq!(standing.refused(node, &words, later), Some(1));
+            assert!(standing.refusals[&node].len() <= REFUSALS_MAX);
+        }
     }
 }

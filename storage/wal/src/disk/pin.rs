@@ -26,6 +26,8 @@ pub(crate) struct Pin {
     shared: Weak<Shared>,
     clock: Arc<dyn Clock>,
     number: u64,
+    /// What it keeps is sent, or was.
+    sent: bool,
 }
 
 impl Pin {
@@ -35,11 +37,13 @@ impl Pin {
             shared,
             clock,
             number,
+            sent: false,
         }
     }
 
-    /// What it is called in the books.
-    pub(super) const fn number(&self) -> u64 {
+    /// What it keeps is sent from here on. Its number.
+    pub(super) const fn leave(&mut self) -> u64 {
+        self.sent = true;
         self.number
     }
 
@@ -59,10 +63,18 @@ impl Pin {
 
 impl Drop for Pin {
     fn drop(&mut self) {
-        let follow = self.clock.monotonic().0.saturating_add(SNAPSHOT_FOLLOW_MAX);
+        let now = self.clock.monotonic();
+        // Who was sent nothing does not follow.
+        let follow = if self.sent {
+            now.0.saturating_add(SNAPSHOT_FOLLOW_MAX)
+        } else {
+            now.0
+        };
         self.change(|pinned| {
             pinned.from = None;
-            pinned.until = Monotonic(follow);
+            if now < pinned.until {
+                pinned.until = Monotonic(follow);
+            }
         });
     }
 }

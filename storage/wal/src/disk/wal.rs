@@ -241,10 +241,16 @@ impl Wal {
             .get(&shard)
             .copied()
             .unwrap_or_default();
-        let upto = upto.min(purged);
-        let (unpinned, _) = self.unpinned(shard);
-        let upto = upto.min(unpinned);
-        self.shared.books().release(shard, upto);
+        let (now, pins) = (self.env.clock.monotonic(), self.keeps_pinned());
+        // At once: a pin that comes in between would keep what is gone.
+        let mut books = self.shared.books();
+        let (unpinned, _) = books.unpinned(shard, now);
+        let upto = match pins {
+            true => upto.min(purged).min(unpinned),
+            false => upto.min(purged),
+        };
+        books.release(shard, upto);
+        drop(books);
         self.writer.wake();
         upto
     }
@@ -349,41 +355,51 @@ impl Wal {
         self.shared.books().weigh(shard, indexes)
     }
 
-    /// Keeps what who is sent the snapshot at `last` needs: all that is held, its head among it, and the entries
-    /// that follow on it, for [`SNAPSHOT_PIN_MAX`] at most and while there is room enough. `None` if what follows is
-    /// purged.
-    pub(crate) fn pin(&self, shard: ShardId, last: RaftIndex) -> Option<Pin> {
+    /// Keeps what who is sent the snapshot at `last` needs: its head, which begins at `from`, and the entries
+    /// that follow on it, for [`SNAPSHOT_PIN_MAX`] at most and while there is room enough. `None` if the
+    /// first of the head is released already, or what follows is purged.
+    pub(crate) fn pin(
+        &self,
+        shard: ShardId,
+        from: Option<RaftIndex>,
+        last: RaftIndex,
+    ) -> Option<Pin> {
         let now = self.env.clock.monotonic();
-        let mut books = self.shared.books();
-        let from = books.book(shard).and_then(Book::oldest);
-        let number = books.pin(pinned(shard, from, last, now), now)?;
-        drop(books);
+        let number = self
+            .shared
+            .books()
+            .pin(pinned(shard, from, last, now), now)?;
         let (shared, clock) = (Arc::downgrade(&self.shared), Arc::clone(&self.env.clock));
         Some(Pin::new(shared, clock, number))
     }
 
-    /// Keeps it again for as long: of what is held, what begins at `from`. `None` if that is released already, or
-    /// what follows on the last is purged: the pin may have been over meanwhile.
+    /// Keeps it again for as long, now that it is sent. `None` as [`Wal::pin`] has it: the pin may have been over
+    /// meanwhile.
     pub(crate) fn pin_again(
         &self,
-        pin: &Pin,
+        pin: &mut Pin,
         shard: ShardId,
         from: Option<RaftIndex>,
         last: RaftIndex,
     ) -> Option<()> {
         let now = self.env.clock.monotonic();
         let pinned = pinned(shard, from, last, now);
-        let mut books = self.shared.books();
-        books.pin_again(pin.number(), pinned, now).map(drop)
+        let number = pin.leave();
+        self.shared.books().pin_again(number, pinned, now).map(drop)
     }
 
     /// Up to where a shard may be released, and purged, for all that is kept for others.
     pub(crate) fn unpinned(&self, shard: ShardId) -> (RaftIndex, RaftIndex) {
-        if self.room() < self.shared.options.disk_bytes / SNAPSHOT_PIN_SHARE {
+        if !self.keeps_pinned() {
             return (RaftIndex(u64::MAX), RaftIndex(u64::MAX));
         }
         let now = self.env.clock.monotonic();
         self.shared.books().unpinned(shard, now)
+    }
+
+    /// Whether there is room to keep anything for others.
+    fn keeps_pinned(&self) -> bool {
+        self.room() >= self.shared.options.disk_bytes / SNAPSHOT_PIN_SHARE
     }
 
     /// Where work is done off the async threads.
@@ -582,7 +598,6 @@ impl Found {
     }
 }
 
-/// All of them, or why one of them is not whole.
 /// What a pin keeps that begins `now`.
 const fn pinned(
     shard: ShardId,
@@ -598,6 +613,7 @@ const fn pinned(
     }
 }
 
+/// All of them, or why one of them is not whole.
 fn whole(read: Vec<(EntryId, Result<Body, Error>)>) -> Result<Vec<(EntryId, Body)>, Error> {
     let read = read.into_iter();
     read.map(|(id, body)| Ok((id, body?))).collect()

@@ -58,12 +58,19 @@ struct Shared {
     checkpoints: Checkpoints,
     /// Held while a checkpoint is made current: builder and installer run side by side.
     turn: tokio::sync::Mutex<()>,
-    /// The current checkpoint.
-    current: Mutex<Option<Arc<Checkpoint>>>,
+    current: Mutex<Option<Current>>,
     /// Its state's readings that release goes by.
     durable: watch::Sender<Durable>,
     /// The disk had no room for the last one that was to be current; said once.
     postponing: AtomicBool,
+}
+
+/// The current checkpoint.
+#[derive(Clone, Debug)]
+struct Current {
+    checkpoint: Arc<Checkpoint>,
+    /// Up to where nothing is unflushed in it.
+    flushed: RaftIndex,
 }
 
 /// What the current, durable checkpoint says.
@@ -129,13 +136,16 @@ impl Machine {
         let (durable, durable_end) = watch::channel(durable);
         let (alive, alive_end) = watch::channel(());
         let (likeness, likeness_end) = watch::channel(None);
-        let current = Mutex::new(current.map(Arc::new));
+        let current = current.map(|checkpoint| Current {
+            checkpoint: Arc::new(checkpoint),
+            flushed: state.flushed(),
+        });
         let shared = Arc::new(Shared {
             env: env.clone(),
             wal,
             checkpoints,
             turn: tokio::sync::Mutex::default(),
-            current,
+            current: Mutex::new(current),
             durable,
             postponing: AtomicBool::new(false),
         });
@@ -304,7 +314,8 @@ impl RaftStateMachine<TypeConfig> for Machine {
         meta: &SnapshotMeta,
         snapshot: Snapshot,
     ) -> io::Result<()> {
-        let current = self.shared.current().as_ref().map(|current| current.last);
+        let current = self.shared.current().clone();
+        let current = current.map(|current| current.checkpoint.last);
         let last = meta.last_log_id.as_ref().map(entry_id).unwrap_or_default();
         // What this node started from, handed back to it: there is nothing to do.
         if current == Some(last) && self.state.applied().index >= last.index {
@@ -341,7 +352,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
     async fn get_current_snapshot(&mut self) -> io::Result<Option<RaftSnapshot>> {
         let current = self.shared.current().clone();
         current
-            .map(|checkpoint| self.shared.raft_snapshot(checkpoint))
+            .map(|current| self.shared.raft_snapshot(current))
             .transpose()
     }
 }
@@ -394,7 +405,7 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
 }
 
 impl Shared {
-    fn current(&self) -> std::sync::MutexGuard<'_, Option<Arc<Checkpoint>>> {
+    fn current(&self) -> std::sync::MutexGuard<'_, Option<Current>> {
         self.current.lock().expect("nothing panics under this lock")
     }
 
@@ -405,12 +416,12 @@ impl Shared {
         checkpoint: Arc<Checkpoint>,
         received: Option<Arc<Received>>,
         state: &State,
-    ) -> io::Result<Arc<Checkpoint>> {
+    ) -> io::Result<Current> {
         let _turn = self.turn.lock().await;
         let newer = self
             .current()
             .clone()
-            .filter(|current| current.last.index > checkpoint.last.index);
+            .filter(|current| current.checkpoint.last.index > checkpoint.last.index);
         if let Some(newer) = newer {
             return Ok(newer);
         }
@@ -426,16 +437,21 @@ impl Shared {
             }
         };
         self.env.workers.run(save).await?;
-        *self.current() = Some(Arc::clone(&checkpoint));
+        let current = Current {
+            checkpoint,
+            flushed: state.flushed(),
+        };
+        *self.current() = Some(current.clone());
+        let checkpoint = &current.checkpoint;
         self.durable.send_modify(|durable| {
-            (durable.last, durable.flushed) = (checkpoint.last, state.flushed());
+            (durable.last, durable.flushed) = (checkpoint.last, current.flushed);
             durable.bytes = checkpoint.state_bytes();
         });
         if self.postponing.swap(false, Ordering::Relaxed) {
             let shard = checkpoint.shard;
             tracing::info!(%shard, "the disk has room for a checkpoint again");
         }
-        Ok(checkpoint)
+        Ok(current)
     }
 
     /// `checkpoint` found no room on the disk: nothing is lost by that, only nothing is let go of.
@@ -452,16 +468,17 @@ impl Shared {
             || {
                 Ok(RaftSnapshot {
                     meta: SnapshotMeta::default(),
-                    snapshot: Snapshot::own(checkpoint, Arc::clone(&self.wal)),
+                    snapshot: Snapshot::own(checkpoint, RaftIndex::ZERO, Arc::clone(&self.wal)),
                 })
             },
             |current| self.raft_snapshot(current),
         )
     }
 
-    fn raft_snapshot(&self, checkpoint: Arc<Checkpoint>) -> io::Result<RaftSnapshot> {
-        let meta = snapshot_meta(&checkpoint)?;
-        let snapshot = Snapshot::own(checkpoint, Arc::clone(&self.wal));
+    fn raft_snapshot(&self, current: Current) -> io::Result<RaftSnapshot> {
+        let meta = snapshot_meta(&current.checkpoint)?;
+        let wal = Arc::clone(&self.wal);
+        let snapshot = Snapshot::own(current.checkpoint, current.flushed, wal);
         Ok(RaftSnapshot { meta, snapshot })
     }
 }

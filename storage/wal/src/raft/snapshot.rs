@@ -25,6 +25,8 @@ use crate::disk::{Body, Checkpoint, Pin, Prepared, Staged, Wal};
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     checkpoint: Arc<Checkpoint>,
+    /// Up to where its state says that nothing is unflushed.
+    flushed: RaftIndex,
     head: Head,
 }
 
@@ -48,10 +50,11 @@ pub(super) struct Received {
 }
 
 impl Snapshot {
-    /// This node's own current checkpoint.
-    pub(crate) fn own(checkpoint: Arc<Checkpoint>, wal: Arc<Wal>) -> Self {
+    /// This node's own current checkpoint, of a state that is flushed up to `flushed`.
+    pub(crate) fn own(checkpoint: Arc<Checkpoint>, flushed: RaftIndex, wal: Arc<Wal>) -> Self {
         Self {
             checkpoint,
+            flushed,
             head: Head::Here(wal),
         }
     }
@@ -60,6 +63,7 @@ impl Snapshot {
     pub(super) fn received(checkpoint: Arc<Checkpoint>, received: Received) -> Self {
         Self {
             checkpoint,
+            flushed: received.state.flushed(),
             head: Head::Received(Arc::new(received)),
         }
     }
@@ -78,19 +82,21 @@ impl Snapshot {
     /// [`esker_types::limits::SNAPSHOT_PIN_MAX`] at most.
     ///
     /// # Errors
-    /// `NotFound` if raft has forgotten what follows on it: a newer snapshot is to be sent instead. `Unsupported` if
-    /// it is another node's.
+    /// `NotFound` if the log has released some of its head, or raft has forgotten what follows on it: a newer snapshot
+    /// is to be sent instead. `Unsupported` if it is another node's.
     pub fn hold(&self) -> io::Result<Held> {
         let Head::Here(wal) = &self.head else {
             let what = "a snapshot of another node is not passed on";
             return Err(io::Error::new(io::ErrorKind::Unsupported, what));
         };
         let (shard, last) = (self.checkpoint.shard, self.checkpoint.last.index);
-        let pin = wal.pin(shard, last);
+        let first = (self.flushed < last).then(|| self.flushed.next());
+        let pin = wal.pin(shard, first, last);
         Ok(Held {
             checkpoint: Arc::clone(&self.checkpoint),
+            first,
             wal: Arc::clone(wal),
-            pin: pin.ok_or_else(|| forgotten(shard, last))?,
+            pin: pin.ok_or_else(|| gone(shard, last))?,
         })
     }
 }
@@ -99,27 +105,26 @@ impl Snapshot {
 #[derive(Debug)]
 pub struct Held {
     checkpoint: Arc<Checkpoint>,
+    /// The first entry of its head.
+    first: Option<RaftIndex>,
     wal: Arc<Wal>,
     pin: Pin,
 }
 
 impl Held {
     /// Makes it ready to be sent: its head, and what follows on it, is kept from here on, for
-    /// [`esker_types::limits::SNAPSHOT_PIN_MAX`] at most. Decodes the state, whose memory that takes meanwhile.
+    /// [`esker_types::limits::SNAPSHOT_PIN_MAX`] at most. Decodes the state, which takes its memory.
     ///
     /// # Errors
-    /// `NotFound` if the log has released some of the head meanwhile, or raft has forgotten what follows on it: a
-    /// newer snapshot is to be sent instead. `InvalidData` if its state is none.
-    pub async fn leave(self) -> io::Result<Outgoing> {
+    /// `NotFound` if the log has released some of the head meanwhile, or raft has forgotten what follows on it, before
+    /// anything is decoded: a newer snapshot is to be sent instead. `InvalidData` if its state is none.
+    pub async fn leave(mut self) -> io::Result<Outgoing> {
         let (shard, last) = (self.checkpoint.shard, self.checkpoint.last.index);
+        let again = self.wal.pin_again(&mut self.pin, shard, self.first, last);
+        again.ok_or_else(|| gone(shard, last))?;
         let checkpoint = Arc::clone(&self.checkpoint);
         let decode = move || Ok::<_, io::Error>(unflushed(&decode(&checkpoint)?));
         let head = self.wal.workers().run(decode).await?;
-        let first = head.first().copied();
-        let again = self.wal.pin_again(&self.pin, shard, first, last);
-        again.ok_or_else(|| {
-            first.map_or_else(|| forgotten(shard, last), |at| released(shard, at))
-        })?;
         Ok(Outgoing {
             bytes: self.wal.weigh(shard, &head),
             head: head.into(),
@@ -186,8 +191,8 @@ impl Outgoing {
     }
 }
 
-fn forgotten(shard: ShardId, last: RaftIndex) -> io::Error {
-    let what = format!("what follows on the snapshot of {shard} at {last} was forgotten meanwhile");
+fn gone(shard: ShardId, last: RaftIndex) -> io::Error {
+    let what = format!("what the snapshot of {shard} at {last} needs was let go of meanwhile");
     io::Error::new(io::ErrorKind::NotFound, what)
 }
 

@@ -374,31 +374,42 @@ fn a_disk_that_others_fill_before_or_while_a_snapshot_comes_costs_no_node_its_li
     }
 }
 
-/// What waits in line for longer than it is kept is kept anew once it is sent, or not sent at all.
+/// What waits in line for longer than it is kept is kept anew once it is sent, or not sent at all; what does not wait
+/// that long can be sent, whatever the bucket takes meanwhile.
 #[test]
-fn what_has_waited_for_long_is_kept_from_there_or_is_not_sent() {
-    for (seed, forgotten) in [(740, false), (741, true)] {
+fn what_waits_in_line_is_kept_or_is_not_sent() {
+    let moment = Duration::from_secs(1);
+    let long = SNAPSHOT_PIN_MAX + moment;
+    for (seed, waits, flushed, newer) in [
+        (740, long, false, false),
+        (741, long, false, true),
+        (742, 5 * moment, true, true),
+    ] {
         run(async {
             let (mut trio, late) = with_one_behind(seed, 200).await;
             let (stopped, goes_on, begun) = stops_after(&trio, 20);
-            let (moment, mut next) = (Duration::from_secs(1), 200..);
+            let mut next = 200..;
             let mut next = || next.next().expect("it has no end");
-            trio.mesh.line_up(SNAPSHOT_PIN_MAX + 2 * moment);
+            trio.mesh.line_up(waits + moment);
+            let leader = trio.leader().await;
+            let first = trio.replica(leader).checkpointed().0;
             trio.start(late).await;
-            sleep(SNAPSHOT_PIN_MAX + moment).await;
+            sleep(waits).await;
             trio.mesh.line_up(Duration::ZERO);
-            if forgotten {
+            if flushed {
+                trio.flush().await;
+            }
+            if newer {
                 go_on_from_newer(&mut trio, late, next()).await;
             }
             told(&stopped).await;
-            let leader = trio.leader().await;
-            let sent = trio.replica(leader).checkpointed().0;
+            let sent = match waits == long && newer {
+                true => trio.replica(leader).checkpointed().0,
+                false => first,
+            };
             go_on_from_newer(&mut trio, late, next()).await;
             let purged = trio.replica(leader).wal().bounds(SHARD).purged.index;
-            assert!(
-                purged <= sent,
-                "{purged} of {sent}: what follows is forgotten"
-            );
+            assert!(purged <= sent, "{purged} of {sent}: what follows is gone");
             goes_on.notify_one();
             trio.append(next()).await;
             trio.converge().await;

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::{Days, is_whole, share};
-use crate::TURN;
+use crate::turn;
 
 /// Kills of a whole run.
 const KILLS: u32 = 100;
@@ -17,7 +17,7 @@ const AWAY_MAX: u64 = 500;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_acknowledged_survives_the_death_of_all_nodes() {
-    let _turn = TURN.lock().await;
+    let Some(_turn) = turn().await else { return };
     let kills = share(KILLS);
     let mut days = Days::begin(&format!("{kills} times all nodes killed"), 2).await;
     let (mut in_flight, mut with_agents, mut in_haste) = (0, 0, 0);

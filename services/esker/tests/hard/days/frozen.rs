@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use esker_checker::{Call, Op, Outcome, Refusal, Session};
 
 use super::{Days, LOOK, is_whole, share};
-use crate::TURN;
 use crate::clients::SOON;
 use crate::cluster::DATA_SHARDS;
 use crate::probe::{Probes, percentile};
+use crate::turn;
 
 /// Rounds of a whole run.
 const ROUNDS: u32 = 4;
@@ -27,7 +27,7 @@ const WATCHED_FOR: Duration = Duration::from_secs(2);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leader_that_stood_still_tells_nothing_old() {
-    let _turn = TURN.lock().await;
+    let Some(_turn) = turn().await else { return };
     let rounds = share(ROUNDS).max(ROUNDS_MIN);
     let length = if is_whole() {
         FROZEN_FOR_WHOLE

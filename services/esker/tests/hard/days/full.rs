@@ -23,10 +23,10 @@ use tonic::transport::Channel;
 
 use super::replaced::{Bucket, within};
 use super::{Days, is_short};
-use crate::TURN;
 use crate::clients::{SOON, connect, stop};
 use crate::cluster::{Cluster, DATA_SHARDS, Settings};
 use crate::probe::Probes;
+use crate::turn;
 
 /// A topic that no history is kept of.
 const TOPIC: &str = "flood";
@@ -64,7 +64,7 @@ enum Flood {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn logs_full_of_what_was_refused_drain() {
-    let _turn = TURN.lock().await;
+    let Some(_turn) = turn().await else { return };
     let settings = Settings {
         nodes: SMALL,
         ..LARGE
@@ -99,7 +99,7 @@ async fn with_small(flood: Flood, small: usize) {
         println!("left out of a plain run: it writes a gigabyte; ESKER_KILLS=20 has it run");
         return;
     }
-    let _turn = TURN.lock().await;
+    let Some(_turn) = turn().await else { return };
     let mut cluster = tokio::task::block_in_place(|| Cluster::found_with(LARGE, 2, None));
     for at in 0..small {
         is_given(&mut cluster, at, SMALL).await;

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use esker_types::limits::ELECTION_MAX;
 
 use super::{Days, is_whole, share};
-use crate::TURN;
 use crate::cluster::DATA_SHARDS;
 use crate::probe::{Probes, percentile};
+use crate::turn;
 
 /// Kills of a whole run.
 const KILLS: u32 = 300;
@@ -23,7 +23,7 @@ const QUIET_MAX: u64 = 300;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn appends_go_on_soon_after_a_leader_is_killed() {
-    let _turn = TURN.lock().await;
+    let Some(_turn) = turn().await else { return };
     let kills = share(KILLS);
     let mut days = Days::begin(&format!("{kills} leaders killed"), 2).await;
     let probes = Probes::come(&days.cluster.endpoints(), DATA_SHARDS).await;

@@ -22,11 +22,11 @@ use tonic::transport::Channel;
 
 use super::replaced::within;
 use super::{Days, share};
-use crate::TURN;
 use crate::clients::{PARTITIONS, SOON, TOPIC, connect};
 use crate::cluster::DATA_SHARDS;
 use crate::pen::{Pen, seen};
 use crate::probe::Probes;
+use crate::turn;
 
 /// Quorums lost in a whole run.
 const LOSSES: u32 = 50;
@@ -44,7 +44,7 @@ const AHEAD_BYTES: usize = 1;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_quorum_nothing_is_acknowledged_and_what_was_flushed_is_read() {
-    let _turn = TURN.lock().await;
+    let Some(_turn) = turn().await else { return };
     let losses = share(LOSSES);
     let mut days = Days::begin(&format!("{losses} times the quorum lost"), 2).await;
     let patient = connect(&days.cluster.endpoints()[0]).await;

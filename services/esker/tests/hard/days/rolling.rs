@@ -8,10 +8,10 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::Days;
-use crate::TURN;
 use crate::cluster::{Cluster, DATA_SHARDS, OLD, Standing};
 use crate::probe::{Probes, percentile};
 use crate::server::{OLD_CLUSTER, binary, old_binary};
+use crate::turn;
 
 /// How long old and new nodes stand side by side.
 const SIDE_BY_SIDE: Duration = Duration::from_secs(3);
@@ -27,7 +27,7 @@ const ROUNDS: u32 = 1;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_append_is_done_while_all_are_restarted_one_by_one() {
-    let _turn = TURN.lock().await;
+    let Some(_turn) = turn().await else { return };
     let rounds = rounds();
     let mut days = Days::begin(&format!("{rounds} rounds of restarts"), 2).await;
     let probes = Probes::come(&days.cluster.endpoints(), DATA_SHARDS).await;
@@ -117,7 +117,7 @@ async fn an_older_cluster_is_upgraded_one_by_one() {
         println!("left out: {OLD_CLUSTER} does not name the binary of an older cluster");
         return;
     };
-    let _turn = TURN.lock().await;
+    let Some(_turn) = turn().await else { return };
     let cluster = tokio::task::block_in_place(|| Cluster::found_with(OLD, 2, None));
     let mut days = Days::over(&format!("{} upgraded", old.display()), cluster).await;
     let probes = Probes::come(&days.cluster.endpoints(), DATA_SHARDS).await;

@@ -11,10 +11,10 @@ use esker_client::{Client, ProducerOptions, ReadOptions, Record, v1};
 
 use super::disk::change;
 use super::replaced::{Bucket, within};
-use crate::TURN;
 use crate::clients::{SOON, connect};
 use crate::cluster::{Cluster, DATA_SHARDS, Settings, esker, text};
 use crate::probe::Probes;
+use crate::turn;
 
 const TOPIC: &str = "gravel";
 /// What the damaged batch holds.
@@ -36,7 +36,7 @@ const ROUNDS: usize = 2;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_shard_that_cannot_be_flushed_stops_alone_whoever_leads() {
-    let _turn = TURN.lock().await;
+    let Some(_turn) = turn().await else { return };
     let (mut cluster, client) = founded().await;
     let bucket = Bucket(cluster.path("bucket"));
     bucket.goes_away();
@@ -107,7 +107,7 @@ async fn a_shard_that_cannot_be_flushed_stops_alone_whoever_leads() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_its_leader_has_lost_another_has_flushed() {
-    let _turn = TURN.lock().await;
+    let Some(_turn) = turn().await else { return };
     let (mut cluster, client) = founded().await;
     calm(&mut cluster).await;
     let bucket = Bucket(cluster.path("bucket"));
@@ -144,7 +144,7 @@ async fn what_its_leader_has_lost_another_has_flushed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_finds_its_log_damaged_does_not_start_and_is_replaced() {
-    let _turn = TURN.lock().await;
+    let Some(_turn) = turn().await else { return };
     let (mut cluster, client) = founded().await;
     calm(&mut cluster).await;
     let bucket = Bucket(cluster.path("bucket"));
