@@ -192,14 +192,20 @@ fn is_due(kept: &Kept, now: Monotonic, wal: &Wal, holders: &Holders, rules: &Rul
     // A checkpoint lets go of something only if more is flushed now than it says.
     let helps = state.flushed() > flushed;
     let shard = replica.shard();
-    // It lets go of the oldest file if all that lies there is flushed, and not kept for others.
-    let frees = |upto: &RaftIndex| state.flushed() >= *upto && wal.unpinned(shard).0 >= *upto;
-    let age_max = match (holders.is_empty(), holders.get(&shard).is_some_and(frees)) {
+    let kept = wal.unpinned(shard);
+    let hurries = |upto: &RaftIndex| rules.short || frees(*upto, state.flushed(), kept);
+    let age_max = match (holders.is_empty(), holders.get(&shard).is_some_and(hurries)) {
         (true, _) => age_max,
         (false, false) => hasty(age_max, rules.replicas),
         (false, true) => holding(options.age, age_max, rules.short),
     };
     since >= options.entries || (helps && age >= age_max)
+}
+
+/// Whether a checkpoint lets go of the oldest file, where entries up to `upto` lie: all of them are flushed, and none is
+/// kept for others, who have some from being released and some from being purged.
+fn frees(upto: RaftIndex, flushed: RaftIndex, (release, purge): (RaftIndex, RaftIndex)) -> bool {
+    flushed.min(release).min(purge) >= upto
 }
 
 /// How old a checkpoint of `bytes` may become: a state is written whole, and a large one seldom.
@@ -258,6 +264,16 @@ mod tests {
             }
         }
         assert_eq!(hasty(Duration::ZERO, 17), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_checkpoint_frees_the_oldest_file_once_nothing_in_it_is_needed() {
+        let all = (RaftIndex(u64::MAX), RaftIndex(u64::MAX));
+        let upto = RaftIndex(7);
+        assert!(frees(upto, upto, all));
+        assert!(!frees(upto, RaftIndex(6), all));
+        assert!(!frees(upto, upto, (RaftIndex(6), all.1)));
+        assert!(!frees(upto, upto, (all.0, RaftIndex(6))));
     }
 
     #[test]

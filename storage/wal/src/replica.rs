@@ -385,8 +385,8 @@ impl Replica {
     /// [`Error::Raft`] if raft ended.
     pub async fn forget(&self) -> Result<(), Error> {
         // Who is being sent a snapshot goes on from it by entries.
-        let (_, unpinned) = self.wal.unpinned(self.shard);
-        let last = self.durable.borrow().last.index.min(unpinned);
+        let last = self.durable.borrow().last.index;
+        let last = self.wal.forget_to(self.shard, last);
         // openraft counts from 0.
         let Some(upto) = last.0.checked_sub(1) else {
             return Ok(());

@@ -91,6 +91,8 @@ pub(crate) struct Book {
     /// Those of the slots whose bytes on disk are known to be damaged.
     pub(super) damaged: BTreeSet<RaftIndex>,
     side: Side,
+    /// Raft is to forget what lies below. When it does is for it to say: not while others are sent some of it.
+    forgetting: RaftIndex,
 }
 
 impl Book {
@@ -252,8 +254,15 @@ impl Books {
         self.forget(shard, gone.into_values());
     }
 
+    /// Up to where raft may forget entries of a shard, at most `last`: no pin that comes later needs them.
+    pub(crate) fn forget_to(&mut self, shard: ShardId, last: RaftIndex) -> RaftIndex {
+        let book = self.books.entry(shard).or_default();
+        book.forgetting = book.forgetting.max(last);
+        last
+    }
+
     /// Keeps what `pinned` says. `None` if the first entry of the head is released already, or what follows on the
-    /// last is purged.
+    /// last is purged, or to be.
     pub(crate) fn pin(&mut self, pinned: Pinned, now: Monotonic) -> Option<u64> {
         self.pins_ever += 1;
         self.pin_again(self.pins_ever, pinned, now)
@@ -262,7 +271,8 @@ impl Books {
     /// The same of a pin that is there, or was, from now on.
     pub(crate) fn pin_again(&mut self, pin: u64, pinned: Pinned, now: Monotonic) -> Option<u64> {
         let book = self.books.get(&pinned.shard);
-        if book.is_some_and(|book| book.bounds.purged.index > pinned.last) {
+        let forgotten = |book: &Book| book.bounds.purged.index.max(book.forgetting);
+        if book.is_some_and(|book| forgotten(book) > pinned.last) {
             return None;
         }
         if let Some(from) = pinned.from {

@@ -41,10 +41,14 @@ impl Pin {
         }
     }
 
-    /// What it keeps is sent from here on. Its number.
-    pub(super) const fn leave(&mut self) -> u64 {
-        self.sent = true;
+    /// What it is called in the books.
+    pub(super) const fn number(&self) -> u64 {
         self.number
+    }
+
+    /// What it keeps is sent from here on.
+    pub(crate) const fn leave(&mut self) {
+        self.sent = true;
     }
 
     /// Entries of the head below `from` are needed no more.

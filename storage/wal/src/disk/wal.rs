@@ -373,19 +373,28 @@ impl Wal {
         Some(Pin::new(shared, clock, number))
     }
 
-    /// Keeps it again for as long, now that it is sent. `None` as [`Wal::pin`] has it: the pin may have been over
-    /// meanwhile.
+    /// Keeps it again for as long. `None` as [`Wal::pin`] has it: the pin may have been over meanwhile.
     pub(crate) fn pin_again(
         &self,
-        pin: &mut Pin,
+        pin: &Pin,
         shard: ShardId,
         from: Option<RaftIndex>,
         last: RaftIndex,
     ) -> Option<()> {
         let now = self.env.clock.monotonic();
         let pinned = pinned(shard, from, last, now);
-        let number = pin.leave();
-        self.shared.books().pin_again(number, pinned, now).map(drop)
+        let mut books = self.shared.books();
+        books.pin_again(pin.number(), pinned, now).map(drop)
+    }
+
+    /// Up to where raft may forget entries of a shard, at most `last`, for all that is kept for others, now and from
+    /// here on.
+    pub(crate) fn forget_to(&self, shard: ShardId, last: RaftIndex) -> RaftIndex {
+        let (now, pins) = (self.env.clock.monotonic(), self.keeps_pinned());
+        let mut books = self.shared.books();
+        let (_, unpinned) = books.unpinned(shard, now);
+        let last = if pins { last.min(unpinned) } else { last };
+        books.forget_to(shard, last)
     }
 
     /// Up to where a shard may be released, and purged, for all that is kept for others.

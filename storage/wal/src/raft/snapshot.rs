@@ -120,11 +120,17 @@ impl Held {
     /// anything is decoded: a newer snapshot is to be sent instead. `InvalidData` if its state is none.
     pub async fn leave(mut self) -> io::Result<Outgoing> {
         let (shard, last) = (self.checkpoint.shard, self.checkpoint.last.index);
-        let again = self.wal.pin_again(&mut self.pin, shard, self.first, last);
-        again.ok_or_else(|| gone(shard, last))?;
+        let keep = |pin: &Pin| {
+            let again = self.wal.pin_again(pin, shard, self.first, last);
+            again.ok_or_else(|| gone(shard, last))
+        };
+        keep(&self.pin)?;
         let checkpoint = Arc::clone(&self.checkpoint);
         let decode = move || Ok::<_, io::Error>(unflushed(&decode(&checkpoint)?));
         let head = self.wal.workers().run(decode).await?;
+        // That took some of its time.
+        keep(&self.pin)?;
+        self.pin.leave();
         Ok(Outgoing {
             bytes: self.wal.weigh(shard, &head),
             head: head.into(),

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use esker_env::{Env, OpenMode};
 
@@ -185,4 +186,34 @@ fn what_is_flushed_leaves_memory_before_what_is_not() {
     assert_eq!(books.cached_bytes(), body(96).memory());
     books.release(SHARD, RaftIndex(4));
     assert_eq!(books.cached_bytes(), 0);
+}
+
+#[test]
+fn what_is_forgotten_or_is_to_be_is_not_kept_for_anybody() {
+    let mut books = Books::new(1000);
+    for index in 1..=9 {
+        books.append(SHARD, id(index, 1), body(1)).unwrap();
+    }
+    let now = Monotonic(Duration::from_secs(100));
+    let keeps = |from, last| Pinned {
+        shard: SHARD,
+        from,
+        last: RaftIndex(last),
+        until: Monotonic(now.0 + Duration::from_secs(60)),
+    };
+    let first = Some(RaftIndex(3));
+    let pin = books.pin(keeps(first, 5), now).expect("all is there");
+    assert_eq!(books.unpinned(SHARD, now), (RaftIndex(2), RaftIndex(5)));
+    let over = Monotonic(now.0 + Duration::from_secs(60));
+    let all = (RaftIndex(u64::MAX), RaftIndex(u64::MAX));
+    assert_eq!(books.unpinned(SHARD, over), all);
+
+    // Raft is told to forget up to 6, and has not yet.
+    assert_eq!(books.forget_to(SHARD, RaftIndex(6)), RaftIndex(6));
+    assert_eq!(books.book(SHARD).unwrap().bounds.purged, EntryId::default());
+    assert_eq!(books.pin_again(pin, keeps(first, 5), over), None);
+    assert_eq!(books.pin(keeps(None, 5), over), None);
+    assert!(books.pin(keeps(None, 6), over).is_some());
+    books.release(SHARD, RaftIndex(3));
+    assert_eq!(books.pin(keeps(first, 6), over), None);
 }
