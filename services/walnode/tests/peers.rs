@@ -100,6 +100,17 @@ impl Cluster {
         cluster
     }
 
+    /// One where `leads` leads all shards, whose snapshots go over one connection then, and `late` is away.
+    async fn led_by(leads: NodeId, late: NodeId) -> Self {
+        let cluster = Self::founded().await;
+        for shard in (1..=SHARDS).map(ShardId) {
+            cluster.lead(shard, leads).await;
+        }
+        cluster.network.refuse(&address(late), true);
+        cluster.network.cut(&address(late));
+        cluster
+    }
+
     /// Who leads by the word of a quorum.
     async fn leader(&self) -> &Replica {
         self.leader_of(SHARD).await
@@ -371,14 +382,8 @@ fn a_large_head_goes_over_the_wire_piece_by_piece() {
 #[test]
 fn large_heads_of_many_shards_come_one_after_the_other() {
     run(async {
-        let cluster = Cluster::founded().await;
-        // All over one connection.
         let (leads, late) = (id(1), id(3));
-        for shard in (1..=SHARDS).map(ShardId) {
-            cluster.lead(shard, leads).await;
-        }
-        cluster.network.refuse(&address(late), true);
-        cluster.network.cut(&address(late));
+        let cluster = Cluster::led_by(leads, late).await;
         let shards = || (1..=SHARDS).map(ShardId);
         let mut covered = BTreeMap::new();
         for shard in shards() {
@@ -414,13 +419,8 @@ fn large_heads_of_many_shards_come_one_after_the_other() {
 #[test]
 fn what_waits_in_line_can_be_gone_on_from() {
     run(async {
-        let cluster = Cluster::founded().await;
         let (leads, late) = (id(1), id(3));
-        for shard in (1..=SHARDS).map(ShardId) {
-            cluster.lead(shard, leads).await;
-        }
-        cluster.network.refuse(&address(late), true);
-        cluster.network.cut(&address(late));
+        let cluster = Cluster::led_by(leads, late).await;
         let leaders = &cluster.nodes[&leads].replicas;
         for (shard, leader) in leaders {
             cluster.put_topic(*shard).await;

@@ -7,8 +7,8 @@ use std::path::Path;
 use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
-use esker_env::{Env, FailedSync, Lock, Monotonic, Waker, Workers, WorkersExt};
-use esker_types::limits::{LOG_READ_BYTES_MAX, SNAPSHOT_PIN_MAX, SNAPSHOT_PIN_SHARE, WAL_ALIGN};
+use esker_env::{Env, FailedSync, Lock, Waker, Workers, WorkersExt};
+use esker_types::limits::{LOG_READ_BYTES_MAX, WAL_ALIGN};
 use esker_types::{EntryId, RaftIndex, ShardId};
 
 use super::body::Body;
@@ -16,7 +16,6 @@ use super::book::{Book, Books, Found, LogBounds, Vote};
 use super::frame::{FRAME_HEADER_BYTES, FrameKind};
 use super::memory::Memory;
 use super::options::{Fatal, OnFatal, Stats, WalOptions};
-use super::pin::{Pin, Pinned};
 use super::queue::{Done, Item};
 use super::room::{Full, Promise, Purpose};
 use super::scan::Recovery;
@@ -32,7 +31,7 @@ pub(super) const ENTRY_FRAMING_BYTES: usize = 2 * WAL_ALIGN;
 /// says otherwise; what it adds reaches the disk in the order of the calls.
 pub struct Wal {
     pub(super) shared: Arc<Shared>,
-    env: Env,
+    pub(super) env: Env,
     writer: Waker,
     step: Step,
 }
@@ -355,62 +354,6 @@ impl Wal {
         self.shared.books().weigh(shard, indexes)
     }
 
-    /// Keeps what who is sent the snapshot at `last` needs: its head, which begins at `from`, and the entries
-    /// that follow on it, for [`SNAPSHOT_PIN_MAX`] at most and while there is room enough. `None` if the
-    /// first of the head is released already, or what follows is purged.
-    pub(crate) fn pin(
-        &self,
-        shard: ShardId,
-        from: Option<RaftIndex>,
-        last: RaftIndex,
-    ) -> Option<Pin> {
-        let now = self.env.clock.monotonic();
-        let number = self
-            .shared
-            .books()
-            .pin(pinned(shard, from, last, now), now)?;
-        let (shared, clock) = (Arc::downgrade(&self.shared), Arc::clone(&self.env.clock));
-        Some(Pin::new(shared, clock, number))
-    }
-
-    /// Keeps it again for as long. `None` as [`Wal::pin`] has it: the pin may have been over meanwhile.
-    pub(crate) fn pin_again(
-        &self,
-        pin: &Pin,
-        shard: ShardId,
-        from: Option<RaftIndex>,
-        last: RaftIndex,
-    ) -> Option<()> {
-        let now = self.env.clock.monotonic();
-        let pinned = pinned(shard, from, last, now);
-        let mut books = self.shared.books();
-        books.pin_again(pin.number(), pinned, now).map(drop)
-    }
-
-    /// Up to where raft may forget entries of a shard, at most `last`, for all that is kept for others, now and from
-    /// here on.
-    pub(crate) fn forget_to(&self, shard: ShardId, last: RaftIndex) -> RaftIndex {
-        let (now, pins) = (self.env.clock.monotonic(), self.keeps_pinned());
-        let mut books = self.shared.books();
-        let (_, unpinned) = books.unpinned(shard, now);
-        let last = if pins { last.min(unpinned) } else { last };
-        books.forget_to(shard, last)
-    }
-
-    /// Up to where a shard may be released, and purged, for all that is kept for others.
-    pub(crate) fn unpinned(&self, shard: ShardId) -> (RaftIndex, RaftIndex) {
-        if !self.keeps_pinned() {
-            return (RaftIndex(u64::MAX), RaftIndex(u64::MAX));
-        }
-        let now = self.env.clock.monotonic();
-        self.shared.books().unpinned(shard, now)
-    }
-
-    /// Whether there is room to keep anything for others.
-    fn keeps_pinned(&self) -> bool {
-        self.room() >= self.shared.options.disk_bytes / SNAPSHOT_PIN_SHARE
-    }
-
     /// Where work is done off the async threads.
     pub(crate) fn workers(&self) -> &Arc<dyn Workers> {
         &self.env.workers
@@ -604,21 +547,6 @@ impl Found {
                 body.inspect_err(|error| shared.note(shard, id, &place, error))
             }
         }
-    }
-}
-
-/// What a pin keeps that begins `now`.
-const fn pinned(
-    shard: ShardId,
-    from: Option<RaftIndex>,
-    last: RaftIndex,
-    now: Monotonic,
-) -> Pinned {
-    Pinned {
-        shard,
-        from,
-        last,
-        until: Monotonic(now.0.saturating_add(SNAPSHOT_PIN_MAX)),
     }
 }
 
